@@ -8,7 +8,7 @@ endif()
 
 add_library(ondol_warnings INTERFACE)
 target_compile_options(ondol_warnings INTERFACE
-  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wshadow -Wno-missing-field-initializers -Wno-psabi>
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wshadow -Wno-missing-field-initializers -Wno-psabi -Wno-restrict>  # -Wrestrict: false positives in GCC 12
   $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${ONDOL_WARNINGS_AS_ERRORS}>>:-Werror>)
 
 if(ONDOL_SANITIZE)

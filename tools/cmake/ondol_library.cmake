@@ -1,7 +1,7 @@
 # The library. Every directory of src/ is one layer; a new .cpp file is picked up by itself.
 
 file(GLOB_RECURSE ONDOL_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/*.cpp)
-list(FILTER ONDOL_SOURCES EXCLUDE REGEX "/src/backend/cpu/(kernels|amx)/")
+list(FILTER ONDOL_SOURCES EXCLUDE REGEX "/src/backend/(cpu/kernels|cpu/amx|no_cuda)/")
 
 add_library(ondol ${ONDOL_SOURCES})
 add_library(ondol::ondol ALIAS ondol)
@@ -11,6 +11,9 @@ target_include_directories(ondol
 target_compile_features(ondol PUBLIC cxx_std_20)
 target_link_libraries(ondol PRIVATE $<BUILD_INTERFACE:ondol_warnings> ZLIB::ZLIB OpenMP::OpenMP_CXX Threads::Threads
   $<BUILD_INTERFACE:nlohmann_json::nlohmann_json>)
+
+# The CUDA backend, or what stands in for it.
+target_sources(ondol PRIVATE ${PROJECT_SOURCE_DIR}/src/backend/no_cuda/backend.cpp)
 
 # CPU kernels: the same sources once per instruction set, each in its own namespace ondol::cpu::<isa>.
 file(GLOB ONDOL_KERNEL_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/backend/cpu/kernels/*.cpp)

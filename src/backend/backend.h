@@ -1,0 +1,31 @@
+// What a backend gives besides its kernels: memory and waiting. One instance for each device type that the build has;
+// backends register themselves in backend_registry.cpp, the list that CMake generates from the options.
+#pragma once
+
+#include <cstddef>
+
+#include "backend/kernel_table.h"
+
+namespace ondol {
+
+struct Backend {
+  const char* name;
+  KernelTable table;
+  int (*device_count)();
+  void* (*allocate)(size_t bytes, Device device);  // aligned to 64 bytes or more; throws Error when there is no memory
+  void (*release)(void* memory, size_t bytes, Device device);
+  /// Copies bytes between host and this backend's memory (either side may be host); returns when it is done.
+  void (*copy_bytes)(void* out, const void* in, size_t bytes, Device device);
+  void (*synchronize)(Device device);
+  Stream (*stream)(Device device);
+};
+
+/// The backend, or null when this build or machine has none of that type.
+const Backend* find_backend(DeviceType type);
+
+/// The backend, or an Error that says why there is none.
+const Backend& backend(DeviceType type);
+
+const Backend& cpu_backend();
+
+}  // namespace ondol

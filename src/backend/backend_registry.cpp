@@ -1,0 +1,44 @@
+#include <ondol/base/error.h>
+
+#include "backend/backend.h"
+
+namespace ondol {
+
+/// The CUDA backend, or null when this build has none or the machine has no usable GPU. CMake chooses the file that
+/// defines it: kernels/backend.cu, or src/backend/no_cuda/backend.cpp.
+const Backend* cuda_backend();
+
+/// Why cuda_backend() is null.
+std::string cuda_unavailable_reason();
+
+const Backend* find_backend(DeviceType type) {
+  if (type == DeviceType::cpu) return &cpu_backend();
+  static const Backend* const cuda = cuda_backend();
+  return cuda;
+}
+
+const Backend& backend(DeviceType type) {
+  const Backend* found = find_backend(type);
+  if (found == nullptr) {
+    throw UsageError(concat("device cuda is not available: ", cuda_unavailable_reason()), "use --device cpu");
+  }
+  return *found;
+}
+
+const KernelTable& kernel_table(Device device) {
+  if (device.type == DeviceType::cpu) {
+    static const KernelTable& table = cpu_backend().table;
+    return table;
+  }
+  return backend(device.type).table;
+}
+
+Stream current_stream(Device device) {
+  return device.type == DeviceType::cpu ? nullptr : backend(device.type).stream(device);
+}
+
+void throw_missing_kernel(const char* row, Device device, DType dtype) {
+  throw_error("[", row, "] no ", device.type == DeviceType::cpu ? "cpu" : "cuda", " kernel for ", dtype_name(dtype));
+}
+
+}  // namespace ondol

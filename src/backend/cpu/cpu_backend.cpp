@@ -1,0 +1,65 @@
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include <sys/mman.h>
+
+#include <ondol/base/error.h>
+
+#include "backend/backend.h"
+#include "backend/cpu/isa.h"
+
+namespace ondol {
+
+namespace {
+
+constexpr size_t kHugePage = size_t{2} << 20;
+
+void* allocate(size_t bytes, Device) {
+  const bool large = bytes >= kHugePage;
+  void* memory = nullptr;
+  if (bytes > (size_t{1} << 62) || posix_memalign(&memory, large ? kHugePage : 64, bytes) != 0) {
+    throw Error(concat("out of memory: ", bytes >> 20, " MiB asked on the CPU"),
+                "lower train.micro_batch_size or data.sequence_length");
+  }
+  // Huge pages make first touch several times cheaper; where the system has none this is a no-op.
+  if (large) madvise(memory, bytes, MADV_HUGEPAGE);
+  return memory;
+}
+
+void release(void* memory, size_t, Device) { std::free(memory); }
+
+void copy_bytes(void* out, const void* in, size_t bytes, Device) { std::memcpy(out, in, bytes); }
+
+void fill_table(KernelTable& table) {
+  const std::string& isa = cpu::active_isa();
+#if defined(ONDOL_HAS_ISA_avx2)
+  if (isa == "avx2") return cpu::avx2::fill_table(table);
+  cpu::avx512::fill_table(table);
+#else
+  cpu::portable::fill_table(table);
+#endif
+#if defined(ONDOL_HAS_ISA_amx)
+  if (isa == "amx") cpu::amx::fill_table(table);
+#endif
+}
+
+}  // namespace
+
+const Backend& cpu_backend() {
+  static const Backend instance = [] {
+    Backend b{};
+    b.name = "cpu";
+    b.device_count = [] { return 1; };
+    b.allocate = allocate;
+    b.release = release;
+    b.copy_bytes = copy_bytes;
+    b.synchronize = [](Device) {};
+    b.stream = [](Device) -> Stream { return nullptr; };
+    fill_table(b.table);
+    return b;
+  }();
+  return instance;
+}
+
+}  // namespace ondol

@@ -1,0 +1,366 @@
+// Plain-data arguments of the kernel rows. Every backend gets exactly these; checking shapes is the caller's work (ops/).
+//
+// Conventions: sizes and strides count elements; `rows x cols` data has contiguous columns and a row stride where one is
+// given; "data type" means the dtype under which the row is looked up (f32 or bf16). Statistics, gradients of weights and
+// losses are always f32. Token ids, labels, positions and document ids are i32. Nullable pointers say so.
+// Values that change every step (learning rate, step number, ...) come by pointer, because a captured graph replays
+// the same arguments.
+//
+// Legend: B batch, T sequence length, H heads, D head_dim, C hidden size, V vocabulary.
+#pragma once
+
+#include <cstdint>
+
+#include <ondol/base/dtype.h>
+
+namespace ondol {
+
+inline constexpr int kMaxDims = 6;
+
+struct FillArgs {
+  void* out;
+  int64_t count;
+  double value;
+};
+
+/// Strided copy with conversion; shape and strides have `ndim` entries. Looked up under the input's dtype (any dtype).
+struct CopyArgs {
+  const void* in;
+  void* out;
+  DType in_dtype, out_dtype;
+  int ndim;
+  int64_t shape[kMaxDims];
+  int64_t in_stride[kMaxDims];
+  int64_t out_stride[kMaxDims];
+};
+
+enum class BinaryKind : int { add, sub, mul, div };
+
+/// out = a (kind) b with broadcasting (stride 0); out is contiguous and may be a or b themselves.
+struct BinaryArgs {
+  const void *a, *b;
+  void* out;
+  BinaryKind kind;
+  int ndim;
+  int64_t shape[kMaxDims];
+  int64_t a_stride[kMaxDims];
+  int64_t b_stride[kMaxDims];
+};
+
+enum class UnaryKind : int { relu, gelu_erf, gelu_tanh, silu, tanh, sigmoid, exp, log, sqrt, square, scale, add_scalar };
+
+/// out = f(in), contiguous. `parameter` is the factor of `scale` and the addend of `add_scalar`. in may be out.
+struct UnaryArgs {
+  const void* in;
+  void* out;
+  int64_t count;
+  UnaryKind kind;
+  float parameter;
+};
+
+/// grad_in = grad_out * f'(in), contiguous. grad_in may be grad_out.
+struct UnaryBackwardArgs {
+  const void* grad_out;
+  const void* in;
+  void* grad_in;
+  int64_t count;
+  UnaryKind kind;
+  float parameter;
+};
+
+enum class ReduceKind : int { sum, mean, max };
+
+/// in (outer, reduced, inner) contiguous -> out (outer, inner) of out_dtype (data type or f32).
+/// accumulate: out += result (f32 only). Sums run in a fixed order in f32.
+struct ReduceArgs {
+  const void* in;
+  void* out;
+  DType out_dtype;
+  int64_t outer, reduced, inner;
+  ReduceKind kind;
+  bool accumulate;
+};
+
+/// out[r, :] = softmax(in[r, :]) or log_softmax; contiguous rows. in may be out.
+struct SoftmaxArgs {
+  const void* in;
+  void* out;
+  int64_t rows, cols;
+  bool log;
+};
+
+/// out is the forward's result.
+struct SoftmaxBackwardArgs {
+  const void* grad_out;
+  const void* out;
+  void* grad_in;
+  int64_t rows, cols;
+  bool log;
+};
+
+/// loss[r] = logsumexp(logits[r, :]) - logits[r, label[r]], 0 where label is ignore_index; lse[r] always.
+struct CrossEntropyArgs {
+  const void* logits;
+  int64_t rows, cols, row_stride;
+  const int32_t* labels;
+  int32_t ignore_index;
+  float* loss;
+  float* lse;
+};
+
+/// grad_logits = (softmax - one_hot) * scale * (*grad_scale, 1 when null); rows with ignore_index become 0.
+/// grad_logits may be logits; row strides of both as given.
+struct CrossEntropyBackwardArgs {
+  const void* logits;
+  int64_t rows, cols, row_stride;
+  const int32_t* labels;
+  int32_t ignore_index;
+  const float* lse;
+  float scale;
+  const float* grad_scale;  // nullable
+  void* grad_logits;
+  int64_t grad_row_stride;
+};
+
+/// out[i, :] = table[ids[i], :]. Ids were checked by the caller on the host when they are on the host.
+struct EmbeddingArgs {
+  const void* table;  // (V, C)
+  const int32_t* ids;
+  void* out;  // (count, C)
+  int64_t count, vocab_size, hidden_size;
+};
+
+/// grad_table[v, :] (+)= sum over i with ids[i] == v of grad_out[i, :], in the order of i. f32 table.
+/// accumulate false: rows that no id names become 0. padding_idx >= 0: that row receives nothing.
+struct EmbeddingBackwardArgs {
+  const void* grad_out;  // (count, C), data type
+  const int32_t* ids;
+  float* grad_table;  // (V, C)
+  int64_t count, vocab_size, hidden_size;
+  int64_t padding_idx;
+  bool accumulate;
+};
+
+/// RMSNorm and LayerNorm with an optional residual: s = x + residual (stored in sum), out = norm(s) * weight + bias.
+/// Rows are contiguous. sum may be x. rstd (and mean, LayerNorm) are saved for the backward when not null.
+/// weight_offset is added to the weight (Gemma: 1). A null weight means ones (no elementwise affine).
+struct NormArgs {
+  const void* x;
+  const void* residual;  // nullable
+  void* sum;             // nullable when residual is null
+  const void* weight;    // nullable, (C) data type
+  const void* bias;      // nullable, (C) data type
+  void* out;
+  float* mean;  // nullable; LayerNorm
+  float* rstd;  // nullable
+  int64_t rows, cols;
+  float eps;
+  float weight_offset;
+};
+
+/// grad_x = d norm(x)/dx . grad_out + grad_sum; the gradient of x and of residual are both grad_x.
+/// x is the normalised input (the forward's sum). grad_weight and grad_bias are f32, nullable, summed over rows in a
+/// fixed order and added to what is there when accumulate is set. grad_x may be grad_out or grad_sum.
+struct NormBackwardArgs {
+  const void* grad_out;
+  const void* grad_sum;  // nullable
+  const void* x;
+  const void* weight;  // nullable
+  const float* mean;   // null for RMSNorm
+  const float* rstd;
+  void* grad_x;
+  float* grad_weight;  // nullable
+  float* grad_bias;    // nullable
+  int64_t rows, cols;
+  float weight_offset;
+  bool accumulate;  // for both grad_weight and grad_bias
+};
+
+/// Rotary position embedding on the first rotary_dim elements of each head. Half style (NeoX, Hugging Face): pairs
+/// (i, i + rotary_dim/2); interleaved: (2i, 2i+1). cos, sin: (num_positions, rotary_dim/2) f32.
+/// positions (B, T), null means t + position_offset. inverse rotates back (the backward). in may be out with the same
+/// strides; the elements behind rotary_dim are copied when in is not out.
+struct RopeArgs {
+  const void* in;
+  void* out;
+  int64_t batch, length, heads, head_dim, rotary_dim;
+  int64_t in_stride_b, in_stride_t, in_stride_h;
+  int64_t out_stride_b, out_stride_t, out_stride_h;
+  const float *cos, *sin;
+  int64_t num_positions;
+  const int32_t* positions;  // nullable
+  int64_t position_offset;
+  bool interleaved;
+  bool inverse;
+};
+
+enum class GluKind : int { silu, gelu_tanh, gelu_erf, relu, sigmoid };
+
+/// out = act(gate) * up; gate and up rows may lie in one fused matrix. out is (rows, cols) contiguous.
+struct GluArgs {
+  const void *gate, *up;
+  int64_t in_row_stride;
+  void* out;
+  int64_t rows, cols;
+  GluKind kind;
+};
+
+struct GluBackwardArgs {
+  const void* grad_out;  // (rows, cols) contiguous
+  const void *gate, *up;
+  int64_t in_row_stride;
+  void *grad_gate, *grad_up;  // row stride grad_row_stride; may be gate and up themselves
+  int64_t grad_row_stride;
+  int64_t rows, cols;
+  GluKind kind;
+};
+
+/// Keys of the counter-based generator; the element index is that of the tensor's contiguous order.
+struct RngArgs {
+  uint64_t seed;
+  uint32_t stream;
+  const int64_t* step;  // read by the kernel; low 32 bits are used. null means 0
+};
+
+/// out = in * keep / (1 - p) with keep = uniform(element) >= p. The backward is the same call on the gradient.
+struct DropoutArgs {
+  const void* in;
+  void* out;
+  int64_t count;
+  float p;
+  RngArgs rng;
+};
+
+enum class GemmEpilogue : int { none, gelu_tanh, gelu_erf, relu, silu };
+
+/// c = epilogue(alpha * op(a) op(b) + bias) + residual + beta * c, for `batch` matrices.
+/// op(a) is (m, k): element (i, l) at a[i*lda + l], or a[l*lda + i] when trans_a. op(b) is (k, n): element (l, j) at
+/// b[l*ldb + j], or b[j*ldb + l] when trans_b. c (m, n) at c[i*ldc + j]. Sums over k run in f32 in an order that depends
+/// on the shapes alone. Dtypes: a and b alike (data type), c data type or f32; beta is 0 unless c is f32.
+/// pre_activation (nullable; strides of c, dtype of c) receives the value before the epilogue.
+struct GemmArgs {
+  const void *a, *b;
+  void* c;
+  DType c_dtype;
+  bool trans_a, trans_b;
+  int64_t m, n, k;
+  int64_t lda, ldb, ldc;
+  int64_t batch;
+  int64_t stride_a, stride_b, stride_c;  // between the matrices of a batch; 0 broadcasts a or b
+  float alpha, beta;
+  const void* bias;      // nullable, (n) data type
+  const void* residual;  // nullable, (m, n) with ldc and stride_c, dtype of c
+  GemmEpilogue epilogue;
+  void* pre_activation;  // nullable
+};
+
+/// Scaled dot-product attention with online softmax. q, out (B, Tq, H, D); k, v (B, Tk, Hkv, D); the last dimension is
+/// contiguous, the others have strides (b, t, h). H is a multiple of Hkv (grouped queries).
+/// Query i of sequence b stands at key position q_start[b] + i (null: kv_length_b - q_len); causal lets it see keys
+/// j <= that position, window > 0 only j > position - window (and, when not causal, j < position + window).
+/// kv_lengths[b] keys are valid (null: kv_len). key_mask (B, Tk): 0 hides a key. Documents: a query sees only keys with
+/// its own id. bias is added after scaling (and soft-capping: softcap * tanh(s / softcap) when softcap > 0); its
+/// strides may be 0. A query that sees nothing gives 0 and lse -inf.
+/// dropout: element index of the generator is ((b*H + h)*Tq + i)*Tk + j.
+struct AttentionArgs {
+  const void *q, *k, *v;
+  void* out;
+  float* lse;  // (B, H, Tq), nullable when no backward follows
+  int64_t batch, q_len, kv_len, num_heads, num_kv_heads, head_dim;
+  int64_t q_stride_b, q_stride_t, q_stride_h;
+  int64_t k_stride_b, k_stride_t, k_stride_h;
+  int64_t v_stride_b, v_stride_t, v_stride_h;
+  int64_t out_stride_b, out_stride_t, out_stride_h;
+  float scale;
+  float softcap;
+  bool causal;
+  int64_t window;
+  const int32_t* q_start;     // (B), nullable
+  const int32_t* kv_lengths;  // (B), nullable
+  const uint8_t* key_mask;    // (B, Tk), nullable
+  const int32_t* q_documents;   // (B, Tq), nullable
+  const int32_t* kv_documents;  // (B, Tk), nullable (then q_documents serves when both are null or lengths agree)
+  const void* bias;           // nullable, data type
+  int64_t bias_stride_b, bias_stride_h, bias_stride_q, bias_stride_k;
+  float dropout_p;
+  RngArgs rng;
+};
+
+/// grad_q, grad_k, grad_v have the strides of q, k, v in `forward` unless given here; grad_out those of out.
+/// grad_bias: f32 (Hb, Tq, Tk) summed over the batch, contiguous; null when not wanted; Hb is num_heads.
+/// workspace holds batch*num_heads*q_len floats (the row sums of grad_out * out).
+struct AttentionBackwardArgs {
+  AttentionArgs forward;  // with out and lse as the forward left them
+  const void* grad_out;
+  void *grad_q, *grad_k, *grad_v;
+  int64_t grad_q_stride_b, grad_q_stride_t, grad_q_stride_h;
+  int64_t grad_k_stride_b, grad_k_stride_t, grad_k_stride_h;
+  int64_t grad_v_stride_b, grad_v_stride_t, grad_v_stride_h;
+  float* grad_bias;  // nullable
+  float* workspace;
+};
+
+/// out[o, i, n] = in[o, index[o, i, n], n]: torch.gather along the middle dimension. in (outer, in_size, inner),
+/// index and out (outer, out_size, inner), contiguous.
+struct GatherArgs {
+  const void* in;
+  const int32_t* index;
+  void* out;
+  int64_t outer, in_size, out_size, inner;
+};
+
+/// out[o, index[o, i, n], n] += in[o, i, n] in the order of i. out (outer, out_size, inner) f32 or data type,
+/// in (outer, in_size, inner).
+struct ScatterAddArgs {
+  const void* in;
+  const int32_t* index;
+  void* out;
+  int64_t outer, in_size, out_size, inner;
+};
+
+/// index[r] = argmax of row r (the first of equals); contiguous rows.
+struct ArgmaxArgs {
+  const void* in;
+  int32_t* index;
+  int64_t rows, cols;
+};
+
+/// *out = sum of in[i]^2 in double, added in a fixed tree; f32 input. NaN and infinities carry through.
+struct SumSquaresArgs {
+  const float* in;
+  int64_t count;
+  double* out;
+};
+
+/// What the optimizer reads on the device. grad_scale is the clipping factor (and 1 / loss scale).
+struct OptimizerScalars {
+  float learning_rate;
+  float grad_scale;
+  int64_t step;  // 1 for the first update
+};
+
+/// AdamW with decoupled decay (Loshchilov & Hutter 2019, as torch.optim.AdamW): over one flat buffer.
+/// param is the f32 master weight; low_precision, when not null, receives it rounded to bf16 in the same pass.
+struct AdamwArgs {
+  float* param;
+  bfloat16* low_precision;  // nullable
+  const float* grad;
+  float *exp_avg, *exp_avg_sq;
+  int64_t count;
+  float beta1, beta2, eps, weight_decay;
+  const OptimizerScalars* scalars;
+};
+
+/// SGD as torch.optim.SGD: g += weight_decay * p; buf = momentum * buf + g; p -= lr * (nesterov ? g + momentum*buf : buf).
+struct SgdArgs {
+  float* param;
+  bfloat16* low_precision;  // nullable
+  const float* grad;
+  float* momentum_buffer;  // nullable when momentum is 0; zero before the first step
+  int64_t count;
+  float momentum, weight_decay;
+  bool nesterov;
+  const OptimizerScalars* scalars;
+};
+
+}  // namespace ondol
