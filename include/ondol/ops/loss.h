@@ -1,0 +1,50 @@
+// Cross-entropy, plain and fused with the output projection.
+//
+//   auto r = ops::linear_cross_entropy(hidden, weight, labels, {.scale = 1.0f / target_tokens, .gradients = true});
+//   double loss = r.loss.item();                         // scale * sum over rows that count
+//
+// labels are i32; rows whose label is ignore_index count nothing. Losses and statistics are f32. A label outside
+// [0, V) on the host throws, naming it.
+#pragma once
+
+#include <cstdint>
+
+#include <ondol/tensor/tensor.h>
+
+namespace ondol::ops {
+
+inline constexpr int32_t kIgnoreIndex = -100;
+
+struct CrossEntropyResult {
+  Tensor loss;  // (rows) f32
+  Tensor lse;   // (rows) f32
+};
+
+/// logits (.., V), labels (..).
+CrossEntropyResult cross_entropy(const Tensor& logits, const Tensor& labels, int32_t ignore_index = kIgnoreIndex);
+/// (softmax - one_hot) * scale * grad_scale; grad_scale is a one-element f32 tensor or undefined.
+Tensor cross_entropy_backward(const Tensor& logits, const Tensor& labels, const Tensor& lse, float scale,
+                              const Tensor& grad_scale, int32_t ignore_index = kIgnoreIndex);
+
+struct LinearCrossEntropyOptions {
+  float scale = 1.0f;  // of the sum: 1 / (global count of target tokens) makes it a mean
+  int32_t ignore_index = kIgnoreIndex;
+  bool gradients = false;
+  Tensor bias;              // (V), optional, dtype of hidden
+  float softcap = 0.0f;     // Gemma 2: logits become softcap * tanh(logits / softcap)
+  int64_t chunk_rows = 0;   // rows whose logits exist at a time; 0 chooses
+};
+
+struct LinearCrossEntropyResult {
+  Tensor loss;         // one element, f32: scale * sum
+  Tensor grad_hidden;  // of loss, with gradients: dtype of hidden
+  Tensor grad_weight;  // (V, C) f32
+  Tensor grad_bias;    // (V) f32 when there is a bias
+};
+
+/// hidden (.., C), weight (V, C), labels (..). The logits are never held whole: with gradients they are formed chunk by
+/// chunk, turned into their own gradient and used up (as in Liger-Kernel, Hsu et al. 2024).
+LinearCrossEntropyResult linear_cross_entropy(const Tensor& hidden, const Tensor& weight, const Tensor& labels,
+                                              const LinearCrossEntropyOptions& options);
+
+}  // namespace ondol::ops

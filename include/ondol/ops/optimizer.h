@@ -1,0 +1,44 @@
+// Optimizer updates over flat buffers and the norm of the gradient.
+//
+//   ops::adamw_step({params, params_bf16, grads, m, v}, {.weight_decay = 0.1f}, scalars);
+#pragma once
+
+#include <ondol/tensor/tensor.h>
+
+namespace ondol::ops {
+
+/// What changes each step, kept on the device: (3) f32 as written by set_optimizer_scalars.
+struct OptimizerScalarsTensor {
+  Tensor bytes;  // u8, the size of the kernel's struct
+};
+OptimizerScalarsTensor make_optimizer_scalars(Device device);
+/// grad_scale multiplies every gradient (the clipping factor); step counts from 1.
+void set_optimizer_scalars(const OptimizerScalarsTensor& scalars, float learning_rate, float grad_scale, int64_t step);
+
+struct AdamwState {
+  Tensor param;          // f32, flat: master weights
+  Tensor low_precision;  // bf16 copy written in the same pass; undefined in f32 runs
+  Tensor grad;           // f32
+  Tensor exp_avg, exp_avg_sq;
+};
+struct AdamwOptions {
+  float beta1 = 0.9f, beta2 = 0.999f, eps = 1e-8f, weight_decay = 0.01f;
+};
+/// torch.optim.AdamW: decoupled decay, bias correction.
+void adamw_step(const AdamwState& state, const AdamwOptions& options, const OptimizerScalarsTensor& scalars);
+
+struct SgdState {
+  Tensor param, low_precision, grad;
+  Tensor momentum_buffer;  // undefined when momentum is 0
+};
+struct SgdOptions {
+  float momentum = 0.0f, weight_decay = 0.0f;
+  bool nesterov = false;
+};
+/// torch.optim.SGD.
+void sgd_step(const SgdState& state, const SgdOptions& options, const OptimizerScalarsTensor& scalars);
+
+/// Sum of the squares of an f32 tensor as one f64 element, in a fixed order; not finite when an element is not.
+Tensor sum_squares(const Tensor& x);
+
+}  // namespace ondol::ops
