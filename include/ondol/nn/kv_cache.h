@@ -1,0 +1,60 @@
+// Keys and values of the positions that a decoder has already read.
+//
+//   KvCache cache({.layers = 12, .batch = 2, .capacity = 1024, .kv_heads = 4, .head_dim = 64}, dtype, device);
+//   cache.begin_step({5, 3});                             // the next forward brings 5 and 3 new tokens
+//   ... model forward writes each layer ...
+//   cache.end_step();                                     // lengths grow
+//
+// Sequences of a batch may have different lengths: each starts at position 0 and grows on its own, so that padding is
+// never stored or seen.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include <ondol/tensor/tensor.h>
+
+namespace ondol {
+
+class KvCache {
+ public:
+  struct Sizes {
+    int64_t layers = 0, batch = 0, capacity = 0, kv_heads = 0, head_dim = 0;
+  };
+
+  KvCache(const Sizes& sizes, DType dtype, Device device);
+
+  const Sizes& sizes() const { return sizes_; }
+  /// Valid positions of each sequence.
+  const std::vector<int32_t>& lengths() const { return lengths_; }
+
+  /// Announces new_tokens[b] tokens for each sequence. Throws when the capacity does not hold them.
+  void begin_step(const std::vector<int32_t>& new_tokens);
+  /// Stores keys and values (B, T, Hkv, D) of one layer; only the announced tokens of each row count.
+  void append(int64_t layer, const Tensor& keys, const Tensor& values);
+  void end_step();
+
+  /// (B, capacity, Hkv, D) of one layer.
+  const Tensor& keys(int64_t layer) const { return keys_[static_cast<size_t>(layer)]; }
+  const Tensor& values(int64_t layer) const { return values_[static_cast<size_t>(layer)]; }
+  /// During a step: key position of the first new token (B), valid keys with the new ones (B), and their maximum.
+  const Tensor& query_starts() const { return query_starts_; }
+  const Tensor& kv_lengths() const { return kv_lengths_; }
+  int64_t max_length() const { return max_length_; }
+  /// Positions (B, T) i32 of the new tokens.
+  Tensor positions(int64_t length) const;
+
+  /// Keeps the sequences `sources` in this order (beams); sizes().batch of them.
+  void reorder(const std::vector<int32_t>& sources);
+  /// Forgets the tokens of sequence b from `length` on.
+  void truncate(int64_t sequence, int32_t length);
+
+ private:
+  Sizes sizes_;
+  std::vector<Tensor> keys_, values_;
+  std::vector<int32_t> lengths_, new_tokens_;
+  Tensor query_starts_, kv_lengths_;
+  int64_t max_length_ = 0;
+};
+
+}  // namespace ondol

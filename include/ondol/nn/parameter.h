@@ -1,0 +1,87 @@
+// Parameters: where the weights of a model live.
+//
+//   ParameterStore store;
+//   Variable w = store.add("mlp.up_proj.weight", {256, 64}, Init::normal(0.02f));
+//   store.materialize(DType::bf16, device);               // one flat buffer; w.value() is a view of it
+//
+// All parameters lie in one flat buffer, matrices (two or more dimensions) before vectors, each at a multiple of 16
+// elements, so that the optimizer, clipping and checkpoints work on a few long arrays.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <ondol/autograd/variable.h>
+
+namespace ondol {
+
+struct Init {
+  enum class Kind { constant, normal, uniform } kind = Kind::constant;
+  float value = 0.0f;  // constant: the value; normal: standard deviation; uniform: half the width
+
+  static Init zeros() { return {}; }
+  static Init ones() { return {Kind::constant, 1.0f}; }
+  static Init normal(float std) { return {Kind::normal, std}; }
+  static Init uniform(float bound) { return {Kind::uniform, bound}; }
+};
+
+/// One tensor of a model file as a part of a parameter: rows [row_start, row_start + row_count) of its first dimension
+/// (row_count < 0: all), transposed (the last two dimensions swapped) in the file when `transposed`.
+struct WeightSlot {
+  std::string name;  // in the file
+  Variable parameter;
+  int64_t row_start = 0;
+  int64_t row_count = -1;
+  bool transposed = false;
+
+  /// The view of `whole` (a tensor with the parameter's shape: value, gradient, optimizer state) that the file tensor
+  /// stands for, in the file's layout.
+  Tensor view(const Tensor& whole) const;
+};
+
+class ParameterStore {
+ public:
+  static constexpr int64_t kAlignment = 16;
+
+  /// Registers a parameter; its value is undefined until materialize.
+  Variable add(const std::string& name, const Shape& shape, const Init& init);
+
+  /// Allocates the flat buffer and makes every parameter a view of it. Values are uninitialised.
+  void materialize(DType dtype, Device device);
+  /// Draws every parameter from its Init: Philox keyed by (seed, hash of the name, element), computed in f32 and rounded.
+  void initialize(uint64_t seed);
+  /// Allocates the flat f32 gradient buffer; the parameters' gradients become views of it.
+  void enable_gradients();
+  /// Marks all gradients as absent. Parameters that take no part in a backward are zeroed by finish_gradients.
+  void clear_gradients();
+  void finish_gradients();
+  /// Gives every parameter a slice of another flat gradient buffer (same layout), for sums over micro-batches.
+  void use_gradient_buffer(const Tensor& flat);
+
+  const Tensor& flat_values() const { return values_; }
+  const Tensor& flat_gradients() const { return gradients_; }
+  /// Elements of the flat buffer, padding included; the first matrix_elements() of them belong to matrices.
+  int64_t flat_elements() const { return flat_elements_; }
+  int64_t matrix_elements() const { return matrix_elements_; }
+  /// Number of weights, without padding.
+  int64_t count() const;
+
+  struct Entry {
+    std::string name;
+    Shape shape;
+    Init init;
+    Variable variable;
+    int64_t offset = 0;
+  };
+  const std::vector<Entry>& entries() const { return entries_; }
+
+ private:
+  std::vector<Entry> entries_;
+  Tensor values_;
+  Tensor gradients_;
+  int64_t flat_elements_ = 0;
+  int64_t matrix_elements_ = 0;
+};
+
+}  // namespace ondol
