@@ -32,7 +32,7 @@ using Json = nlohmann::json;
 
 struct JsonLimits {
   int max_depth = 64;
-  uint64_t max_bytes = uint64_t{64} << 20;
+  uint64_t max_bytes = uint64_t{4} << 20;  // a document in memory takes up to 16 times its text
 };
 
 /// Parses one JSON document. UTF-8 with or without byte order mark; duplicate keys, nesting beyond the limit, numbers

@@ -1,0 +1,165 @@
+#include <ondol/io/model_weights.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <map>
+
+#include "base/json_reader.h"
+#include "io/safetensors_header.h"
+
+namespace ondol {
+
+namespace {
+
+constexpr const char* kSingleName = "model.safetensors";
+constexpr const char* kIndexName = "model.safetensors.index.json";
+constexpr uint64_t kMaxIndexBytes = uint64_t{16} << 20;
+
+bool is_pickle(const std::filesystem::path& path) {
+  const std::string extension = path.extension().string();
+  return extension == ".bin" || extension == ".pt" || extension == ".pth" || extension == ".ckpt";
+}
+
+[[noreturn]] void refuse_pickle(const std::string& path) {
+  throw Error("cannot read weights: pickle files can run code and are not read (" + path + ")",
+              "convert them to safetensors with the framework that wrote them");
+}
+
+bool is_plain_name(const std::string& name) {
+  return !name.empty() && name.find('/') == std::string::npos && name.find('\\') == std::string::npos &&
+         name.find('\0') == std::string::npos && name != "." && name != "..";
+}
+
+}  // namespace
+
+ModelWeights::ModelWeights(const std::string& path) : path_(path) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  if (!fs::is_directory(path, error)) {
+    if (is_pickle(path)) refuse_pickle(path);
+    files_.emplace_back(path);
+  } else if (fs::exists(path + "/" + kSingleName, error)) {
+    files_.emplace_back(path + "/" + kSingleName);
+  } else if (fs::exists(path + "/" + kIndexName, error)) {
+    open_shards(path + "/" + kIndexName);
+    return;
+  } else {
+    for (const auto& entry : fs::directory_iterator(path, error)) {
+      const std::string name = entry.path().filename().string();
+      if (is_pickle(entry.path()) && name != "training_args.bin") refuse_pickle(entry.path().string());
+    }
+    throw_error("no weights: neither ", kSingleName, " nor ", kIndexName, " is there (", path, ")");
+  }
+  for (const SafetensorsEntry& entry : files_[0].entries()) {
+    names_.push_back(entry.name);
+    shard_of_.emplace(entry.name, 0);
+  }
+}
+
+void ModelWeights::open_shards(const std::string& index_path) {
+  using detail::quoted_name;
+  const Json index = load_json(index_path, ErrorKind::failure, {.max_bytes = kMaxIndexBytes});
+  const JsonReader reader(index, index_path, ErrorKind::failure);
+  const Json& weight_map = reader.require_child("weight_map").object();
+  const auto fail = [&](const auto&... why) { throw_error("cannot read weights: ", why..., " (", index_path, ")"); };
+
+  std::map<std::string, size_t> shards;  // by name, so that the order of files does not depend on the order of tensors
+  for (const auto& [name, shard] : weight_map.items()) {
+    if (!shard.is_string()) fail("tensor ", quoted_name(name), ": its shard is not a name");
+    const std::string& file = shard.get_ref<const std::string&>();
+    if (!is_plain_name(file)) fail("tensor ", quoted_name(name), ": shard ", quoted_name(file), " is not a plain name");
+    if (is_pickle(file)) refuse_pickle(path_ + "/" + file);
+    shards.emplace(file, 0);
+  }
+  if (shards.empty()) fail("it lists no tensor");
+  for (auto& [file, number] : shards) {
+    std::error_code error;
+    if (!std::filesystem::exists(path_ + "/" + file, error)) fail("shard ", quoted_name(file), " is missing");
+    number = files_.size();
+    files_.emplace_back(path_ + "/" + file);
+  }
+  for (const auto& [name, shard] : weight_map.items()) {
+    const std::string& file = shard.get_ref<const std::string&>();
+    const size_t number = shards.at(file);
+    if (!files_[number].has(name)) {
+      for (const auto& [other, other_number] : shards) {
+        if (files_[other_number].has(name)) {
+          fail("tensor ", quoted_name(name), ": listed in shard ", quoted_name(file), " but held by ",
+               quoted_name(other));
+        }
+      }
+      fail("tensor ", quoted_name(name), ": shard ", quoted_name(file), " does not hold it");
+    }
+    shard_of_.emplace(name, number);
+  }
+  for (size_t number = 0; number < files_.size(); ++number) {
+    for (const SafetensorsEntry& entry : files_[number].entries()) {
+      const auto listed = shard_of_.find(entry.name);
+      if (listed != shard_of_.end() && listed->second == number) names_.push_back(entry.name);
+    }
+  }
+}
+
+const SafetensorsEntry* ModelWeights::find(const std::string& name) const {
+  const auto shard = shard_of_.find(name);
+  return shard == shard_of_.end() ? nullptr : files_[shard->second].find(name);
+}
+
+Tensor ModelWeights::tensor(const std::string& name) const {
+  const auto shard = shard_of_.find(name);
+  ONDOL_CHECK(shard != shard_of_.end(), "missing tensor ", detail::quoted_name(name), ": not in the weights (", path_,
+              ")");
+  return files_[shard->second].tensor(name);
+}
+
+std::vector<WrittenFile> write_model_weights(const std::string& directory, const NamedTensors& tensors,
+                                             const WeightsWriteOptions& options) {
+  const auto bytes_of = [&](const Tensor& tensor) {
+    const DType dtype =
+        options.file.floating_dtype && is_floating(tensor.dtype()) ? *options.file.floating_dtype : tensor.dtype();
+    return static_cast<uint64_t>(tensor.numel()) * dtype_size(dtype);
+  };
+  std::vector<NamedTensors> shards(1);
+  uint64_t filled = 0, total = 0;
+  for (const auto& named : tensors) {
+    const uint64_t bytes = bytes_of(named.second);
+    if (filled > 0 && bytes > options.max_shard_bytes - std::min(filled, options.max_shard_bytes)) {
+      shards.emplace_back();
+      filled = 0;
+    }
+    shards.back().push_back(named);
+    filled += bytes;
+    total += bytes;
+  }
+
+  const std::string index_path = directory + "/" + kIndexName;
+  const std::string single_path = directory + "/" + kSingleName;
+  std::vector<WrittenFile> written;
+  if (shards.size() == 1) {
+    written.push_back(write_safetensors(single_path, tensors, options.file));
+    file_operations().unlink(index_path.c_str());
+    return written;
+  }
+  Json weight_map = Json::object();
+  for (size_t i = 0; i < shards.size(); ++i) {
+    char name[64];
+    std::snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", i + 1, shards.size());
+    for (const auto& named : shards[i]) {
+      ONDOL_CHECK(!weight_map.contains(named.first), "cannot write weights: repeated name ",
+                  detail::quoted_name(named.first), " (", directory, ")");
+      weight_map[named.first] = name;
+    }
+    written.push_back(write_safetensors(directory + "/" + name, shards[i], options.file));
+  }
+  const std::string text =
+      Json{{"metadata", {{"total_size", total}}}, {"weight_map", std::move(weight_map)}}.dump(2) + "\n";
+  AtomicFile index(index_path, options.file.checksum_chunk_bytes);
+  index.write(text);
+  index.commit();
+  written.push_back({kIndexName, index.size(), index.checksums()});
+  file_operations().unlink(single_path.c_str());
+  return written;
+}
+
+}  // namespace ondol
