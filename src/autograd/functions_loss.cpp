@@ -1,0 +1,54 @@
+#include <ondol/autograd/functions.h>
+#include <ondol/ops/loss.h>
+#include <ondol/ops/reduce.h>
+
+#include "autograd/recording.h"
+
+namespace ondol::functions {
+
+Variable cross_entropy(const Variable& logits, const Tensor& labels, float scale, int32_t ignore_index) {
+  Tape* tape = recording(logits);
+  const ops::CrossEntropyResult forward = ops::cross_entropy(logits.value(), labels, ignore_index);
+  const Tensor total = ops::sum_f32(forward.loss, 0).reshape({1});
+  ops::scale_in_place(total, scale);
+  Variable out = output(total, tape);
+  if (tape != nullptr) {
+    const Tensor lse = forward.lse;
+    tape->record([logits, labels, lse, out, scale, ignore_index] {
+      if (!out.has_grad()) return;
+      logits.add_grad(
+          ops::cross_entropy_backward(logits.value(), labels, lse, scale, out.take_grad(), ignore_index));
+    });
+  }
+  return out;
+}
+
+Variable linear_cross_entropy(const Variable& hidden, const Tensor& labels, const LinearCrossEntropyInputs& inputs) {
+  Tape* tape = recording(hidden, inputs.weight, inputs.bias);
+  ops::LinearCrossEntropyOptions options;
+  options.scale = inputs.scale;
+  options.ignore_index = inputs.ignore_index;
+  options.softcap = inputs.softcap;
+  options.gradients = tape != nullptr;
+  if (inputs.bias.defined()) options.bias = inputs.bias.value();
+  const ops::LinearCrossEntropyResult forward =
+      ops::linear_cross_entropy(hidden.value(), inputs.weight.value(), labels, options);
+  Variable out = output(forward.loss, tape);
+  if (tape != nullptr) {
+    // The gradients exist already; the backward only multiplies them with the gradient of the loss, one element on the
+    // device (exactly 1 when the loss ends the tape).
+    tape->record([hidden, inputs, out, forward] {
+      if (!out.has_grad()) return;
+      const Tensor factor = out.take_grad();
+      const auto scaled = [&factor](const Tensor& gradient) {
+        return ops::mul(gradient, factor.to(gradient.dtype()));
+      };
+      if (hidden.requires_grad()) hidden.add_grad(scaled(forward.grad_hidden));
+      if (inputs.weight.requires_grad()) inputs.weight.add_grad(scaled(forward.grad_weight));
+      if (inputs.bias.requires_grad()) inputs.bias.add_grad(scaled(forward.grad_bias));
+    });
+  }
+  return out;
+}
+
+}  // namespace ondol::functions
