@@ -1,0 +1,59 @@
+#include "models/family.h"
+
+namespace ondol {
+
+namespace {
+
+std::optional<int32_t> read_token_id(const JsonReader& config, const char* key) {
+  if (!config.has(key)) return std::nullopt;
+  return config.require<int32_t>(key, at_least(-1)) < 0 ? std::nullopt : std::optional(config.require<int32_t>(key));
+}
+
+std::vector<int32_t> read_eos_ids(const JsonReader& config) {
+  if (!config.has("eos_token_id")) return {};
+  if (config.raw("eos_token_id").is_array()) return config.require<std::vector<int32_t>>("eos_token_id", at_least(0));
+  const std::optional<int32_t> id = read_token_id(config, "eos_token_id");
+  return id ? std::vector<int32_t>{*id} : std::vector<int32_t>{};
+}
+
+}  // namespace
+
+FamilyModel::FamilyModel(const JsonReader& config) : config_(config.object()) {
+  info_.model_type = config.require<std::string>("model_type");
+  info_.bos_token_id = read_token_id(config, "bos_token_id");
+  info_.pad_token_id = read_token_id(config, "pad_token_id");
+  info_.eos_token_ids = read_eos_ids(config);
+  Json generation = Json::object();
+  generation["_from_model_config"] = true;
+  for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"}) {
+    if (config.has(key)) generation[key] = config.raw(key);
+  }
+  generation_config_ = std::move(generation);
+}
+
+void FamilyModel::set_generation_config(Json config) {
+  const JsonReader reader(config, "generation_config.json");
+  if (reader.has("eos_token_id")) info_.eos_token_ids = read_eos_ids(reader);
+  generation_config_ = std::move(config);
+}
+
+Variable FamilyModel::add_weight(const std::string& name, const Shape& shape, const Init& init, bool transposed) {
+  Variable parameter = parameters_.add(name, shape, init);
+  slots_.push_back({name, parameter, 0, -1, transposed});
+  return parameter;
+}
+
+Variable FamilyModel::add_fused(const std::string& name, const std::vector<Part>& parts, int64_t columns,
+                                const Init& init) {
+  int64_t rows = 0;
+  for (const Part& part : parts) rows += part.rows;
+  Variable parameter = parameters_.add(name, columns > 0 ? Shape{rows, columns} : Shape{rows}, init);
+  int64_t start = 0;
+  for (const Part& part : parts) {
+    slots_.push_back({part.name, parameter, start, part.rows, false});
+    start += part.rows;
+  }
+  return parameter;
+}
+
+}  // namespace ondol

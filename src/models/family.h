@@ -1,0 +1,60 @@
+// What a model family implements, and the registry that finds it by model_type. Adding a family: one file with a class
+// derived from FamilyModel and a factory, and one line in registry.cpp (docs/adding_a_model.md).
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <ondol/models/model.h>
+
+#include "base/json_reader.h"
+
+namespace ondol {
+
+/// The parts of Model that are the same for every family.
+class FamilyModel : public Model {
+ public:
+  const std::vector<WeightSlot>& weights() const final { return slots_; }
+  std::string config_json() const final { return config_.dump(2); }
+
+  /// Prefix under which the backbone's tensors are saved ("transformer.", "model."); files may lack it.
+  virtual std::string base_prefix() const = 0;
+  /// Tensors of files that are no weights (attention mask buffers and the like).
+  virtual bool is_buffer(const std::string& name) const = 0;
+  /// For a tensor that a file may repeat although it is tied: the name under which it was saved, else "".
+  virtual std::string tied_name(const std::string& name) const = 0;
+
+  /// Text of generation_config.json as loaded, or made from the config.
+  std::string generation_config_json() const { return generation_config_.dump(2); }
+  void set_generation_config(Json config);
+
+ protected:
+  /// Reads what all configs share (token ids) and keeps the document, which config_json() returns.
+  explicit FamilyModel(const JsonReader& config);
+
+  /// A parameter that is one tensor in the file.
+  Variable add_weight(const std::string& name, const Shape& shape, const Init& init, bool transposed = false);
+  /// A parameter whose rows are several tensors of the file, in this order.
+  struct Part {
+    std::string name;
+    int64_t rows;
+  };
+  Variable add_fused(const std::string& name, const std::vector<Part>& parts, int64_t columns, const Init& init);
+
+  Json config_;
+  Json generation_config_;
+
+ private:
+  std::vector<WeightSlot> slots_;
+};
+
+using FamilyFactory = std::unique_ptr<FamilyModel> (*)(const JsonReader& config);
+
+/// The factory for a config's model_type. Throws UsageError naming the known ones.
+FamilyFactory find_family(const JsonReader& config);
+
+std::unique_ptr<FamilyModel> make_gpt2(const JsonReader& config);
+std::unique_ptr<FamilyModel> make_llama(const JsonReader& config);
+
+}  // namespace ondol

@@ -1,0 +1,37 @@
+#include "models/input.h"
+
+namespace ondol {
+
+Tensor resolve_positions(const ModelInput& input, const ForwardContext& context, const ModelInfo& info) {
+  const Tensor& ids = input.input_ids;
+  ONDOL_CHECK(ids.defined() && ids.ndim() == 2 && ids.dtype() == DType::i32, "input_ids must be (B, T) i32");
+  const int64_t length = ids.size(1);
+  const int64_t end = length + (context.cache != nullptr ? context.cache->max_length() - length : 0);
+  ONDOL_CHECK(input.positions.defined() || end <= info.max_positions, "a sequence of ", end,
+              " tokens is longer than the model allows (", info.max_positions, " positions)");
+  if (context.cache != nullptr) return context.cache->positions(length);
+  if (input.positions.defined()) {
+    ONDOL_CHECK(input.positions.shape() == ids.shape(), "positions ", input.positions.shape(), " for input_ids ",
+                ids.shape());
+    return input.positions;
+  }
+  std::vector<int32_t> positions(static_cast<size_t>(ids.numel()));
+  for (size_t i = 0; i < positions.size(); ++i) positions[i] = static_cast<int32_t>(i % static_cast<size_t>(length));
+  return Tensor::from_vector(positions, ids.shape(), ids.device());
+}
+
+RngKey rng_stream(const ForwardContext& context, uint32_t site) {
+  RngKey key = context.rng;
+  key.stream += site;
+  return key;
+}
+
+Variable drop(const Variable& x, float p, const ForwardContext& context, uint32_t site) {
+  return context.training ? functions::dropout(x, p, rng_stream(context, site)) : x;
+}
+
+void keep_hidden_state(const ForwardContext& context, const Variable& h) {
+  if (context.hidden_states != nullptr) context.hidden_states->push_back(h.value());
+}
+
+}  // namespace ondol

@@ -1,0 +1,22 @@
+// Small pieces that every family's forward needs: positions, dropout streams, kept hidden states.
+#pragma once
+
+#include <ondol/autograd/functions.h>
+#include <ondol/models/model.h>
+
+namespace ondol {
+
+/// Positions (B, T) of the tokens: the cache's, the input's, or 0, 1, 2, ... Throws when the input is not (B, T) i32 or
+/// longer than the model allows.
+Tensor resolve_positions(const ModelInput& input, const ForwardContext& context, const ModelInfo& info);
+
+/// The generator for one dropout site.
+RngKey rng_stream(const ForwardContext& context, uint32_t site);
+
+/// Dropout in training, x itself otherwise.
+Variable drop(const Variable& x, float p, const ForwardContext& context, uint32_t site);
+
+/// Appends to context.hidden_states when it is wanted.
+void keep_hidden_state(const ForwardContext& context, const Variable& h);
+
+}  // namespace ondol

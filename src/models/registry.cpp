@@ -1,0 +1,31 @@
+#include "base/nearest_name.h"
+#include "models/family.h"
+
+namespace ondol {
+
+namespace {
+
+struct Family {
+  const char* model_type;
+  FamilyFactory make;
+};
+
+constexpr Family kFamilies[] = {
+    {"gpt2", make_gpt2},
+    {"llama", make_llama},
+};
+
+}  // namespace
+
+FamilyFactory find_family(const JsonReader& config) {
+  const std::string type = config.require<std::string>("model_type");
+  std::string known;
+  for (const Family& family : kFamilies) {
+    if (type == family.model_type) return family.make;
+    known += std::string(known.empty() ? "" : ", ") + family.model_type;
+  }
+  throw UsageError(concat("model type \"", type, "\" is not supported (", config.file(), ")"),
+                   concat("supported: ", known));
+}
+
+}  // namespace ondol

@@ -1,0 +1,105 @@
+#include <ondol/nn/parameter.h>
+
+#include <algorithm>
+
+#include <ondol/base/parallel.h>
+#include <ondol/base/philox.h>
+
+namespace ondol {
+
+namespace {
+
+/// FNV-1a: the stream of a parameter's random values follows from its name, not from its place.
+uint32_t name_hash(const std::string& name) {
+  uint32_t hash = 2166136261u;
+  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 16777619u;
+  return hash;
+}
+
+int64_t aligned(int64_t elements) {
+  return (elements + ParameterStore::kAlignment - 1) / ParameterStore::kAlignment * ParameterStore::kAlignment;
+}
+
+Tensor slice(const Tensor& flat, const ParameterStore::Entry& entry) {
+  return flat.narrow(0, entry.offset, entry.shape.numel()).reshape(entry.shape);
+}
+
+}  // namespace
+
+Tensor WeightSlot::view(const Tensor& whole) const {
+  Tensor part = row_count < 0 ? whole : whole.narrow(0, row_start, row_count);
+  return transposed ? part.transpose(-1, -2) : part;
+}
+
+Variable ParameterStore::add(const std::string& name, const Shape& shape, const Init& init) {
+  ONDOL_CHECK(!values_.defined(), "parameter ", name, " added after materialize");
+  for (const Entry& entry : entries_) ONDOL_CHECK(entry.name != name, "parameter ", name, " added twice");
+  entries_.push_back({name, shape, init, Variable(Tensor(), true), 0});
+  return entries_.back().variable;
+}
+
+void ParameterStore::materialize(DType dtype, Device device) {
+  flat_elements_ = 0;
+  for (const bool matrices : {true, false}) {
+    for (Entry& entry : entries_) {
+      if ((entry.shape.ndim() >= 2) != matrices) continue;
+      entry.offset = flat_elements_;
+      flat_elements_ += aligned(entry.shape.numel());
+    }
+    if (matrices) matrix_elements_ = flat_elements_;
+  }
+  values_ = Tensor::empty({flat_elements_}, dtype, device);
+  values_.zero();  // the padding too, so that whole-buffer passes see defined values
+  for (Entry& entry : entries_) entry.variable.set_value(slice(values_, entry));
+}
+
+void ParameterStore::initialize(uint64_t seed) {
+  for (const Entry& entry : entries_) {
+    if (entry.init.kind == Init::Kind::constant) {
+      entry.variable.value().fill(entry.init.value);
+      continue;
+    }
+    std::vector<float> drawn(static_cast<size_t>(entry.shape.numel()));
+    const PhiloxKey key{seed, name_hash(entry.name), 0};
+    const float size = entry.init.value;
+    const bool normal = entry.init.kind == Init::Kind::normal;
+    parallel_for(entry.shape.numel(), 4096, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        drawn[static_cast<size_t>(i)] =
+            normal ? size * static_cast<float>(philox_normal(key, static_cast<uint64_t>(i)))
+                   : size * (2.0f * philox_uniform(key, static_cast<uint64_t>(i)) - 1.0f);
+      }
+    });
+    const Tensor values = Tensor::from_vector(drawn, entry.shape, values_.device());
+    entry.variable.value().copy_from(values);
+  }
+}
+
+void ParameterStore::enable_gradients() {
+  if (!gradients_.defined()) use_gradient_buffer(Tensor::zeros({flat_elements_}, DType::f32, values_.device()));
+}
+
+void ParameterStore::use_gradient_buffer(const Tensor& flat) {
+  ONDOL_CHECK(flat.numel() == flat_elements_, "gradient buffer of ", flat.numel(), " elements, ", flat_elements_,
+              " expected");
+  gradients_ = flat;
+  for (const Entry& entry : entries_) entry.variable.set_grad_buffer(slice(gradients_, entry));
+}
+
+void ParameterStore::clear_gradients() {
+  for (const Entry& entry : entries_) entry.variable.clear_grad();
+}
+
+void ParameterStore::finish_gradients() {
+  for (const Entry& entry : entries_) {
+    if (!entry.variable.has_grad()) slice(gradients_, entry).zero();
+  }
+}
+
+int64_t ParameterStore::count() const {
+  int64_t total = 0;
+  for (const Entry& entry : entries_) total += entry.shape.numel();
+  return total;
+}
+
+}  // namespace ondol
