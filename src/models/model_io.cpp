@@ -1,0 +1,134 @@
+// Models from and to Hugging Face directories.
+#include <cstring>
+#include <filesystem>
+#include <set>
+
+#include <ondol/base/file.h>
+#include <ondol/io/model_weights.h>
+#include <ondol/models/model.h>
+
+#include "models/family.h"
+
+namespace ondol {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string config_path_of(const std::string& path) {
+  return fs::is_directory(path) ? (fs::path(path) / "config.json").string() : path;
+}
+
+/// The dtype a config names, for loading as it was saved; half precision is read as f32.
+DType configured_dtype(const JsonReader& config) {
+  const std::string name = config.get<std::string>("dtype", config.get<std::string>("torch_dtype", "float32"));
+  return name == "bfloat16" ? DType::bf16 : DType::f32;
+}
+
+/// Finds the tensor of a slot under its full name or without the backbone's prefix.
+std::string find_in_file(const ModelWeights& file, const std::string& name, const std::string& prefix) {
+  if (file.has(name)) return name;
+  if (name.starts_with(prefix) && file.has(name.substr(prefix.size()))) return name.substr(prefix.size());
+  return "";
+}
+
+bool same_values(const Tensor& a, const Tensor& b) {
+  return a.shape() == b.shape() && a.to_vector<float>() == b.to_vector<float>();
+}
+
+void load_slot(const ModelWeights& file, const WeightSlot& slot, const std::string& name, const Device& device) {
+  const Tensor source = file.tensor(name);
+  const Tensor target = slot.view(slot.parameter.value());
+  ONDOL_CHECK(source.shape() == target.shape(), "tensor \"", name, "\" has shape ", source.shape(),
+              ", the configuration asks for ", target.shape(), " (", file.path(), ")");
+  ONDOL_CHECK(is_floating(source.dtype()), "tensor \"", name, "\" holds ", dtype_name(source.dtype()),
+              ", not floating point (", file.path(), ")");
+  target.copy_from(source.to(device));
+}
+
+void load_weights(FamilyModel& model, const std::string& directory) {
+  const ModelWeights file(directory);
+  std::set<std::string> used;
+  for (const WeightSlot& slot : model.weights()) {
+    const std::string name = find_in_file(file, slot.name, model.base_prefix());
+    ONDOL_CHECK(!name.empty(), "tensor \"", slot.name, "\" is missing (", file.path(), ")");
+    load_slot(file, slot, name, model.device());
+    used.insert(name);
+  }
+  for (const std::string& name : file.names()) {
+    if (used.contains(name) || model.is_buffer(name)) continue;
+    const std::string tied = model.tied_name(name);
+    const std::string original = tied.empty() ? "" : find_in_file(file, tied, model.base_prefix());
+    ONDOL_CHECK(!original.empty(), "unexpected tensor \"", name, "\": the configuration (",
+                model.info().model_type, ") has no such weight (", file.path(), ")");
+    ONDOL_CHECK(same_values(file.tensor(name), file.tensor(original)), "tensor \"", name, "\" differs from \"",
+                original, "\", though the configuration ties them (", file.path(), ")");
+  }
+}
+
+std::unique_ptr<FamilyModel> build(const JsonReader& config, DType dtype, Device device) {
+  ONDOL_CHECK(dtype == DType::f32 || dtype == DType::bf16, "models run in f32 or bf16, not ", dtype_name(dtype));
+  std::unique_ptr<FamilyModel> model = find_family(config)(config);
+  model->parameters().materialize(dtype, device);
+  return model;
+}
+
+const char* config_dtype_name(DType dtype) { return dtype == DType::bf16 ? "bfloat16" : "float32"; }
+
+}  // namespace
+
+std::unique_ptr<Model> load_model(const std::string& directory, const LoadOptions& options) {
+  if (!fs::exists(directory)) {
+    throw UsageError(concat("cannot load model: no such directory (", directory, ")"));
+  }
+  const std::string path = config_path_of(directory);
+  const Json document = load_json(path);
+  const JsonReader config(document, path);
+  const DType dtype = options.dtype.value_or(configured_dtype(config));
+  std::unique_ptr<FamilyModel> model = build(config, dtype, resolve_device(options.device));
+  const std::string generation = (fs::path(directory) / "generation_config.json").string();
+  if (fs::exists(generation)) model->set_generation_config(load_json(generation));
+  load_weights(*model, directory);
+  return model;
+}
+
+std::unique_ptr<Model> create_model(const std::string& config_path, DType dtype, Device device, uint64_t seed) {
+  const std::string path = config_path_of(config_path);
+  const Json document = load_json(path);
+  std::unique_ptr<FamilyModel> model = build(JsonReader(document, path), dtype, device);
+  model->parameters().initialize(seed);
+  return model;
+}
+
+void save_model(const Model& model, const std::string& directory, const SaveOptions& options) {
+  const auto& family = dynamic_cast<const FamilyModel&>(model);
+  const DType dtype = options.dtype.value_or(model.dtype());
+  make_directories(directory);
+
+  NamedTensors tensors;
+  for (const WeightSlot& slot : model.weights()) {
+    Tensor whole = slot.parameter.value();
+    if (options.flat_values.defined()) {
+      for (const ParameterStore::Entry& entry : model.parameters().entries()) {
+        if (entry.variable.value().raw() != whole.raw()) continue;
+        whole = options.flat_values.narrow(0, entry.offset, entry.shape.numel()).reshape(entry.shape);
+        break;
+      }
+    }
+    tensors.emplace_back(slot.name, slot.view(whole));
+  }
+  WeightsWriteOptions write;
+  write.file.floating_dtype = dtype;
+  write.max_shard_bytes = options.max_shard_bytes;
+  write_model_weights(directory, tensors, write);
+
+  Json config = Json::parse(family.config_json());
+  config["architectures"] = Json::array({model.info().architecture});
+  config["model_type"] = model.info().model_type;
+  config["dtype"] = config["torch_dtype"] = config_dtype_name(dtype);
+  write_file_atomic((fs::path(directory) / "config.json").string(), config.dump(2) + "\n");
+  write_file_atomic((fs::path(directory) / "generation_config.json").string(),
+                    family.generation_config_json() + "\n");
+}
+
+}  // namespace ondol
