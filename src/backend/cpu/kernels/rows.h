@@ -6,5 +6,6 @@
 namespace ondol::cpu::ONDOL_ISA {
 
 void add_memory_rows(KernelTable& table);  // memory.cpp: fill, copy
+void add_gemm_rows(KernelTable& table);    // gemm.cpp: gemm
 
 }  // namespace ondol::cpu::ONDOL_ISA

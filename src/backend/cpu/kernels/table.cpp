@@ -5,6 +5,7 @@ namespace ondol::cpu::ONDOL_ISA {
 
 void fill_table(KernelTable& table) {
   add_memory_rows(table);
+  add_gemm_rows(table);
 }
 
 }  // namespace ondol::cpu::ONDOL_ISA

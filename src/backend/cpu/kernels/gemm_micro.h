@@ -1,0 +1,82 @@
+// The register-tiled inner kernel of the matrix product: kTileRows x kTileCols sums held in vector registers.
+//
+// A step of k multiplies kTileCols contiguous floats of b (two or three vectors) by one broadcast float for each row of
+// a. Every sum is one chain of fused multiply-adds in the order of k, so its value depends neither on the tile it falls
+// into nor on the vector width.
+#pragma once
+
+#include <cstdint>
+
+#include "backend/cpu/kernels/simd.h"
+
+namespace ondol::cpu::ONDOL_ISA {
+
+// As many accumulators as leave registers for the vectors of b and one of a: 28 of 32, 12 of 16.
+#if defined(ONDOL_ISA_avx512) || defined(ONDOL_ISA_amx)
+inline constexpr int kTileRows = 14;
+inline constexpr int kTileVectors = 2;
+#elif defined(ONDOL_ISA_avx2)
+inline constexpr int kTileRows = 6;
+inline constexpr int kTileVectors = 2;
+#else
+inline constexpr int kTileRows = 8;
+inline constexpr int kTileVectors = 3;
+#endif
+inline constexpr int kTileCols = kTileVectors * kLanes;
+
+/// c (rows, kTileCols) = a b, or += when accumulate. Element (i, l) of a is a[i * a_stride + l] when the rows lie as in
+/// the caller's matrix, a[l * a_stride + i] in a packed panel; row l of b starts at b + l * b_stride.
+using MicroKernel = void (*)(int64_t k, const float* a, int64_t a_stride, const float* b, int64_t b_stride, float* c,
+                             int64_t c_stride, bool accumulate);
+
+template <int kRows, bool kPacked>
+void micro_kernel(int64_t k, const float* a, int64_t a_stride, const float* b, int64_t b_stride, float* c,
+                  int64_t c_stride, bool accumulate) {
+  Floats sum[kRows][kTileVectors];
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 4
+    for (int j = 0; j < kTileVectors; ++j) sum[i][j] = splat(0.0f);
+    __builtin_prefetch(c + i * c_stride, 1);
+    __builtin_prefetch(c + i * c_stride + 16, 1);
+  }
+  const auto step = [&](const float* a_step, const float* b_step) __attribute__((always_inline)) {
+    Floats b_vector[kTileVectors];
+#pragma GCC unroll 4
+    for (int j = 0; j < kTileVectors; ++j) b_vector[j] = load(b_step + j * kLanes);
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i) {
+      const Floats a_value = splat(a_step[kPacked ? i : i * a_stride]);
+#pragma GCC unroll 4
+      for (int j = 0; j < kTileVectors; ++j) sum[i][j] = fma(a_value, b_vector[j], sum[i][j]);
+    }
+  };
+  const int64_t a_next = kPacked ? a_stride : 1;
+  int64_t l = 0;
+  for (; l + 4 <= k; l += 4) {
+    step(a, b);
+    step(a + a_next, b + b_stride);
+    step(a + 2 * a_next, b + 2 * b_stride);
+    step(a + 3 * a_next, b + 3 * b_stride);
+    a += 4 * a_next;
+    b += 4 * b_stride;
+  }
+  for (; l < k; ++l) {
+    step(a, b);
+    a += a_next;
+    b += b_stride;
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 4
+    for (int j = 0; j < kTileVectors; ++j) {
+      float* out = c + i * c_stride + j * kLanes;
+      store(out, accumulate ? load(out) + sum[i][j] : sum[i][j]);
+    }
+  }
+}
+
+/// The kernel for a tile of `rows` rows, 1 to kTileRows.
+MicroKernel micro_kernel_for(int64_t rows, bool packed);
+
+}  // namespace ondol::cpu::ONDOL_ISA

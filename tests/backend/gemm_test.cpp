@@ -1,0 +1,329 @@
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include <ondol/base/parallel.h>
+
+#include "backend/kernel_tables.h"
+
+namespace ondol {
+namespace {
+
+struct Case {
+  int64_t m, n, k;
+  bool trans_a = false, trans_b = false;
+  DType dtype = DType::f32, c_dtype = DType::f32;
+  float alpha = 1.0f, beta = 0.0f;
+  bool bias = false, residual = false, pre_activation = false;
+  GemmEpilogue epilogue = GemmEpilogue::none;
+  int64_t batch = 1;
+  int64_t extra_stride = 0;  // padding of every row
+  bool broadcast_b = false;
+  bool residual_is_c = false;
+};
+
+std::ostream& operator<<(std::ostream& out, const Case& c) {
+  return out << "m=" << c.m << " n=" << c.n << " k=" << c.k << (c.trans_a ? " A^T" : "") << (c.trans_b ? " B^T" : "")
+             << " " << dtype_name(c.dtype) << "->" << dtype_name(c.c_dtype) << " alpha=" << c.alpha
+             << " beta=" << c.beta << " bias=" << c.bias << " residual=" << c.residual << " pre=" << c.pre_activation
+             << " epilogue=" << static_cast<int>(c.epilogue) << " batch=" << c.batch << " pad=" << c.extra_stride
+             << " broadcast_b=" << c.broadcast_b << " in_place=" << c.residual_is_c;
+}
+
+/// Values of the given dtype, kept as raw bytes and as the exact doubles they stand for.
+struct Data {
+  std::vector<uint8_t> bytes;
+  std::vector<double> values;
+
+  Data(int64_t count, DType dtype, std::mt19937& random) : bytes(count * dtype_size(dtype)), values(count) {
+    std::normal_distribution<float> normal;
+    for (int64_t i = 0; i < count; ++i) {
+      const float value = normal(random);
+      if (dtype == DType::f32) {
+        reinterpret_cast<float*>(bytes.data())[i] = value;
+        values[i] = value;
+      } else {
+        const bfloat16 small(value);
+        reinterpret_cast<bfloat16*>(bytes.data())[i] = small;
+        values[i] = static_cast<float>(small);
+      }
+    }
+  }
+};
+
+double read(const std::vector<uint8_t>& bytes, DType dtype, int64_t i) {
+  return dtype == DType::f32 ? reinterpret_cast<const float*>(bytes.data())[i]
+                             : static_cast<float>(reinterpret_cast<const bfloat16*>(bytes.data())[i]);
+}
+
+double activate(GemmEpilogue kind, double x) {
+  switch (kind) {
+    case GemmEpilogue::none: return x;
+    case GemmEpilogue::gelu_tanh: return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case GemmEpilogue::gelu_erf: return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
+    case GemmEpilogue::relu: return std::max(x, 0.0);
+    case GemmEpilogue::silu: return x / (1 + std::exp(-x));
+  }
+  return x;
+}
+
+struct Problem {
+  Case c;
+  int64_t lda, ldb, ldc, stride_a, stride_b, stride_c;
+  Data a, b, bias, residual, initial;
+
+  static int64_t matrix(int64_t rows, int64_t ld) { return rows * ld + 3; }
+
+  Problem(const Case& test, std::mt19937& random)
+      : c(test),
+        lda((c.trans_a ? c.m : c.k) + c.extra_stride),
+        ldb((c.trans_b ? c.k : c.n) + c.extra_stride),
+        ldc(c.n + c.extra_stride),
+        stride_a(matrix(c.trans_a ? c.k : c.m, lda)),
+        stride_b(c.broadcast_b ? 0 : matrix(c.trans_b ? c.n : c.k, ldb)),
+        stride_c(matrix(c.m, ldc)),
+        a(stride_a * c.batch, c.dtype, random),
+        b(matrix(c.trans_b ? c.n : c.k, ldb) * c.batch, c.dtype, random),
+        bias(c.n, c.dtype, random),
+        residual(stride_c * c.batch, c.c_dtype, random),
+        initial(stride_c * c.batch, c.c_dtype, random) {}
+
+  GemmArgs args(std::vector<uint8_t>& out, std::vector<uint8_t>& before) const {
+    GemmArgs g{};
+    g.a = a.bytes.data();
+    g.b = b.bytes.data();
+    g.c = out.data();
+    g.c_dtype = c.c_dtype;
+    g.trans_a = c.trans_a;
+    g.trans_b = c.trans_b;
+    g.m = c.m, g.n = c.n, g.k = c.k;
+    g.lda = lda, g.ldb = ldb, g.ldc = ldc;
+    g.batch = c.batch;
+    g.stride_a = stride_a, g.stride_b = stride_b, g.stride_c = stride_c;
+    g.alpha = c.alpha, g.beta = c.beta;
+    if (c.bias) g.bias = bias.bytes.data();
+    if (c.residual) g.residual = c.residual_is_c ? static_cast<const void*>(out.data()) : residual.bytes.data();
+    g.epilogue = c.epilogue;
+    if (c.pre_activation) g.pre_activation = before.data();
+    return g;
+  }
+
+  void check(const std::vector<uint8_t>& out, const std::vector<uint8_t>& before, const std::string& isa) const {
+    const double rounding = c.c_dtype == DType::bf16 ? 1.0 / 256 : 0;
+    std::vector<bool> written(stride_c * c.batch, false);
+    for (int64_t t = 0; t < c.batch; ++t) {
+      for (int64_t i = 0; i < c.m; ++i) {
+        for (int64_t j = 0; j < c.n; ++j) {
+          double sum = 0, magnitude = 0;
+          for (int64_t l = 0; l < c.k; ++l) {
+            const double product = a.values[t * stride_a + (c.trans_a ? l * lda + i : i * lda + l)] *
+                                   b.values[t * stride_b + (c.trans_b ? j * ldb + l : l * ldb + j)];
+            sum += product;
+            magnitude += std::fabs(product);
+          }
+          const int64_t at = t * stride_c + i * ldc + j;
+          written[at] = true;
+          const double pre = c.alpha * sum + (c.bias ? bias.values[j] : 0);
+          double expected = activate(c.epilogue, pre) + c.beta * initial.values[at];
+          if (c.residual) expected += c.residual_is_c ? initial.values[at] : residual.values[at];
+          const double tolerance = 2e-6 * (magnitude * std::fabs(c.alpha) + std::fabs(expected) + 1);
+          ASSERT_NEAR(read(out, c.c_dtype, at), expected, tolerance + rounding * std::fabs(expected))
+              << isa << " " << c << " at " << t << "," << i << "," << j;
+          if (c.pre_activation) {
+            ASSERT_NEAR(read(before, c.c_dtype, at), pre, tolerance + rounding * std::fabs(pre)) << isa << " " << c;
+          }
+        }
+      }
+    }
+    for (int64_t at = 0; at < stride_c * c.batch; ++at) {
+      if (!written[at]) {
+        ASSERT_EQ(read(out, c.c_dtype, at), initial.values[at]) << isa << " " << c << " wrote at " << at;
+      }
+    }
+  }
+};
+
+/// Every instruction set, with one and three threads: right within rounding, equal to the byte between thread counts.
+void run_case(const Case& c) {
+  static std::mt19937 random(7);
+  const Problem problem(c, random);
+  std::vector<uint8_t> first;
+  for (const NamedTable& named : kernel_tables_under_test()) {
+    for (int threads : {1, 3}) {
+      const int saved = num_threads();
+      set_num_threads(threads);
+      std::vector<uint8_t> out = problem.initial.bytes, before = problem.initial.bytes;
+      const GemmArgs args = problem.args(out, before);
+      named.table.gemm.get(c.dtype)(args, nullptr);
+      set_num_threads(saved);
+      if (threads == 1) {
+        problem.check(out, before, named.isa);
+        first = out;
+      } else {
+        ASSERT_EQ(std::memcmp(out.data(), first.data(), out.size()), 0) << named.isa << " " << c;
+      }
+    }
+    if (testing::Test::HasFatalFailure()) return;
+  }
+}
+
+TEST(Gemm, OddShapesInEveryOrientation) {
+  const int64_t sizes[] = {0, 1, 3, 17, 31, 64, 65, 129};
+  std::mt19937 random(3);  // draws orientation, dtypes and padding for each shape
+  for (int64_t m : sizes) {
+    for (int64_t n : sizes) {
+      for (int64_t k : sizes) {
+        Case c{m, n, k};
+        c.trans_a = random() & 1;
+        c.trans_b = random() & 1;
+        c.dtype = random() & 1 ? DType::bf16 : DType::f32;
+        c.c_dtype = random() & 1 ? c.dtype : DType::f32;
+        c.extra_stride = static_cast<int64_t>(random() % 3) * 5;
+        run_case(c);
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
+TEST(Gemm, EveryCombinationOfTheEpilogue) {
+  for (int bits = 0; bits < 32; ++bits) {
+    for (int epilogue = 0; epilogue < 5; ++epilogue) {
+      for (int dtypes = 0; dtypes < 3; ++dtypes) {
+        Case c{19, 45, 70};
+        c.bias = bits & 1;
+        c.residual = bits & 2;
+        c.pre_activation = bits & 4;
+        c.trans_a = bits & 8;
+        c.trans_b = bits & 16;
+        c.epilogue = static_cast<GemmEpilogue>(epilogue);
+        c.dtype = dtypes == 0 ? DType::f32 : DType::bf16;
+        c.c_dtype = dtypes == 2 ? DType::bf16 : DType::f32;
+        c.alpha = (bits + epilogue) % 3 == 0 ? 0.5f : 1.0f;
+        c.beta = c.c_dtype == DType::f32 ? static_cast<float>((bits + epilogue) % 4) * 0.5f : 0.0f;
+        c.residual_is_c = c.residual && c.beta == 0.0f && bits % 3 == 0;
+        c.m = bits % 5 == 0 ? 3 : 19;
+        run_case(c);
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
+TEST(Gemm, SeveralBlocksOfKKeepTheSumsInF32) {
+  for (int64_t m : {1, 5, 20, 270}) {
+    for (int orientation = 0; orientation < 4; ++orientation) {
+      for (int dtypes = 0; dtypes < 3; ++dtypes) {
+        Case c{m, 41, 1000};
+        c.trans_a = orientation & 1;
+        c.trans_b = orientation & 2;
+        c.dtype = dtypes == 0 ? DType::f32 : DType::bf16;
+        c.c_dtype = dtypes == 2 ? DType::bf16 : DType::f32;
+        c.residual = m == 20;
+        c.residual_is_c = m == 20;
+        c.beta = m == 5 && c.c_dtype == DType::f32 ? 1.0f : 0.0f;
+        run_case(c);
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
+TEST(Gemm, LargeEnoughForSharedPackingAndThreads) {
+  for (int orientation = 0; orientation < 4; ++orientation) {
+    for (int dtypes = 0; dtypes < 3; ++dtypes) {
+      Case c{300, 200, 500};
+      c.trans_a = orientation & 1;
+      c.trans_b = orientation & 2;
+      c.dtype = dtypes == 0 ? DType::f32 : DType::bf16;
+      c.c_dtype = dtypes == 2 ? DType::bf16 : DType::f32;
+      c.bias = true;
+      c.epilogue = GemmEpilogue::gelu_tanh;
+      c.pre_activation = orientation & 1;
+      run_case(c);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST(Gemm, BeyondOneChunkInEveryDimension) {
+  Case wide{261, 4200, 9};
+  wide.trans_b = true;
+  run_case(wide);
+  Case tall{4200, 33, 9};
+  tall.trans_a = true;
+  run_case(tall);
+  Case deep{261, 5, 4500};
+  deep.dtype = deep.c_dtype = DType::bf16;
+  deep.bias = true;
+  run_case(deep);
+  deep.dtype = deep.c_dtype = DType::f32;
+  deep.bias = false;
+  deep.beta = 1.0f;
+  run_case(deep);
+}
+
+TEST(Gemm, Batches) {
+  for (bool broadcast : {false, true}) {
+    Case c{33, 20, 40};
+    c.batch = 5;
+    c.broadcast_b = broadcast;
+    c.trans_b = broadcast;
+    c.beta = 1.0f;
+    run_case(c);
+    c.dtype = DType::bf16;
+    c.m = 2;
+    run_case(c);
+  }
+}
+
+/// The sum of an element is one fixed chain: computing fewer rows, or with other instructions, changes no bit of it.
+TEST(Gemm, RowsDoNotDependOnTheirNumberNorOnTheInstructionSet) {
+  std::mt19937 random(11);
+  for (int orientation = 0; orientation < 4; ++orientation) {
+    for (DType dtype : {DType::f32, DType::bf16}) {
+      Case c{300, 70, 900};
+      c.trans_a = orientation & 1;
+      c.trans_b = orientation & 2;
+      c.dtype = dtype;
+      c.bias = true;
+      const Problem problem(c, random);
+      std::vector<uint8_t> whole;
+      for (const NamedTable& named : kernel_tables_under_test()) {
+        for (int64_t m : {300, 270, 40, 8, 5, 1}) {
+          std::vector<uint8_t> out = problem.initial.bytes, before;
+          GemmArgs args = problem.args(out, before);
+          args.m = m;
+          named.table.gemm.get(dtype)(args, nullptr);
+          if (whole.empty()) whole = out;
+          ASSERT_EQ(std::memcmp(out.data(), whole.data(), (m * problem.ldc) * sizeof(float)), 0)
+              << named.isa << " " << c << " first " << m << " rows";
+        }
+      }
+    }
+  }
+}
+
+TEST(Gemm, SpecialValuesPassThrough) {
+  for (const NamedTable& named : kernel_tables_under_test()) {
+    const float a[] = {INFINITY, 1.0f, NAN, 1.0f}, b[] = {1.0f, 2.0f};
+    float c[2] = {};
+    GemmArgs g{};
+    g.a = a, g.b = b, g.c = c;
+    g.m = 2, g.n = 1, g.k = 2;
+    g.lda = 2, g.ldb = 1, g.ldc = 1;
+    g.batch = 1;
+    g.alpha = 1.0f;
+    g.epilogue = GemmEpilogue::relu;
+    named.table.gemm.get(DType::f32)(g, nullptr);
+    EXPECT_EQ(c[0], INFINITY) << named.isa;
+    EXPECT_TRUE(std::isnan(c[1])) << named.isa;
+  }
+}
+
+}  // namespace
+}  // namespace ondol

@@ -1,0 +1,35 @@
+// The kernel tables of every instruction set that this machine can run, for tests that compare them.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "backend/cpu/isa.h"
+
+namespace ondol {
+
+struct NamedTable {
+  std::string isa;
+  KernelTable table;
+};
+
+inline std::vector<NamedTable>& kernel_tables_under_test() {
+  static std::vector<NamedTable> tables = [] {
+    std::vector<NamedTable> list;
+#if defined(__x86_64__)
+    const auto add = [&list](const char* isa, void (*fill)(KernelTable&)) {
+      list.push_back({isa, {}});
+      fill(list.back().table);
+    };
+    add("avx2", cpu::avx2::fill_table);
+    if (cpu::active_isa() != "avx2") add("avx512", cpu::avx512::fill_table);
+#else
+    list.push_back({"portable", {}});
+    cpu::portable::fill_table(list.back().table);
+#endif
+    return list;
+  }();
+  return tables;
+}
+
+}  // namespace ondol
