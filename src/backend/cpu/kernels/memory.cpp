@@ -3,7 +3,9 @@
 
 #include <ondol/base/parallel.h>
 
+#include "backend/cpu/kernels/nest.h"
 #include "backend/cpu/kernels/rows.h"
+#include "backend/cpu/kernels/simd.h"
 
 namespace ondol::cpu::ONDOL_ISA {
 namespace {
@@ -44,43 +46,16 @@ Out convert(In value) {
   }
 }
 
-/// The loop nest after merging neighbouring dimensions that are contiguous in both tensors; innermost last.
-struct Nest {
-  int ndim = 0;
-  int64_t shape[kMaxDims], in_stride[kMaxDims], out_stride[kMaxDims];
-};
-
-Nest merge_dimensions(const CopyArgs& args) {
-  Nest nest;
-  for (int d = 0; d < args.ndim; ++d) {
-    if (args.shape[d] == 1) continue;
-    if (nest.ndim > 0) {
-      const int last = nest.ndim - 1;
-      if (nest.in_stride[last] == args.in_stride[d] * args.shape[d] &&
-          nest.out_stride[last] == args.out_stride[d] * args.shape[d]) {
-        nest.shape[last] *= args.shape[d];
-        nest.in_stride[last] = args.in_stride[d];
-        nest.out_stride[last] = args.out_stride[d];
-        continue;
-      }
-    }
-    nest.shape[nest.ndim] = args.shape[d];
-    nest.in_stride[nest.ndim] = args.in_stride[d];
-    nest.out_stride[nest.ndim] = args.out_stride[d];
-    ++nest.ndim;
-  }
-  if (nest.ndim == 0) {
-    nest.ndim = 1;
-    nest.shape[0] = nest.in_stride[0] = nest.out_stride[0] = 1;
-  }
-  return nest;
-}
+template <class T>
+constexpr bool is_kernel_float = std::is_same_v<T, float> || std::is_same_v<T, bfloat16>;
 
 template <class In, class Out>
 void copy_run(const In* in, int64_t in_stride, Out* out, int64_t out_stride, int64_t count) {
   if (in_stride == 1 && out_stride == 1) {
     if constexpr (std::is_same_v<In, Out>) {
       std::memcpy(out, in, static_cast<size_t>(count) * sizeof(In));
+    } else if constexpr (is_kernel_float<In> && is_kernel_float<Out>) {
+      for_each_vector(count, [&](int64_t i, auto n) { store_lanes(out + i, load_lanes(in + i, n), n); });
     } else {
       for (int64_t i = 0; i < count; ++i) out[i] = convert<In, Out>(in[i]);
     }
@@ -90,50 +65,40 @@ void copy_run(const In* in, int64_t in_stride, Out* out, int64_t out_stride, int
 }
 
 template <class In, class Out>
-void copy_nest(const Nest& nest, const In* in, Out* out) {
+void copy_nest(const CopyArgs& args) {
+  const Nest<2> nest(args.ndim, args.shape, {args.in_stride, args.out_stride});
+  const In* in = static_cast<const In*>(args.in);
+  Out* out = static_cast<Out*>(args.out);
   const int inner = nest.ndim - 1;
-  if (inner == 0) {
-    parallel_for(nest.shape[0], 32768, [&](int64_t begin, int64_t end) {
-      copy_run(in + begin * nest.in_stride[0], nest.in_stride[0], out + begin * nest.out_stride[0], nest.out_stride[0],
-               end - begin);
-    });
-    return;
-  }
-  int64_t rows = 1;
-  for (int d = 0; d < inner; ++d) rows *= nest.shape[d];
-  const int64_t grain = nest.shape[inner] >= 32768 ? 1 : 32768 / nest.shape[inner] + 1;
-  parallel_for(rows, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      int64_t rest = row, in_offset = 0, out_offset = 0;
-      for (int d = inner - 1; d >= 0; --d) {
-        const int64_t index = rest % nest.shape[d];
-        rest /= nest.shape[d];
-        in_offset += index * nest.in_stride[d];
-        out_offset += index * nest.out_stride[d];
-      }
-      copy_run(in + in_offset, nest.in_stride[inner], out + out_offset, nest.out_stride[inner], nest.shape[inner]);
-    }
+  const int64_t in_stride = nest.stride[0][inner], out_stride = nest.stride[1][inner];
+  nest.for_each_run(32768, [&](const int64_t* offsets, int64_t count) {
+    copy_run(in + offsets[0], in_stride, out + offsets[1], out_stride, count);
   });
 }
 
 template <class In>
 void copy(const CopyArgs& args, Stream) {
-  const Nest nest = merge_dimensions(args);
-  for (int d = 0; d < args.ndim; ++d) {
-    if (args.shape[d] == 0) return;
-  }
-  const In* in = static_cast<const In*>(args.in);
   switch (args.out_dtype) {
-    case DType::f32: return copy_nest(nest, in, static_cast<float*>(args.out));
-    case DType::bf16: return copy_nest(nest, in, static_cast<bfloat16*>(args.out));
-    case DType::f16: return copy_nest(nest, in, static_cast<float16*>(args.out));
-    case DType::f64: return copy_nest(nest, in, static_cast<double*>(args.out));
-    case DType::i64: return copy_nest(nest, in, static_cast<int64_t*>(args.out));
-    case DType::i32: return copy_nest(nest, in, static_cast<int32_t*>(args.out));
-    case DType::i16: return copy_nest(nest, in, static_cast<int16_t*>(args.out));
-    case DType::i8: return copy_nest(nest, in, static_cast<int8_t*>(args.out));
-    case DType::u8: return copy_nest(nest, in, static_cast<uint8_t*>(args.out));
-    case DType::boolean: return copy_nest(nest, in, static_cast<bool*>(args.out));
+    case DType::f32:
+      return copy_nest<In, float>(args);
+    case DType::bf16:
+      return copy_nest<In, bfloat16>(args);
+    case DType::f16:
+      return copy_nest<In, float16>(args);
+    case DType::f64:
+      return copy_nest<In, double>(args);
+    case DType::i64:
+      return copy_nest<In, int64_t>(args);
+    case DType::i32:
+      return copy_nest<In, int32_t>(args);
+    case DType::i16:
+      return copy_nest<In, int16_t>(args);
+    case DType::i8:
+      return copy_nest<In, int8_t>(args);
+    case DType::u8:
+      return copy_nest<In, uint8_t>(args);
+    case DType::boolean:
+      return copy_nest<In, bool>(args);
   }
 }
 

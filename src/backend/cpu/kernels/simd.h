@@ -4,13 +4,14 @@
 //   for_each_vector(count, [&](int64_t i, auto n) { total = total + exp(load_lanes(x + i, n)); });
 //   float sum = reduce_sum(total);
 //
-// From the file of the instruction set: Floats (kLanes of them), Mask; splat; load, store of float and bfloat16 (rounded
-// to nearest even, NaN kept), load_n, store_n of the first n lanes (the other lanes read as 0); + - * / fma min max
-// sqrt abs round copysign; < > >= == is_nan select any; scale_by_power_of_two, split_exponent; reduce_sum, reduce_max
-// in a fixed order. min and max give their second operand when one is NaN.
+// From the file of the instruction set: Floats (kLanes of them), Mask; splat; load, store of float and bfloat16
+// (rounded to nearest even, NaN kept), load_n, store_n of the first n lanes (the other lanes read as 0); + - * / fma
+// min max sqrt abs round copysign; < > >= == is_nan select any; scale_by_power_of_two, split_exponent; reduce_sum,
+// reduce_max in a fixed order. min and max give their second operand when one is NaN.
 //
-// Here: exp, log, tanh, erf, sigmoid. The polynomials are minimax fits of this project (relative error below 1e-8 before
-// rounding); the errors stated are the largest seen against double over all exponents (tests/backend/simd_test.cpp).
+// Here: exp, log, tanh, erf, sigmoid. The polynomials are minimax fits of this project (relative error below 1e-8
+// before rounding); the errors stated are the largest seen against double over all exponents
+// (tests/backend/simd_test.cpp).
 #pragma once
 
 #if defined(ONDOL_ISA_avx512) || defined(ONDOL_ISA_amx)
@@ -82,7 +83,7 @@ inline Floats exp(Floats x) {
 
 /// 1 ulp. -infinity at 0, NaN below.
 inline Floats log(Floats x) {
-  constexpr float kTaylorTail[] = {0.333333313f,  -0.250008225f, 0.200012267f, -0.16623354f,
+  constexpr float kTaylorTail[] = {0.333333313f, -0.250008225f, 0.200012267f, -0.16623354f,
                                    0.142017439f, -0.131602079f, 0.127617002f, -0.0763458759f};
   Floats exponent;
   Floats mantissa = split_exponent(x, exponent);
@@ -116,7 +117,7 @@ inline Floats sigmoid(Floats x) { return splat(1.0f) / (splat(1.0f) + exp(splat(
 
 /// 1.3 ulp. Near zero x + x P(x^2); beyond 0.92, 1 - exp(-x Q(x)).
 inline Floats erf(Floats x) {
-  constexpr float kNear[] = {0.128379166f,   -0.376126319f,   0.112836875f,  -0.0268589426f,
+  constexpr float kNear[] = {0.128379166f,   -0.376126319f,    0.112836875f,   -0.0268589426f,
                              0.00519990688f, -0.000813001592f, 8.31678626e-05f};
   constexpr float kFar[] = {1.12851441f, 0.635718346f, 0.10526184f, -0.0228899643f, 0.00321495556f, -0.000213984938f};
   const Floats square = x * x;

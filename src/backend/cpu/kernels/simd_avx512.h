@@ -37,9 +37,7 @@ inline __m256i narrow_bf16(__m512 a) {
   const __m512i kept = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x400000));
   return _mm512_cvtepi32_epi16(_mm512_srli_epi32(kept, 16));
 }
-inline Floats load(const bfloat16* p) {
-  return {widen_bf16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
-}
+inline Floats load(const bfloat16* p) { return {widen_bf16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))}; }
 inline Floats load_n(const bfloat16* p, int64_t n) {
   return {widen_bf16(_mm256_maskz_loadu_epi16(first_lanes(n).v, p))};
 }

@@ -1,0 +1,67 @@
+// adamw, sgd: one pass over flat f32 buffers, with the bf16 copy of the parameters written on the way.
+#include <ondol/base/parallel.h>
+
+#include "backend/cpu/kernels/rows.h"
+#include "backend/cpu/kernels/simd.h"
+
+namespace ondol::cpu::ONDOL_ISA {
+namespace {
+
+constexpr int64_t kGrain = 8192;
+
+void adamw(const AdamwArgs& args, Stream) {
+  const double lr = args.scalars->learning_rate;
+  const double step = static_cast<double>(args.scalars->step);
+  const double correction1 = 1.0 - __builtin_pow(static_cast<double>(args.beta1), step);
+  const double correction2 = 1.0 - __builtin_pow(static_cast<double>(args.beta2), step);
+  const Floats grad_scale = splat(args.scalars->grad_scale);
+  const Floats keep = splat(static_cast<float>(1.0 - lr * args.weight_decay));
+  const Floats one_minus_beta1 = splat(static_cast<float>(1.0 - static_cast<double>(args.beta1)));
+  const Floats beta2 = splat(args.beta2);
+  const Floats one_minus_beta2 = splat(static_cast<float>(1.0 - static_cast<double>(args.beta2)));
+  const Floats step_size = splat(static_cast<float>(lr / correction1));
+  const Floats root_factor = splat(static_cast<float>(1.0 / __builtin_sqrt(correction2)));
+  const Floats eps = splat(args.eps);
+  parallel_for(args.count, kGrain, [&](int64_t begin, int64_t end) {
+    for_each_vector(begin, end, [&](int64_t i, auto n) {
+      const Floats g = load_lanes(args.grad + i, n) * grad_scale;
+      const Floats old_m = load_lanes(args.exp_avg + i, n);
+      const Floats m = fma(g - old_m, one_minus_beta1, old_m);
+      const Floats v = fma(g * one_minus_beta2, g, load_lanes(args.exp_avg_sq + i, n) * beta2);
+      const Floats denominator = fma(sqrt(v), root_factor, eps);
+      const Floats p = load_lanes(args.param + i, n) * keep - step_size * (m / denominator);
+      store_lanes(args.exp_avg + i, m, n);
+      store_lanes(args.exp_avg_sq + i, v, n);
+      store_lanes(args.param + i, p, n);
+      if (args.low_precision != nullptr) store_lanes(args.low_precision + i, p, n);
+    });
+  });
+}
+
+void sgd(const SgdArgs& args, Stream) {
+  const Floats lr = splat(args.scalars->learning_rate), grad_scale = splat(args.scalars->grad_scale);
+  const Floats decay = splat(args.weight_decay), momentum = splat(args.momentum);
+  parallel_for(args.count, kGrain, [&](int64_t begin, int64_t end) {
+    for_each_vector(begin, end, [&](int64_t i, auto n) {
+      const Floats old = load_lanes(args.param + i, n);
+      Floats g = fma(old, decay, load_lanes(args.grad + i, n) * grad_scale);
+      if (args.momentum_buffer != nullptr) {
+        const Floats buffer = fma(load_lanes(args.momentum_buffer + i, n), momentum, g);
+        store_lanes(args.momentum_buffer + i, buffer, n);
+        g = args.nesterov ? fma(buffer, momentum, g) : buffer;
+      }
+      const Floats p = old - lr * g;
+      store_lanes(args.param + i, p, n);
+      if (args.low_precision != nullptr) store_lanes(args.low_precision + i, p, n);
+    });
+  });
+}
+
+}  // namespace
+
+void add_optimizer_rows(KernelTable& table) {
+  table.adamw.set(DType::f32, adamw);
+  table.sgd.set(DType::f32, sgd);
+}
+
+}  // namespace ondol::cpu::ONDOL_ISA

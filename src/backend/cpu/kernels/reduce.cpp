@@ -1,0 +1,217 @@
+// reduce (sum, mean, max over the middle of (outer, reduced, inner)), argmax, sum_squares. The order of every sum
+// follows from the shape alone.
+#include <ondol/base/parallel.h>
+
+#include "backend/cpu/kernels/row_statistics.h"
+#include "backend/cpu/kernels/rows.h"
+#include "backend/cpu/kernels/scratch.h"
+
+namespace ondol::cpu::ONDOL_ISA {
+namespace {
+
+thread_local Scratch scratch;
+
+constexpr int64_t kRowPiece = 32768;  // a longer row is summed in pieces, which threads share
+constexpr int64_t kBlockCols = 4 * kLanes;
+constexpr int64_t kMinGroupRows = 64;
+constexpr int64_t kMaxGroups = 32;
+
+Floats max_or_nan(Floats a, Floats b) { return select(is_nan(a), a, max(a, b)); }  // max gives b when b is NaN
+
+void write(const ReduceArgs& args, int64_t index, float value) {
+  if (args.kind == ReduceKind::mean) value /= static_cast<float>(args.reduced);
+  if (args.out_dtype == DType::f32) {
+    float* out = static_cast<float*>(args.out) + index;
+    *out = args.accumulate ? *out + value : value;
+  } else {
+    store_n(static_cast<bfloat16*>(args.out) + index, splat(value), 1);
+  }
+}
+
+template <class T>
+float row_max_or_nan(const T* in, int64_t count) {
+  const Floats lowest = splat(-__builtin_inff());
+  Floats best = lowest;
+  for_each_vector(count,
+                  [&](int64_t i, auto n) { best = max_or_nan(best, keep_lanes(load_lanes(in + i, n), lowest, n)); });
+  return any(is_nan(best)) ? __builtin_nanf("") : reduce_max(best);
+}
+
+/// inner == 1: each result from one contiguous row.
+template <class T>
+void reduce_rows(const ReduceArgs& args) {
+  const T* in = static_cast<const T*>(args.in);
+  const bool is_max = args.kind == ReduceKind::max;
+  const int64_t pieces = (args.reduced + kRowPiece - 1) / kRowPiece;
+  if (pieces <= 1) {
+    parallel_for(args.outer, rows_per_piece(args.reduced), [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        const T* values = in + row * args.reduced;
+        write(args, row, is_max ? row_max_or_nan(values, args.reduced) : row_sum(values, args.reduced));
+      }
+    });
+    return;
+  }
+  float* partial = scratch.get<float>(args.outer * pieces);
+  parallel_for(args.outer * pieces, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t first = i % pieces * kRowPiece;
+      const int64_t count = args.reduced - first < kRowPiece ? args.reduced - first : kRowPiece;
+      const T* values = in + i / pieces * args.reduced + first;
+      partial[i] = is_max ? row_max_or_nan(values, count) : row_sum(values, count);
+    }
+  });
+  for (int64_t row = 0; row < args.outer; ++row) {
+    const float* values = partial + row * pieces;
+    write(args, row, is_max ? row_max_or_nan(values, pieces) : row_sum(values, pieces));
+  }
+}
+
+/// Adds up (or takes the largest of) rows [begin, end) of up to kBlockCols columns. Rows are added in runs of 64, and
+/// the runs then, which keeps the rounding error of long sums small.
+template <class T>
+void reduce_block(const T* in, int64_t row_stride, int64_t begin, int64_t end, int64_t cols, bool is_max, float* out) {
+  const Floats neutral = splat(is_max ? -__builtin_inff() : 0.0f);
+  Floats total[4] = {neutral, neutral, neutral, neutral};
+  for (int64_t run = begin; run < end; run += 64) {
+    const int64_t run_end = run + 64 < end ? run + 64 : end;
+    Floats sum[4] = {neutral, neutral, neutral, neutral};
+    if (cols == kBlockCols) {
+      for (int64_t row = run; row < run_end; ++row) {
+        for (int j = 0; j < 4; ++j) {
+          const Floats value = load(in + row * row_stride + j * kLanes);
+          sum[j] = is_max ? max_or_nan(sum[j], value) : sum[j] + value;
+        }
+      }
+    } else {
+      for (int64_t row = run; row < run_end; ++row) {
+        for (int j = 0; j * kLanes < cols; ++j) {
+          const int64_t count = cols - j * kLanes < kLanes ? cols - j * kLanes : kLanes;
+          const Floats value = load_n(in + row * row_stride + j * kLanes, count);
+          sum[j] = is_max ? max_or_nan(sum[j], value) : sum[j] + value;
+        }
+      }
+    }
+    for (int j = 0; j < 4; ++j) total[j] = is_max ? max_or_nan(total[j], sum[j]) : total[j] + sum[j];
+  }
+  for (int j = 0; j * kLanes < cols; ++j) {
+    store_n(out + j * kLanes, total[j], cols - j * kLanes < kLanes ? cols - j * kLanes : kLanes);
+  }
+}
+
+/// inner > 1: columns of a matrix for each outer index. Threads share columns and groups of rows.
+template <class T>
+void reduce_columns(const ReduceArgs& args) {
+  const T* in = static_cast<const T*>(args.in);
+  const bool is_max = args.kind == ReduceKind::max;
+  const int64_t blocks = (args.inner + kBlockCols - 1) / kBlockCols;
+  int64_t groups = (args.reduced + kMinGroupRows - 1) / kMinGroupRows;
+  if (groups > kMaxGroups) groups = kMaxGroups;
+  if (groups < 1 || args.outer * blocks >= kMaxGroups) groups = 1;
+  const int64_t group_rows = (args.reduced + groups - 1) / groups;
+  const int64_t tasks = args.outer * blocks * groups;
+  float* partial = scratch.get<float>(tasks * kBlockCols);
+  parallel_for(tasks, 16384 / (group_rows * kBlockCols + 1) + 1, [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t group = task % groups, block = task / groups % blocks, outer = task / groups / blocks;
+      const int64_t first = block * kBlockCols;
+      const int64_t cols = args.inner - first < kBlockCols ? args.inner - first : kBlockCols;
+      const int64_t row = group * group_rows;
+      const int64_t row_end = row + group_rows < args.reduced ? row + group_rows : args.reduced;
+      reduce_block(in + outer * args.reduced * args.inner + first, args.inner, row, row_end, cols, is_max,
+                   partial + task * kBlockCols);
+    }
+  });
+  for (int64_t outer = 0; outer < args.outer; ++outer) {
+    for (int64_t i = 0; i < args.inner; ++i) {
+      const float* values = partial + (outer * blocks + i / kBlockCols) * groups * kBlockCols + i % kBlockCols;
+      float result = values[0];
+      for (int64_t group = 1; group < groups; ++group) {
+        const float value = values[group * kBlockCols];
+        if (is_max) {
+          if (!(value <= result) && result == result) result = value;
+        } else {
+          result += value;
+        }
+      }
+      write(args, outer * args.inner + i, result);
+    }
+  }
+}
+
+template <class T>
+void reduce(const ReduceArgs& args, Stream) {
+  if (args.outer == 0 || args.inner == 0) return;
+  if (args.inner == 1) {
+    reduce_rows<T>(args);
+  } else {
+    reduce_columns<T>(args);
+  }
+}
+
+template <class T>
+void argmax(const ArgmaxArgs& args, Stream) {
+  parallel_for(args.rows, rows_per_piece(args.cols), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const T* in = static_cast<const T*>(args.in) + row * args.cols;
+      const float best = row_max_or_nan(in, args.cols);  // a NaN counts as the largest
+      int64_t at = 0;
+      while (at < args.cols) {
+        const int64_t count = args.cols - at < kLanes ? args.cols - at : kLanes;
+        const Floats value = keep_lanes(load_n(in + at, count), splat(0.0f), SomeLanes{count});
+        if (any((value == splat(best)) | is_nan(value))) break;
+        at += kLanes;
+      }
+      while (at < args.cols - 1 && !(static_cast<float>(in[at]) == best) &&
+             static_cast<float>(in[at]) == static_cast<float>(in[at])) {
+        ++at;
+      }
+      args.index[row] = static_cast<int32_t>(at < args.cols ? at : 0);
+    }
+  });
+}
+
+double sum_squares_of_piece(const float* in, int64_t count) {
+  double sums[32] = {};
+  int64_t i = 0;
+  for (; i + 32 <= count; i += 32) {
+    for (int j = 0; j < 32; ++j) {
+      const double value = static_cast<double>(in[i + j]);
+      sums[j] += value * value;
+    }
+  }
+  for (; i < count; ++i) sums[0] += static_cast<double>(in[i]) * static_cast<double>(in[i]);
+  for (int width = 16; width > 0; width /= 2) {
+    for (int j = 0; j < width; ++j) sums[j] += sums[j + width];
+  }
+  return sums[0];
+}
+
+void sum_squares(const SumSquaresArgs& args, Stream) {
+  constexpr int64_t kMaxPieces = 1024;
+  double partial[kMaxPieces];
+  const int64_t even_share = (args.count + kMaxPieces - 1) / kMaxPieces;
+  const int64_t piece = even_share > 16384 ? even_share : 16384;
+  const int64_t pieces = (args.count + piece - 1) / piece;
+  parallel_for(pieces, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t first = i * piece;
+      partial[i] = sum_squares_of_piece(args.in + first, args.count - first < piece ? args.count - first : piece);
+    }
+  });
+  double total = 0.0;
+  for (int64_t i = 0; i < pieces; ++i) total += partial[i];
+  *args.out = total;
+}
+
+}  // namespace
+
+void add_reduce_rows(KernelTable& table) {
+  table.reduce.set(DType::f32, reduce<float>);
+  table.reduce.set(DType::bf16, reduce<bfloat16>);
+  table.argmax.set(DType::f32, argmax<float>);
+  table.argmax.set(DType::bf16, argmax<bfloat16>);
+  table.sum_squares.set(DType::f32, sum_squares);
+}
+
+}  // namespace ondol::cpu::ONDOL_ISA
