@@ -10,6 +10,7 @@ target_include_directories(ondol
   PRIVATE ${PROJECT_SOURCE_DIR}/src)
 target_compile_features(ondol PUBLIC cxx_std_20)
 target_link_libraries(ondol PRIVATE $<BUILD_INTERFACE:ondol_warnings> ZLIB::ZLIB OpenMP::OpenMP_CXX Threads::Threads
+  pcre2-8
   $<BUILD_INTERFACE:nlohmann_json::nlohmann_json>)
 
 # The CUDA backend, or what stands in for it.

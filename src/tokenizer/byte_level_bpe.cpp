@@ -1,0 +1,186 @@
+#include "tokenizer/byte_level_bpe.h"
+
+#include <algorithm>
+
+#include <nlohmann/json.hpp>
+
+#include <ondol/base/error.h>
+
+#include "tokenizer/bpe_cache.h"
+#include "tokenizer/byte_alphabet.h"
+
+namespace ondol::tokenization {
+
+namespace {
+
+/// Pieces up to this length are merged by repeated scans, longer ones with a heap.
+constexpr size_t kShortPiece = 48;
+
+class CachingEncoder : public PieceEncoder {
+ public:
+  explicit CachingEncoder(const ByteLevelBpe& model) : model_(model) {}
+
+  void piece(std::string_view text) override {
+    if (text.size() > BpeCache::kMaxLength) {
+      model_.encode(text, *ids_);
+      return;
+    }
+    const BpeCache::Key key(text);
+    if (cache_.append(key, *ids_)) return;
+    const size_t before = ids_->size();
+    model_.encode(text, *ids_);
+    cache_.store(key, {ids_->data() + before, ids_->size() - before});
+  }
+
+ private:
+  const ByteLevelBpe& model_;
+  BpeCache cache_;
+};
+
+}  // namespace
+
+ByteLevelBpe::ByteLevelBpe(Config config) : config_(std::move(config)) {
+  const StringTable& vocabulary = config_.vocabulary;
+  int32_t unk = -1;
+  if (!config_.unk_token.empty()) {
+    unk = vocabulary.find(config_.unk_token);
+    if (unk < 0) {
+      throw UsageError(concat("unk_token \"", config_.unk_token, "\" is not in the vocabulary (", config_.source, ")"));
+    }
+  }
+  for (size_t byte = 0; byte < 256; ++byte) {
+    const char text = static_cast<char>(byte);
+    const int32_t id = vocabulary.find(to_byte_alphabet({&text, 1}));
+    byte_ids_[byte] = id >= 0 ? id : unk;
+  }
+  merges_.reserve(config_.merges.size());
+  std::string product;
+  for (const BpeMerge& merge : config_.merges) {
+    product = vocabulary.text(merge.left);
+    product += vocabulary.text(merge.right);
+    const int32_t id = vocabulary.find(product);
+    if (id < 0) {
+      throw UsageError(concat("merge of \"", vocabulary.text(merge.left), "\" and \"", vocabulary.text(merge.right),
+                              "\" gives \"", product, "\", which is not in the vocabulary (", config_.source, ")"));
+    }
+    merges_.insert(merge.left, merge.right, PairTable::make_value(merge.rank, id));
+  }
+  byte_pairs_.assign(size_t{1} << 16, PairTable::kNone);
+  for (size_t pair = 0; pair < byte_pairs_.size(); ++pair) {
+    const int32_t left = byte_ids_[pair >> 8], right = byte_ids_[pair & 255];
+    if (left >= 0 && right >= 0) byte_pairs_[pair] = merges_.find(left, right);
+  }
+  if (config_.ignore_merges) {
+    std::string bytes;
+    whole_tokens_.reserve(vocabulary.count());
+    for (int32_t id = 0; id < vocabulary.id_limit(); ++id) {
+      if (vocabulary.contains(id) && from_byte_alphabet(vocabulary.text(id), bytes)) whole_tokens_.add(id, bytes);
+    }
+  }
+}
+
+int32_t ByteLevelBpe::byte_id(uint8_t byte) const {
+  const int32_t id = byte_ids_[byte];
+  if (id < 0) {
+    const char text = static_cast<char>(byte);
+    throw Error(concat("cannot encode: byte ", int{byte}, " (\"", to_byte_alphabet({&text, 1}),
+                       "\") has no token and the model no unk_token (", config_.source, ")"));
+  }
+  return id;
+}
+
+void ByteLevelBpe::encode(std::string_view piece, std::vector<int32_t>& ids) const {
+  if (config_.ignore_merges) {
+    if (const int32_t id = whole_tokens_.find(piece); id >= 0) {
+      ids.push_back(id);
+      return;
+    }
+  }
+  if (piece.size() <= kShortPiece) {
+    merge_short(piece, ids);
+  } else {
+    merge_long(piece, ids);
+  }
+}
+
+void ByteLevelBpe::merge_short(std::string_view piece, std::vector<int32_t>& ids) const {
+  int32_t symbol[kShortPiece];
+  PairTable::Value value[kShortPiece];  // of (symbol i, symbol i + 1)
+  size_t count = piece.size();
+  for (size_t i = 0; i < count; ++i) symbol[i] = byte_id(static_cast<uint8_t>(piece[i]));
+  for (size_t i = 0; i + 1 < count; ++i) {
+    value[i] = rank_of_bytes(static_cast<uint8_t>(piece[i]), static_cast<uint8_t>(piece[i + 1]));
+  }
+  while (count > 1) {
+    size_t best = 0;
+    for (size_t i = 1; i + 1 < count; ++i) {
+      if (value[i] < value[best]) best = i;
+    }
+    if (value[best] == PairTable::kNone) break;
+    symbol[best] = PairTable::product(value[best]);
+    --count;
+    for (size_t i = best + 1; i < count; ++i) {
+      symbol[i] = symbol[i + 1];
+      value[i - 1] = value[i];
+    }
+    if (best + 1 < count) value[best] = merges_.find(symbol[best], symbol[best + 1]);
+    if (best > 0) value[best - 1] = merges_.find(symbol[best - 1], symbol[best]);
+  }
+  ids.insert(ids.end(), symbol, symbol + count);
+}
+
+void ByteLevelBpe::merge_long(std::string_view piece, std::vector<int32_t>& ids) const {
+  // A doubly linked list of symbols and a heap of (rank, position); an entry is stale when the rank of its position has
+  // changed since. O(n log n) for a piece of n bytes.
+  if (piece.size() >= INT32_MAX) throw Error(concat("a piece of ", piece.size(), " bytes is too long to encode"));
+  struct Symbol {
+    int32_t id;
+    int32_t previous, next;  // -1 at the ends
+    PairTable::Value value;  // of this symbol and the next
+  };
+  const auto count = static_cast<int32_t>(piece.size());
+  std::vector<Symbol> symbols(piece.size());
+  std::vector<uint64_t> heap;
+  const auto entry = [](PairTable::Value value, int32_t at) {
+    return uint64_t{PairTable::rank(value)} << 32 | static_cast<uint32_t>(at);
+  };
+  for (int32_t i = 0; i < count; ++i) {
+    const auto byte = static_cast<uint8_t>(piece[static_cast<size_t>(i)]);
+    const bool last = i + 1 == count;
+    const auto value =
+        last ? PairTable::kNone : rank_of_bytes(byte, static_cast<uint8_t>(piece[static_cast<size_t>(i) + 1]));
+    symbols[static_cast<size_t>(i)] = {byte_id(byte), i - 1, last ? -1 : i + 1, value};
+    if (value != PairTable::kNone) heap.push_back(entry(value, i));
+  }
+  std::make_heap(heap.begin(), heap.end(), std::greater<>());
+  const auto update = [&](int32_t at) {
+    Symbol& symbol = symbols[static_cast<size_t>(at)];
+    symbol.value =
+        symbol.next < 0 ? PairTable::kNone : merges_.find(symbol.id, symbols[static_cast<size_t>(symbol.next)].id);
+    if (symbol.value == PairTable::kNone) return;
+    heap.push_back(entry(symbol.value, at));
+    std::push_heap(heap.begin(), heap.end(), std::greater<>());
+  };
+  while (!heap.empty()) {
+    std::pop_heap(heap.begin(), heap.end(), std::greater<>());
+    const uint64_t top = heap.back();
+    heap.pop_back();
+    const auto at = static_cast<int32_t>(static_cast<uint32_t>(top));
+    Symbol& left = symbols[static_cast<size_t>(at)];
+    if (left.value == PairTable::kNone || PairTable::rank(left.value) != top >> 32) continue;
+    Symbol& right = symbols[static_cast<size_t>(left.next)];
+    left.id = PairTable::product(left.value);
+    left.next = right.next;
+    right.value = PairTable::kNone;
+    if (left.next >= 0) symbols[static_cast<size_t>(left.next)].previous = at;
+    update(at);
+    if (left.previous >= 0) update(left.previous);
+  }
+  for (int32_t at = 0; at >= 0; at = symbols[static_cast<size_t>(at)].next) {
+    ids.push_back(symbols[static_cast<size_t>(at)].id);
+  }
+}
+
+std::unique_ptr<PieceEncoder> ByteLevelBpe::new_encoder() const { return std::make_unique<CachingEncoder>(*this); }
+
+}  // namespace ondol::tokenization

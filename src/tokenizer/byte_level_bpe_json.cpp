@@ -1,0 +1,73 @@
+// The "model" part of tokenizer.json for byte-level BPE.
+#include <nlohmann/json.hpp>
+
+#include <ondol/base/error.h>
+
+#include "tokenizer/byte_level_bpe.h"
+
+namespace ondol::tokenization {
+
+std::unique_ptr<Model> make_byte_level_bpe(const Json& spec, StringTable vocabulary,
+                                           const std::vector<std::pair<std::string, std::string>>& merges,
+                                           const std::string& file) {
+  const std::string where = file + ", model";
+  for (const char* affix : {"continuing_subword_prefix", "end_of_word_suffix"}) {
+    if (!string_at(spec, affix, "", where).empty()) {
+      throw UsageError(concat('"', affix, "\" is not supported for byte-level BPE (", where, ")"));
+    }
+  }
+  if (bool_at(spec, "byte_fallback", false, where)) {
+    throw UsageError(concat("\"byte_fallback\" makes no sense for byte-level BPE (", where, ")"));
+  }
+  if (const auto dropout = spec.find("dropout"); dropout != spec.end() && !dropout->is_null() && *dropout != 0) {
+    throw UsageError(concat("\"dropout\" is not supported (", where, ")"));
+  }
+  ByteLevelBpe::Config config;
+  config.ignore_merges = bool_at(spec, "ignore_merges", false, where);
+  config.unk_token = string_at(spec, "unk_token", "", where);
+  config.source = where;
+  config.merges.reserve(merges.size());
+  for (const auto& [left, right] : merges) {
+    const int32_t left_id = vocabulary.find(left), right_id = vocabulary.find(right);
+    if (left_id < 0 || right_id < 0) {
+      throw UsageError(concat("merge ", config.merges.size(), " names \"", left_id < 0 ? left : right,
+                              "\", which is not in the vocabulary (", where, ".merges)"));
+    }
+    config.merges.push_back({left_id, right_id, static_cast<uint32_t>(config.merges.size())});
+  }
+  config.vocabulary = std::move(vocabulary);
+  return std::make_unique<ByteLevelBpe>(std::move(config));
+}
+
+std::string ByteLevelBpe::to_json() const {
+  const StringTable& vocabulary = config_.vocabulary;
+  const auto quoted = [](std::string_view text) { return Json(text).dump(); };
+  std::string out = concat(
+      R"({"type":"BPE","dropout":null,"unk_token":)", config_.unk_token.empty() ? "null" : quoted(config_.unk_token),
+      R"(,"continuing_subword_prefix":"","end_of_word_suffix":"","fuse_unk":false,)",
+      R"("byte_fallback":false,"ignore_merges":)", config_.ignore_merges ? "true" : "false", ",\n\"vocab\":{");
+  const char* separator = "\n";
+  for (int32_t id = 0; id < vocabulary.id_limit(); ++id) {
+    if (!vocabulary.contains(id)) continue;
+    out += separator;
+    out += quoted(vocabulary.text(id));
+    out += ':';
+    out += std::to_string(id);
+    separator = ",\n";
+  }
+  out += "},\n\"merges\":[";
+  separator = "\n";
+  std::string pair;
+  for (const BpeMerge& merge : config_.merges) {
+    // Tokens in the byte alphabet hold no space, so that the short spelling, which every reader knows, is unambiguous.
+    out += separator;
+    pair = vocabulary.text(merge.left);
+    pair += ' ';
+    pair += vocabulary.text(merge.right);
+    out += quoted(pair);
+    separator = ",\n";
+  }
+  return out + "]}";
+}
+
+}  // namespace ondol::tokenization

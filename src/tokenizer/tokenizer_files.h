@@ -1,0 +1,47 @@
+// The formats that tokenizers are read from.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "tokenizer/tokenizer_impl.h"
+
+namespace ondol::tokenization {
+
+/// tokenizer.json.
+std::shared_ptr<const Tokenizer::Impl> read_tokenizer_json(std::string_view text, TokenizerConfig config,
+                                                           const std::string& name);
+
+/// The whole tokenizer.json of a tokenizer.
+std::string write_tokenizer_json(const Tokenizer::Impl& impl);
+
+/// tokenizer_config.json, or special_tokens_map.json, which has some of its keys.
+TokenizerConfig read_tokenizer_config(std::string_view text, const std::string& name);
+std::string write_tokenizer_config(const TokenizerConfig& config);
+
+/// One added token of tokenizer.json or of "added_tokens_decoder"; the id comes from elsewhere in the latter.
+AddedToken read_added_token(const Json& spec, int64_t id, const std::string& where);
+
+/// vocab.json + merges.txt as GPT-2 and RoBERTa have them.
+std::shared_ptr<const Tokenizer::Impl> read_vocab_and_merges(const std::string& vocab_path,
+                                                             const std::string& merges_path, TokenizerConfig config);
+
+/// Entries {token, id} to a table: ids must not repeat, nor be negative or absurdly large for the number of entries.
+StringTable make_vocabulary(const std::vector<std::pair<std::string, int64_t>>& entries, const std::string& where);
+
+/// Lines "base64 rank" as tiktoken writes them.
+std::shared_ptr<const Tokenizer::Impl> read_tiktoken(std::string_view text, const std::string& split_pattern,
+                                                     TokenizerConfig config, const std::string& name);
+
+/// The "pre_tokenizer" part for split patterns by name ("gpt2", "cl100k", "qwen2") or regular expression.
+Json split_pattern_spec(const std::vector<std::string>& patterns, bool individual_digits, bool add_prefix_space);
+Json byte_level_spec(bool add_prefix_space, bool use_regex);
+
+/// A template that puts the tokens before and after each sequence; empty tokens are left out. Null when both are empty.
+Json bos_eos_template(const std::string& bos, int32_t bos_id, const std::string& eos, int32_t eos_id);
+
+}  // namespace ondol::tokenization
