@@ -1,0 +1,104 @@
+// Documents to batches: what a training run reads its samples from.
+//
+//   DataLoader train(config, DataSplit::train, {.encoder = &encoder, .cache_directory = "runs/x/data",
+//                                               .vocab_size = model.info().vocab_size});
+//   Batch batch = train.next(32);            // samples 0 … 31
+//   std::string state = train.state();       // small JSON text
+//   train.restore(state);                    // continues with sample 32, in O(1)
+//
+// Sources by file name: `.txt`, `.jsonl` (both also `.gz`; see documents.h), prepared `.bin`/`.idx` (see token_file.h),
+// and
+// `.safetensors` whose rows are finished samples. Text is tokenized once into cache_directory and then mapped; the
+// cache is keyed by the content of the files and the tokenizer.
+//
+// Sample number g is the same whatever the batch size, the micro-batches and the number of ranks: batch i of size B is
+// samples i·B … (i+1)·B-1. Each source is gone through in a new pseudo-random order each epoch (shuffle) or in file
+// order.
+//
+// From tokens, with T = sequence_length:
+//   packing        the stream of all tokens is cut every T tokens; a sample is T inputs and T targets
+//   no packing     a document is cut every T tokens into samples of its own, right-padded
+// A position whose next token belongs to another document has no target, unless document_mask is off.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <ondol/data/batch.h>
+#include <ondol/data/text_encoder.h>
+
+namespace ondol {
+
+struct DataSource {
+  std::string path;  // `*`, `?` and `[…]` as in a shell
+  /// Share of the samples. When no source has one, all are one corpus, every sample of which is seen once an epoch.
+  std::optional<double> weight;
+};
+
+struct DataConfig {
+  std::vector<DataSource> train;
+  std::vector<DataSource> validation;  // weights are not used here
+  /// Without validation sources: the last part of each training source, cut at a document where there is one.
+  double validation_fraction = 0;
+  int64_t sequence_length = 0;  // required, but for .safetensors rows
+  bool packing = true;
+  bool document_mask = true;  // off: attention, positions and targets run across documents
+  bool shuffle = true;
+  uint64_t shuffle_seed = 0;
+  std::string document_separator = "file";
+  std::string text_field = "text";
+};
+
+enum class DataSplit { train, validation };
+
+struct DataContext {
+  /// Needed for text; prepared files must then have been made with the same tokenizer.
+  const TextEncoder* encoder = nullptr;
+  /// Needed for text. Of several processes with one cache, one must have opened the data before the others do.
+  std::string cache_directory;
+  /// Ids must be below it; 0: not checked here.
+  int64_t vocab_size = 0;
+  int32_t pad_id = 0;
+};
+
+namespace detail {
+class SampleSource;
+}
+
+class DataLoader {
+ public:
+  /// Opens, checks and, for text, tokenizes. Validation is never shuffled. Throws UsageError or Error, naming the file,
+  /// when there is no data, less than one sample, or a mixture of rows and text.
+  DataLoader(const DataConfig& config, DataSplit split, const DataContext& context);
+  ~DataLoader();
+  DataLoader(DataLoader&&) noexcept;
+  DataLoader& operator=(DataLoader&&) noexcept;
+
+  /// The next `samples` samples, of which rows [first_row, first_row + rows) are returned (rows < 0: all): a rank reads
+  /// its share of the global batch and stays in step with the others.
+  Batch next(int64_t samples, int64_t first_row = 0, int64_t rows = -1);
+
+  /// Global number of the next sample.
+  int64_t position() const;
+  /// Samples of one epoch over all sources.
+  int64_t samples_per_epoch() const;
+  /// Back to sample 0, as before each evaluation.
+  void reset();
+
+  /// Position, counters and fingerprints of data and settings.
+  std::string state() const;
+  /// Throws Error when data or settings differ from those of the state; allow_changed_data accepts both.
+  void restore(const std::string& state, bool allow_changed_data = false);
+
+  /// One line a source: kind, files, documents, tokens, samples, weight.
+  std::string describe() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace ondol

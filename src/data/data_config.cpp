@@ -1,0 +1,33 @@
+#include "data/data_config.h"
+
+namespace ondol {
+
+namespace {
+std::vector<DataSource> read_sources(const JsonReader& data, const std::string& key) {
+  std::vector<DataSource> sources;
+  for (const JsonReader& entry : data.children(key)) {
+    DataSource source{entry.require<std::string>("path"), std::nullopt};
+    if (entry.has("weight")) source.weight = entry.require<double>("weight", above(0));
+    entry.accept("weight");
+    sources.push_back(std::move(source));
+  }
+  return sources;
+}
+}  // namespace
+
+DataConfig read_data_config(const JsonReader& data) {
+  DataConfig config;
+  config.train = read_sources(data, "train");
+  config.validation = read_sources(data, "validation");
+  config.validation_fraction = data.get<double>("validation_fraction", config.validation_fraction, half_open(0, 1));
+  config.sequence_length = data.get<int64_t>("sequence_length", config.sequence_length, between(1, 1 << 24));
+  config.packing = data.get<bool>("packing", config.packing);
+  config.document_mask = data.get<bool>("document_mask", config.document_mask);
+  config.shuffle = data.get<bool>("shuffle", config.shuffle);
+  config.shuffle_seed = data.get<uint64_t>("shuffle_seed", config.shuffle_seed);
+  config.document_separator = data.get<std::string>("document_separator", config.document_separator);
+  config.text_field = data.get<std::string>("text_field", config.text_field);
+  return config;
+}
+
+}  // namespace ondol

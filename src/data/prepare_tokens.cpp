@@ -1,0 +1,149 @@
+#include <cstring>
+#include <limits>
+
+#include <ondol/base/error.h>
+#include <ondol/data/token_file.h>
+
+#include "data/token_file_format.h"
+
+namespace ondol {
+
+namespace {
+
+constexpr size_t kBatchBytes = size_t{8} << 20;
+constexpr size_t kPieceBytes = size_t{1} << 20;
+constexpr size_t kBatchTexts = 4096;
+
+class TokenFileWriter {
+ public:
+  TokenFileWriter(const TextEncoder& encoder, const std::string& prefix)
+      : encoder_(encoder),
+        narrow_(encoder.vocab_size <= 65536),
+        bin_(prefix + ".bin", std::numeric_limits<size_t>::max()),
+        idx_(prefix + ".idx", std::numeric_limits<size_t>::max()) {
+    detail::IndexHeader header{{}, detail::kIndexVersion, narrow_ ? 2u : 4u};
+    std::memcpy(header.magic, detail::kIndexMagic, sizeof header.magic);
+    idx_.write(&header, sizeof header);
+  }
+
+  void begin_document() {
+    idx_.write(&tokens_, sizeof tokens_);
+    ++documents_;
+    if (encoder_.bos_id >= 0) write({&encoder_.bos_id, 1});
+  }
+  void end_document() {
+    if (encoder_.eos_id >= 0) write({&encoder_.eos_id, 1});
+  }
+
+  void write(std::span<const int32_t> ids) {
+    narrowed_.resize(narrow_ ? ids.size() : 0);
+    for (size_t i = 0; i < ids.size(); ++i) {
+      ONDOL_CHECK(ids[i] >= 0 && ids[i] < encoder_.vocab_size, "token id ", ids[i], " is outside the vocabulary of ",
+                  encoder_.vocab_size, " (", bin_.path(), ")");
+      if (narrow_) narrowed_[i] = static_cast<uint16_t>(ids[i]);
+    }
+    if (narrow_) {
+      bin_.write(narrowed_.data(), narrowed_.size() * sizeof(uint16_t));
+    } else {
+      bin_.write(ids.data(), ids.size_bytes());
+    }
+    tokens_ += ids.size();
+  }
+
+  void commit() {
+    const auto checksum = [](const AtomicFile& file) {
+      const std::vector<uint32_t> values = file.checksums();
+      return uint64_t{values.empty() ? 0 : values[0]};
+    };
+    detail::IndexFooter footer{documents_,
+                               tokens_,
+                               static_cast<uint64_t>(encoder_.vocab_size),
+                               encoder_.fingerprint,
+                               encoder_.eos_id,
+                               bin_.size(),
+                               checksum(bin_),
+                               0};
+    idx_.write(&footer, offsetof(detail::IndexFooter, idx_crc));
+    footer.idx_crc = checksum(idx_);
+    idx_.write(&footer.idx_crc, sizeof footer.idx_crc);
+    // An index of an earlier corpus must never stand beside new tokens.
+    file_operations().unlink(idx_.path().c_str());
+    bin_.commit();
+    idx_.commit();
+  }
+
+  uint64_t tokens() const { return tokens_; }
+  uint64_t documents() const { return documents_; }
+
+ private:
+  const TextEncoder& encoder_;
+  bool narrow_;
+  AtomicFile bin_;
+  AtomicFile idx_;
+  std::vector<uint16_t> narrowed_;
+  uint64_t tokens_ = 0;
+  uint64_t documents_ = 0;
+};
+
+// Texts waiting to be encoded together, each a whole document or a piece of one.
+struct TextBatch {
+  std::vector<std::string> texts;
+  std::vector<std::pair<bool, bool>> ends;  // first piece, last piece
+  size_t bytes = 0;
+};
+
+}  // namespace
+
+PrepareStatistics prepare_tokens(const TextEncoder& encoder, const std::vector<std::string>& inputs,
+                                 const std::string& prefix, const DocumentOptions& options,
+                                 const std::function<void(const PrepareStatistics&)>& progress) {
+  ONDOL_CHECK(encoder.vocab_size > 0 && encoder.vocab_size <= (int64_t{1} << 31),
+              "cannot prepare tokens: vocabulary of ", encoder.vocab_size, " (", prefix, ")");
+  std::vector<std::string> files;
+  for (const std::string& input : inputs) {
+    for (std::string& path : expand_path(input)) files.push_back(std::move(path));
+  }
+  DocumentOptions reading = options;
+  if (encoder.splits_at_newlines) reading.piece_bytes = std::min(reading.piece_bytes, kPieceBytes);
+
+  make_directories(parent_directory(prefix));
+  TokenFileWriter writer(encoder, prefix);
+  PrepareStatistics statistics;
+  TextBatch batch;
+  std::vector<std::vector<int32_t>> ids;
+  const auto flush = [&] {
+    if (batch.texts.empty()) return;
+    ids.clear();
+    encoder.encode(batch.texts, ids);
+    ONDOL_CHECK(ids.size() == batch.texts.size(), "cannot prepare tokens: the tokenizer answered ", ids.size(), " of ",
+                batch.texts.size(), " texts (", prefix, ")");
+    for (size_t i = 0; i < ids.size(); ++i) {
+      if (batch.ends[i].first) writer.begin_document();
+      writer.write(ids[i]);
+      if (batch.ends[i].second) writer.end_document();
+    }
+    statistics.text_bytes += static_cast<int64_t>(batch.bytes);
+    statistics.tokens = static_cast<int64_t>(writer.tokens());
+    statistics.documents = static_cast<int64_t>(writer.documents());
+    batch = {};
+    if (progress) progress(statistics);
+  };
+  for (const std::string& path : files) {
+    DocumentReader reader(path, reading);
+    for (DocumentPiece piece; reader.next(piece);) {
+      batch.bytes += piece.text.size();
+      batch.ends.emplace_back(piece.first, piece.last);
+      batch.texts.push_back(std::move(piece.text));
+      if (batch.bytes >= kBatchBytes || batch.texts.size() >= kBatchTexts) flush();
+    }
+  }
+  flush();
+  if (statistics.tokens == 0) {
+    throw UsageError(concat("empty corpus: no text in ", files.size(), files.size() == 1 ? " file (" : " files (",
+                            inputs.empty() ? prefix : inputs[0], ")"));
+  }
+  writer.commit();
+  return statistics;
+}
+
+}  // namespace ondol
