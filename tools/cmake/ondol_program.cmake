@@ -1,9 +1,12 @@
 # The program `ondol`: main.cpp and one file per verb.
 
 file(GLOB ONDOL_PROGRAM_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tools/*.cpp)
-if(ONDOL_PROGRAM_SOURCES)
-  add_executable(ondol_program ${ONDOL_PROGRAM_SOURCES})
-  set_target_properties(ondol_program PROPERTIES OUTPUT_NAME ondol)
-  target_include_directories(ondol_program PRIVATE ${PROJECT_SOURCE_DIR}/tools)
-  target_link_libraries(ondol_program PRIVATE ondol ondol_warnings CLI11::CLI11 nlohmann_json::nlohmann_json)
-endif()
+add_executable(ondol_program ${ONDOL_PROGRAM_SOURCES})
+set_target_properties(ondol_program PROPERTIES OUTPUT_NAME ondol)
+target_include_directories(ondol_program PRIVATE ${PROJECT_SOURCE_DIR}/tools ${PROJECT_SOURCE_DIR}/src
+  ${ONDOL_PCRE2_INCLUDE_DIR})
+target_link_libraries(ondol_program PRIVATE ondol ondol_warnings CLI11::CLI11 nlohmann_json::nlohmann_json
+  OpenMP::OpenMP_CXX ZLIB::ZLIB)
+list(JOIN ONDOL_CPU_ISAS " " ONDOL_CPU_KERNELS)
+set_source_files_properties(${PROJECT_SOURCE_DIR}/tools/build_info.cpp PROPERTIES COMPILE_DEFINITIONS
+  "ONDOL_VERSION=\"${PROJECT_VERSION}\";ONDOL_BUILD_TYPE=\"${CMAKE_BUILD_TYPE}\";ONDOL_CPU_KERNELS=\"${ONDOL_CPU_KERNELS}\"")
