@@ -1,0 +1,152 @@
+#include <ondol/ops/attention.h>
+
+#include <cmath>
+
+#include "ops/checks.h"
+#include "ops/rng_key.h"
+
+namespace ondol::ops {
+
+namespace {
+
+void check_heads(const char* op, const char* name, const Tensor& t, const Tensor& q) {
+  check_like(op, name, t, "q", q);
+  ONDOL_CHECK(t.ndim() == 4, "[", op, "] ", name, " has shape ", t.shape(), ": (B, T, H, D) is needed");
+  ONDOL_CHECK(t.size(3) <= 1 || t.stride(3) == 1, "[", op, "] the last dimension of ", name, " ", t.shape(),
+              " must be contiguous");
+}
+
+const int32_t* row_ints(const char* op, const char* name, const Tensor& t, const Tensor& q, const Shape& shape) {
+  if (!t.defined()) return nullptr;
+  check_dtype(op, name, t, DType::i32, q);
+  check_shape(op, name, t, shape);
+  check_contiguous(op, name, t);
+  return t.data<int32_t>();
+}
+
+/// Everything but out and lse.
+AttentionArgs attention_args(const char* op, const Tensor& q, const Tensor& k, const Tensor& v,
+                             const AttentionOptions& options) {
+  check_data(op, "q", q);
+  check_heads(op, "q", q, q);
+  check_heads(op, "k", k, q);
+  check_heads(op, "v", v, q);
+  const int64_t batch = q.size(0), q_len = q.size(1), heads = q.size(2), head_dim = q.size(3);
+  const int64_t kv_len = k.size(1), kv_heads = k.size(2);
+  ONDOL_CHECK(k.shape() == v.shape() && k.size(0) == batch && k.size(3) == head_dim, "[", op, "] q has shape ",
+              q.shape(), ", k ", k.shape(), ", v ", v.shape());
+  ONDOL_CHECK(kv_heads > 0 && heads % kv_heads == 0, "[", op, "] ", heads, " heads are no multiple of ", kv_heads,
+              " key heads");
+  ONDOL_CHECK(options.window >= 0, "[", op, "] window ", options.window, " is negative");
+  check_probability(op, options.dropout_p);
+  AttentionArgs args{};
+  args.q = q.raw();
+  args.k = k.raw();
+  args.v = v.raw();
+  args.batch = batch;
+  args.q_len = q_len;
+  args.kv_len = kv_len;
+  args.num_heads = heads;
+  args.num_kv_heads = kv_heads;
+  args.head_dim = head_dim;
+  args.q_stride_b = q.stride(0), args.q_stride_t = q.stride(1), args.q_stride_h = q.stride(2);
+  args.k_stride_b = k.stride(0), args.k_stride_t = k.stride(1), args.k_stride_h = k.stride(2);
+  args.v_stride_b = v.stride(0), args.v_stride_t = v.stride(1), args.v_stride_h = v.stride(2);
+  args.out_stride_b = q_len * heads * head_dim, args.out_stride_t = heads * head_dim, args.out_stride_h = head_dim;
+  args.scale = options.scale != 0.0f
+                   ? options.scale
+                   : static_cast<float>(1.0 / std::sqrt(static_cast<double>(std::max<int64_t>(head_dim, 1))));
+  args.softcap = options.softcap;
+  args.causal = options.causal;
+  args.window = options.window;
+  args.q_start = row_ints(op, "q_start", options.q_start, q, {batch});
+  args.kv_lengths = row_ints(op, "kv_lengths", options.kv_lengths, q, {batch});
+  if (options.key_mask.defined()) {
+    check_dtype(op, "key_mask", options.key_mask, DType::u8, q);
+    check_shape(op, "key_mask", options.key_mask, {batch, kv_len});
+    check_contiguous(op, "key_mask", options.key_mask);
+    args.key_mask = options.key_mask.data<uint8_t>();
+  }
+  if (options.documents.defined()) {
+    ONDOL_CHECK(q_len == kv_len, "[", op, "] documents need as many queries as keys, got ", q_len, " and ", kv_len);
+    args.q_documents = row_ints(op, "documents", options.documents, q, {batch, q_len});
+    args.kv_documents = args.q_documents;
+  }
+  if (options.bias.defined()) {
+    check_like(op, "bias", options.bias, "q", q);
+    const Tensor bias = options.bias.expand({batch, heads, q_len, kv_len});
+    args.bias = bias.raw();
+    args.bias_stride_b = bias.stride(0), args.bias_stride_h = bias.stride(1);
+    args.bias_stride_q = bias.stride(2), args.bias_stride_k = bias.stride(3);
+  }
+  args.dropout_p = options.dropout_p;
+  if (options.dropout_p > 0.0f) args.rng = rng_args(op, options.rng, q);
+  return args;
+}
+
+}  // namespace
+
+AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOptions& options,
+                          bool need_lse) {
+  AttentionArgs args = attention_args("attention", q, k, v, options);
+  AttentionResult result;
+  result.out = Tensor::empty(q.shape(), q.dtype(), q.device());
+  if (need_lse) result.lse = Tensor::empty({args.batch, args.num_heads, args.q_len}, DType::f32, q.device());
+  args.out = result.out.raw();
+  args.lse = need_lse ? result.lse.data<float>() : nullptr;
+  if (args.batch * args.num_heads * args.q_len > 0) run_kernel(&KernelTable::attention, q.device(), q.dtype(), args);
+  return result;
+}
+
+void attention_backward_into(const Tensor& grad_output, const Tensor& q, const Tensor& k, const Tensor& v,
+                             const AttentionResult& forward, const AttentionOptions& options, const Tensor& grad_q,
+                             const Tensor& grad_k, const Tensor& grad_v, const Tensor& grad_bias) {
+  constexpr const char* op = "attention_backward";
+  AttentionBackwardArgs args{};
+  args.forward = attention_args(op, q, k, v, options);
+  check_like(op, "grad_output", grad_output, "q", q);
+  check_shape(op, "grad_output", grad_output, q.shape());
+  check_like(op, "the forward's out", forward.out, "q", q);
+  check_shape(op, "the forward's out", forward.out, q.shape());
+  check_contiguous(op, "the forward's out", forward.out);
+  const int64_t batch = q.size(0), q_len = q.size(1), heads = q.size(2);
+  check_dtype(op, "the forward's lse", forward.lse, DType::f32, q);
+  check_shape(op, "the forward's lse", forward.lse, {batch, heads, q_len});
+  check_heads(op, "grad_q", grad_q, q);
+  check_heads(op, "grad_k", grad_k, q);
+  check_heads(op, "grad_v", grad_v, q);
+  check_shape(op, "grad_q", grad_q, q.shape());
+  check_shape(op, "grad_k", grad_k, k.shape());
+  check_shape(op, "grad_v", grad_v, v.shape());
+  args.forward.out = forward.out.raw();
+  args.forward.lse = forward.lse.data<float>();
+  const Tensor grads = grad_output.contiguous();
+  args.grad_out = grads.raw();
+  args.grad_q = grad_q.raw();
+  args.grad_k = grad_k.raw();
+  args.grad_v = grad_v.raw();
+  args.grad_q_stride_b = grad_q.stride(0), args.grad_q_stride_t = grad_q.stride(1);
+  args.grad_q_stride_h = grad_q.stride(2);
+  args.grad_k_stride_b = grad_k.stride(0), args.grad_k_stride_t = grad_k.stride(1);
+  args.grad_k_stride_h = grad_k.stride(2);
+  args.grad_v_stride_b = grad_v.stride(0), args.grad_v_stride_t = grad_v.stride(1);
+  args.grad_v_stride_h = grad_v.stride(2);
+  if (grad_bias.defined()) {
+    check_dtype(op, "grad_bias", grad_bias, DType::f32, q);
+    check_shape(op, "grad_bias", grad_bias, {heads, q_len, k.size(1)});
+    check_contiguous(op, "grad_bias", grad_bias);
+    args.grad_bias = grad_bias.data<float>();
+  }
+  if (q.numel() == 0 || k.numel() == 0) {
+    grad_q.zero();
+    grad_k.zero();
+    grad_v.zero();
+    if (grad_bias.defined()) grad_bias.zero();
+    return;
+  }
+  const Tensor workspace = Tensor::empty({batch, heads, q_len}, DType::f32, q.device());
+  args.workspace = workspace.data<float>();
+  run_kernel(&KernelTable::attention_backward, q.device(), q.dtype(), args);
+}
+
+}  // namespace ondol::ops

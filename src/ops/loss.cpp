@@ -1,0 +1,199 @@
+#include <ondol/ops/loss.h>
+
+#include <algorithm>
+#include <vector>
+
+#include <ondol/ops/embedding.h>
+#include <ondol/ops/matmul.h>
+#include <ondol/ops/reduce.h>
+
+#include "ops/checks.h"
+#include "ops/index_checks.h"
+
+namespace ondol::ops {
+
+namespace {
+
+/// labels, contiguous, checked against logits (rows, V).
+Tensor check_labels(const char* op, const Tensor& labels, const Tensor& like, int64_t rows, int64_t vocab_size,
+                    int32_t ignore_index) {
+  check_dtype(op, "labels", labels, DType::i32, like);
+  ONDOL_CHECK(labels.numel() == rows, "[", op, "] labels have shape ", labels.shape(), " for ", rows, " rows");
+  const Tensor places = labels.contiguous();
+  check_range_on_host(op, "label", places, vocab_size, ignore_index);
+  return places;
+}
+
+void run_cross_entropy(const Tensor& logits, const Tensor& labels, int32_t ignore_index, const Tensor& loss,
+                       const Tensor& lse) {
+  const int64_t cols = logits.size(-1);
+  run_kernel(&KernelTable::cross_entropy, logits.device(), logits.dtype(),
+             CrossEntropyArgs{logits.raw(), lse.numel(), cols, cols, labels.data<int32_t>(), ignore_index,
+                              loss.data<float>(), lse.data<float>()});
+}
+
+void run_cross_entropy_backward(const Tensor& logits, const Tensor& labels, int32_t ignore_index, const Tensor& lse,
+                                float scale, const float* grad_scale, const Tensor& grad) {
+  const int64_t cols = logits.size(-1);
+  run_kernel(&KernelTable::cross_entropy_backward, logits.device(), logits.dtype(),
+             CrossEntropyBackwardArgs{logits.raw(), lse.numel(), cols, cols, labels.data<int32_t>(), ignore_index,
+                                      lse.data<float>(), scale, grad_scale, grad.raw(), cols});
+}
+
+void run_unary_in_place(const Tensor& x, UnaryKind kind, float parameter) {
+  run_kernel(&KernelTable::unary, x.device(), x.dtype(), UnaryArgs{x.raw(), x.raw(), x.numel(), kind, parameter});
+}
+
+}  // namespace
+
+CrossEntropyResult cross_entropy(const Tensor& logits, const Tensor& labels, int32_t ignore_index) {
+  constexpr const char* op = "cross_entropy";
+  check_data(op, "logits", logits);
+  const int64_t cols = last_size(op, "logits", logits);
+  const int64_t rows = leading_size(logits.shape());
+  ONDOL_CHECK(cols > 0 || rows == 0, "[", op, "] logits have shape ", logits.shape());
+  const Tensor places = check_labels(op, labels, logits, rows, cols, ignore_index);
+  CrossEntropyResult result{Tensor::empty({rows}, DType::f32, logits.device()),
+                            Tensor::empty({rows}, DType::f32, logits.device())};
+  if (rows > 0) run_cross_entropy(logits.contiguous(), places, ignore_index, result.loss, result.lse);
+  return result;
+}
+
+Tensor cross_entropy_backward(const Tensor& logits, const Tensor& labels, const Tensor& lse, float scale,
+                              const Tensor& grad_scale, int32_t ignore_index) {
+  constexpr const char* op = "cross_entropy_backward";
+  check_data(op, "logits", logits);
+  const int64_t cols = last_size(op, "logits", logits);
+  const int64_t rows = leading_size(logits.shape());
+  const Tensor places = check_labels(op, labels, logits, rows, cols, ignore_index);
+  check_dtype(op, "lse", lse, DType::f32, logits);
+  check_shape(op, "lse", lse, {rows});
+  check_contiguous(op, "lse", lse);
+  if (grad_scale.defined()) {
+    check_dtype(op, "grad_scale", grad_scale, DType::f32, logits);
+    ONDOL_CHECK(grad_scale.numel() == 1, "[", op, "] grad_scale has shape ", grad_scale.shape(),
+                ": one element is needed");
+  }
+  Tensor grad = Tensor::empty(logits.shape(), logits.dtype(), logits.device());
+  if (grad.numel() == 0) return grad;
+  run_cross_entropy_backward(logits.contiguous(), places, ignore_index, lse, scale,
+                             grad_scale.defined() ? grad_scale.data<float>() : nullptr, grad);
+  return grad;
+}
+
+namespace {
+
+/// The rows that count, gathered together; all of them when none is ignored or labels are not on the host.
+struct CountingRows {
+  Tensor hidden;  // (rows, C)
+  Tensor labels;  // (rows)
+  Tensor places;  // (all rows) i32: the row in `hidden`, or its number of rows for a row that does not count
+};
+
+CountingRows counting_rows(const Tensor& hidden, const Tensor& labels, int32_t ignore_index) {
+  if (labels.device().type != DeviceType::cpu) return {hidden, labels, {}};
+  const int32_t* values = labels.data<int32_t>();
+  const int64_t rows = labels.numel();
+  std::vector<int32_t> kept, kept_labels, places(static_cast<size_t>(rows));
+  for (int64_t i = 0; i < rows; ++i) {
+    if (values[i] == ignore_index) continue;
+    kept.push_back(static_cast<int32_t>(i));
+    kept_labels.push_back(values[i]);
+  }
+  const int32_t count = static_cast<int32_t>(kept.size());
+  if (count == rows) return {hidden, labels, {}};
+  std::fill(places.begin(), places.end(), count);
+  for (int32_t i = 0; i < count; ++i) places[static_cast<size_t>(kept[static_cast<size_t>(i)])] = i;
+  return {embedding(hidden, Tensor::from_vector(kept, {count})), Tensor::from_vector(kept_labels, {count}),
+          Tensor::from_vector(places, {rows})};
+}
+
+/// Enough rows that the weight and its gradient, which every chunk reads whole, cost little beside the products, and
+/// few enough that the logits stay in the last cache.
+int64_t default_chunk_rows(int64_t vocab_size) {
+  constexpr int64_t kLogitBytes = int64_t{16} << 20;
+  return std::clamp<int64_t>(kLogitBytes / (4 * vocab_size) / 64 * 64, 256, 4096);
+}
+
+}  // namespace
+
+LinearCrossEntropyResult linear_cross_entropy(const Tensor& hidden, const Tensor& weight, const Tensor& labels,
+                                              const LinearCrossEntropyOptions& options) {
+  constexpr const char* op = "linear_cross_entropy";
+  check_data(op, "hidden", hidden);
+  check_like(op, "weight", weight, "hidden", hidden);
+  const int64_t hidden_size = last_size(op, "hidden", hidden);
+  ONDOL_CHECK(weight.ndim() == 2 && weight.size(1) == hidden_size && weight.size(0) > 0, "[", op, "] weight has shape ",
+              weight.shape(), ", hidden ", hidden.shape(), ": last dimensions differ");
+  const int64_t vocab_size = weight.size(0), all_rows = leading_size(hidden.shape());
+  if (options.bias.defined()) {
+    check_like(op, "bias", options.bias, "hidden", hidden);
+    check_shape(op, "bias", options.bias, {vocab_size});
+  }
+  const Device device = hidden.device();
+  const Tensor all_labels = check_labels(op, labels, hidden, all_rows, vocab_size, options.ignore_index);
+  const CountingRows counting =
+      counting_rows(hidden.contiguous().reshape({all_rows, hidden_size}), all_labels, options.ignore_index);
+  const int64_t rows = counting.hidden.size(0);
+
+  LinearCrossEntropyResult result;
+  Tensor grad_rows;  // of counting.hidden, with a row of zeros behind when rows were left out
+  if (options.gradients) {
+    result.grad_weight = Tensor::empty({vocab_size, hidden_size}, DType::f32, device);
+    if (options.bias.defined()) result.grad_bias = Tensor::zeros({vocab_size}, DType::f32, device);
+    const bool gathered = counting.places.defined();
+    grad_rows = Tensor::empty({rows + (gathered ? 1 : 0), hidden_size}, hidden.dtype(), device);
+    if (gathered) grad_rows.narrow(0, rows, 1).zero();
+    if (rows == 0) result.grad_weight.zero();
+  }
+  const Tensor losses = Tensor::empty({rows}, DType::f32, device), lse = Tensor::empty({rows}, DType::f32, device);
+  const int64_t chunk = std::min(options.chunk_rows > 0 ? options.chunk_rows : default_chunk_rows(vocab_size), rows);
+  const bool narrow = hidden.dtype() != DType::f32;
+  const Tensor logits_buffer = Tensor::empty({chunk, vocab_size}, DType::f32, device);
+  const Tensor scores_buffer =
+      options.softcap > 0.0f ? Tensor::empty({chunk, vocab_size}, DType::f32, device) : Tensor();
+  const Tensor narrow_buffer =
+      narrow && options.gradients ? Tensor::empty({chunk, vocab_size}, hidden.dtype(), device) : Tensor();
+  const Tensor bias = options.bias.defined() ? options.bias.to(DType::f32) : Tensor();
+
+  for (int64_t begin = 0; begin < rows; begin += chunk) {
+    const int64_t count = std::min(chunk, rows - begin);
+    const Tensor hidden_chunk = counting.hidden.narrow(0, begin, count);
+    const Tensor labels_chunk = counting.labels.reshape({rows}).narrow(0, begin, count);
+    const Tensor loss_chunk = losses.narrow(0, begin, count), lse_chunk = lse.narrow(0, begin, count);
+    const Tensor logits = logits_buffer.narrow(0, 0, count);
+    matmul_into(logits, hidden_chunk, weight.transpose(0, 1), false);
+    if (bias.defined()) accumulate(logits, bias.expand(logits.shape()));
+    Tensor scores;  // logits / softcap, kept for the backward
+    if (options.softcap > 0.0f) {
+      run_unary_in_place(logits, UnaryKind::scale, 1.0f / options.softcap);
+      scores = scores_buffer.narrow(0, 0, count);
+      scores.copy_from(logits);
+      run_unary_in_place(logits, UnaryKind::tanh, 0.0f);
+      run_unary_in_place(logits, UnaryKind::scale, options.softcap);
+    }
+    run_cross_entropy(logits, labels_chunk, options.ignore_index, loss_chunk, lse_chunk);
+    if (!options.gradients) continue;
+    run_cross_entropy_backward(logits, labels_chunk, options.ignore_index, lse_chunk, options.scale, nullptr, logits);
+    if (scores.defined()) {  // d softcap tanh(z / softcap) / dz = tanh'(z / softcap)
+      run_kernel(&KernelTable::unary_backward, device, DType::f32,
+                 UnaryBackwardArgs{logits.raw(), scores.raw(), logits.raw(), logits.numel(), UnaryKind::tanh, 0.0f});
+    }
+    if (bias.defined()) sum_rows_into(result.grad_bias, logits, true);
+    Tensor grad_logits = logits;
+    if (narrow) {
+      grad_logits = narrow_buffer.narrow(0, 0, count);
+      grad_logits.copy_from(logits);
+    }
+    matmul_into(grad_rows.narrow(0, begin, count), grad_logits, weight, false);
+    linear_backward_weight_into(result.grad_weight, grad_logits, hidden_chunk, begin > 0);
+  }
+  result.loss = scale(sum(losses, 0), options.scale);
+  if (options.gradients) {
+    result.grad_hidden =
+        (counting.places.defined() ? embedding(grad_rows, counting.places) : grad_rows).reshape(hidden.shape());
+  }
+  return result;
+}
+
+}  // namespace ondol::ops

@@ -1,0 +1,94 @@
+#include <ondol/ops/optimizer.h>
+
+#include "backend/backend.h"
+#include "ops/checks.h"
+
+namespace ondol::ops {
+
+namespace {
+
+float* flat_f32(const char* op, const char* name, const Tensor& t, const Tensor& param) {
+  check_dtype(op, name, t, DType::f32, param);
+  check_contiguous(op, name, t);
+  ONDOL_CHECK(t.numel() == param.numel(), "[", op, "] ", name, " has ", t.numel(), " elements, param ", param.numel());
+  return t.data<float>();
+}
+
+bfloat16* flat_bf16(const char* op, const Tensor& t, const Tensor& param) {
+  if (!t.defined()) return nullptr;
+  check_dtype(op, "low_precision", t, DType::bf16, param);
+  check_contiguous(op, "low_precision", t);
+  ONDOL_CHECK(t.numel() == param.numel(), "[", op, "] low_precision has ", t.numel(), " elements, param ",
+              param.numel());
+  return t.data<bfloat16>();
+}
+
+const OptimizerScalars* scalars_of(const char* op, const OptimizerScalarsTensor& scalars, const Tensor& param) {
+  check_dtype(op, "scalars", scalars.bytes, DType::u8, param);
+  check_shape(op, "scalars", scalars.bytes, {static_cast<int64_t>(sizeof(OptimizerScalars))});
+  return static_cast<const OptimizerScalars*>(scalars.bytes.raw());
+}
+
+}  // namespace
+
+OptimizerScalarsTensor make_optimizer_scalars(Device device) {
+  OptimizerScalarsTensor scalars{Tensor::empty({static_cast<int64_t>(sizeof(OptimizerScalars))}, DType::u8, device)};
+  set_optimizer_scalars(scalars, 0.0f, 1.0f, 1);
+  return scalars;
+}
+
+void set_optimizer_scalars(const OptimizerScalarsTensor& scalars, float learning_rate, float grad_scale, int64_t step) {
+  ONDOL_CHECK(step >= 1, "[set_optimizer_scalars] steps count from 1, got ", step);
+  check_shape("set_optimizer_scalars", "scalars", scalars.bytes, {static_cast<int64_t>(sizeof(OptimizerScalars))});
+  const OptimizerScalars values{learning_rate, grad_scale, step};
+  const Device device = scalars.bytes.device();
+  backend(device.type).copy_bytes(scalars.bytes.raw(), &values, sizeof(values), device);
+}
+
+void adamw_step(const AdamwState& state, const AdamwOptions& options, const OptimizerScalarsTensor& scalars) {
+  constexpr const char* op = "adamw";
+  AdamwArgs args{};
+  args.param = flat_f32(op, "param", state.param, state.param);
+  args.low_precision = flat_bf16(op, state.low_precision, state.param);
+  args.grad = flat_f32(op, "grad", state.grad, state.param);
+  args.exp_avg = flat_f32(op, "exp_avg", state.exp_avg, state.param);
+  args.exp_avg_sq = flat_f32(op, "exp_avg_sq", state.exp_avg_sq, state.param);
+  args.count = state.param.numel();
+  args.beta1 = options.beta1;
+  args.beta2 = options.beta2;
+  args.eps = options.eps;
+  args.weight_decay = options.weight_decay;
+  args.scalars = scalars_of(op, scalars, state.param);
+  if (args.count > 0) run_kernel(&KernelTable::adamw, state.param.device(), DType::f32, args);
+}
+
+void sgd_step(const SgdState& state, const SgdOptions& options, const OptimizerScalarsTensor& scalars) {
+  constexpr const char* op = "sgd";
+  ONDOL_CHECK(state.momentum_buffer.defined() || options.momentum == 0.0f, "[sgd] momentum ", options.momentum,
+              " needs a momentum buffer");
+  SgdArgs args{};
+  args.param = flat_f32(op, "param", state.param, state.param);
+  args.low_precision = flat_bf16(op, state.low_precision, state.param);
+  args.grad = flat_f32(op, "grad", state.grad, state.param);
+  if (state.momentum_buffer.defined()) {
+    args.momentum_buffer = flat_f32(op, "momentum_buffer", state.momentum_buffer, state.param);
+  }
+  args.count = state.param.numel();
+  args.momentum = options.momentum;
+  args.weight_decay = options.weight_decay;
+  args.nesterov = options.nesterov;
+  args.scalars = scalars_of(op, scalars, state.param);
+  if (args.count > 0) run_kernel(&KernelTable::sgd, state.param.device(), DType::f32, args);
+}
+
+Tensor sum_squares(const Tensor& x) {
+  ONDOL_CHECK(x.defined(), "[sum_squares] x is undefined");
+  check_dtype("sum_squares", "x", x, DType::f32, x);
+  const Tensor in = x.contiguous();
+  Tensor out = Tensor::empty({}, DType::f64, x.device());
+  run_kernel(&KernelTable::sum_squares, x.device(), DType::f32,
+             SumSquaresArgs{in.data<float>(), in.numel(), out.data<double>()});
+  return out;
+}
+
+}  // namespace ondol::ops
