@@ -140,8 +140,8 @@ TEST_P(HfTiny, CacheGivesTheSameHiddenStates) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, HfTiny, testing::Values("gpt2", "llama", "llama-gqa", "llama3-rope"),
-                         [](const auto& info) {
-                           std::string name = info.param;
+                         [](const auto& parameter) {
+                           std::string name = parameter.param;
                            for (char& c : name) c = c == '-' ? '_' : c;
                            return name;
                          });
