@@ -3,6 +3,9 @@
 #pragma once
 
 #include <cstddef>
+#include <vector>
+
+#include <ondol/backend/devices.h>
 
 #include "backend/kernel_table.h"
 
@@ -18,6 +21,7 @@ struct Backend {
   void (*copy_bytes)(void* out, const void* in, size_t bytes, Device device);
   void (*synchronize)(Device device);
   Stream (*stream)(Device device);
+  std::vector<DeviceDescription> (*describe)();
 };
 
 /// The backend, or null when this build or machine has none of that type.
@@ -27,5 +31,12 @@ const Backend* find_backend(DeviceType type);
 const Backend& backend(DeviceType type);
 
 const Backend& cpu_backend();
+
+/// The CUDA backend, or null when this build has none or the machine has no usable GPU. CMake chooses the file that
+/// defines it: kernels/backend.cu, or src/backend/no_cuda/backend.cpp.
+const Backend* cuda_backend();
+
+/// Why cuda_backend() is null; empty when it is not.
+std::string cuda_unavailable_reason();
 
 }  // namespace ondol

@@ -4,13 +4,6 @@
 
 namespace ondol {
 
-/// The CUDA backend, or null when this build has none or the machine has no usable GPU. CMake chooses the file that
-/// defines it: kernels/backend.cu, or src/backend/no_cuda/backend.cpp.
-const Backend* cuda_backend();
-
-/// Why cuda_backend() is null.
-std::string cuda_unavailable_reason();
-
 const Backend* find_backend(DeviceType type) {
   if (type == DeviceType::cpu) return &cpu_backend();
   static const Backend* const cuda = cuda_backend();
@@ -35,6 +28,18 @@ const KernelTable& kernel_table(Device device) {
 
 Stream current_stream(Device device) {
   return device.type == DeviceType::cpu ? nullptr : backend(device.type).stream(device);
+}
+
+std::vector<DeviceDescription> describe_devices() {
+  std::vector<DeviceDescription> out = cpu_backend().describe();
+  if (const Backend* cuda = find_backend(DeviceType::cuda)) {
+    for (DeviceDescription& device : cuda->describe()) out.push_back(std::move(device));
+  }
+  return out;
+}
+
+std::string device_unavailable_reason(DeviceType type) {
+  return find_backend(type) == nullptr ? cuda_unavailable_reason() : "";
 }
 
 void throw_missing_kernel(const char* row, Device device, DType dtype) {

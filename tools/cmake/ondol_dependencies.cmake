@@ -8,3 +8,4 @@ find_package(nlohmann_json 3.11 REQUIRED)
 find_package(CLI11 2.1 REQUIRED)
 find_path(ONDOL_PCRE2_INCLUDE_DIR pcre2.h REQUIRED)
 find_library(ONDOL_PCRE2_LIBRARY pcre2-8 REQUIRED)
+include(ondol_cuda)  # CUDA, NCCL, MPI

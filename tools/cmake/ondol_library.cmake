@@ -14,7 +14,8 @@ target_link_libraries(ondol PRIVATE $<BUILD_INTERFACE:ondol_warnings> ZLIB::ZLIB
   $<BUILD_INTERFACE:nlohmann_json::nlohmann_json>)
 
 # The CUDA backend, or what stands in for it.
-target_sources(ondol PRIVATE ${PROJECT_SOURCE_DIR}/src/backend/no_cuda/backend.cpp)
+ondol_add_cuda_backend(ondol)
+ondol_describe_build()
 
 # CPU kernels: the same sources once per instruction set, each in its own namespace ondol::cpu::<isa>.
 file(GLOB ONDOL_KERNEL_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/backend/cpu/kernels/*.cpp)

@@ -3,8 +3,10 @@
 #include <new>
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <ondol/base/error.h>
+#include <ondol/base/parallel.h>
 
 #include "backend/backend.h"
 #include "backend/cpu/isa.h"
@@ -31,6 +33,16 @@ void release(void* memory, size_t, Device) { std::free(memory); }
 
 void copy_bytes(void* out, const void* in, size_t bytes, Device) { std::memcpy(out, in, bytes); }
 
+std::vector<DeviceDescription> describe() {
+  const long pages = sysconf(_SC_PHYS_PAGES), page_bytes = sysconf(_SC_PAGESIZE);
+  return {{.device = {},
+           .name = "cpu",
+           .memory_bytes = pages > 0 ? static_cast<size_t>(pages) * static_cast<size_t>(page_bytes) : 0,
+           .architecture = cpu::active_isa(),
+           .processors = num_threads(),
+           .driver = ""}};
+}
+
 void fill_table(KernelTable& table) {
   const std::string& isa = cpu::active_isa();
 #if defined(ONDOL_HAS_ISA_avx2)
@@ -56,6 +68,7 @@ const Backend& cpu_backend() {
     b.copy_bytes = copy_bytes;
     b.synchronize = [](Device) {};
     b.stream = [](Device) -> Stream { return nullptr; };
+    b.describe = describe;
     fill_table(b.table);
     return b;
   }();

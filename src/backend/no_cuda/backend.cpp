@@ -5,9 +5,6 @@
 
 namespace ondol {
 
-const Backend* cuda_backend();
-std::string cuda_unavailable_reason();
-
 const Backend* cuda_backend() { return nullptr; }
 
 std::string cuda_unavailable_reason() { return "this build has no CUDA (configure with -DONDOL_CUDA=ON)"; }

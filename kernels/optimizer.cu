@@ -1,0 +1,138 @@
+// sum_squares, adamw and sgd over flat f32 buffers. What changes every step is read from device memory.
+//
+// Formula: AdamW (Loshchilov & Hutter 2019): p *= 1 - lr wd; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2;
+//          p -= lr / (1 - b1^t) * m / (sqrt(v / (1 - b2^t)) + eps). SGD: g += wd p; u = mu u + g; p -= lr u, or
+//          p -= lr (g + mu u) with Nesterov's momentum. g is multiplied by grad_scale first.
+// Layout: flat, contiguous; low_precision receives the new parameter rounded to bf16 in the same pass.
+// Mapping: adamw: one thread for four elements; sgd: one for each. sum_squares: a block for each kPart elements, one block for their sums.
+// Accumulation: sum_squares in double, in an order that depends on the count alone; the bias corrections in double.
+// Tuning: kThreads, kPart, untuned: not run on a GPU yet.
+#include "device/block.cuh"
+#include "device/vector.cuh"
+#include "launch.h"
+#include "rows.h"
+#include "workspace.h"
+
+namespace ondol::ONDOL_CUDA_SPACE {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kGroup = 4;
+constexpr int64_t kPart = 65536;
+
+template <bool kSquare, class In>
+__global__ void sum_kernel(const In* in, int64_t count, int64_t part, double* out) {
+  SharedMemory shared;
+  double* scratch = shared.take<double>(kReduceScratch);
+  const int64_t begin = blockIdx.x * part;
+  const int64_t end = begin + part < count ? begin + part : count;
+  double sum = 0.0;
+  for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) {
+    const double v = in[i];
+    sum += kSquare ? v * v : v;
+  }
+  sum = block_sum(sum, scratch);
+  if (threadIdx.x == 0) out[blockIdx.x] = sum;
+}
+
+void sum_squares(const SumSquaresArgs& args, Stream stream) {
+  const char* op = "sum_squares";
+  const size_t scratch = shared_bytes<double>(kReduceScratch);
+  if (args.count <= kPart) {
+    return launch(op, sum_kernel<true, float>, 1, kThreads, scratch, stream, args.in, args.count, kPart, args.out);
+  }
+  const unsigned parts = blocks_for(op, args.count, static_cast<int>(kPart));
+  const Workspace<double> partial(op, parts, stream);
+  launch(op, sum_kernel<true, float>, parts, kThreads, scratch, stream, args.in, args.count, kPart, partial.data());
+  launch(op, sum_kernel<false, double>, 1, kThreads, scratch, stream, partial.data(), int64_t{parts}, int64_t{parts},
+         args.out);
+}
+
+struct AdamwFactors {
+  float learning_rate, grad_scale;
+  float step_size;        // lr / (1 - b1^t)
+  float inverse_root_v;   // 1 / sqrt(1 - b2^t)
+};
+
+__device__ float adamw_update(const AdamwArgs& args, const AdamwFactors& f, float p, float g, float& m, float& v) {
+  g *= f.grad_scale;
+  p *= 1.0f - f.learning_rate * args.weight_decay;
+  m = args.beta1 * m + (1.0f - args.beta1) * g;
+  v = args.beta2 * v + (1.0f - args.beta2) * g * g;
+  return p - f.step_size * (m / (sqrtf(v) * f.inverse_root_v + args.eps));
+}
+
+template <bool kAligned>
+__global__ void adamw_kernel(AdamwArgs args) {
+  SharedMemory shared;
+  AdamwFactors* factors = shared.take<AdamwFactors>(1);
+  if (threadIdx.x == 0) {
+    const OptimizerScalars s = *args.scalars;
+    const double t = static_cast<double>(s.step);
+    factors->learning_rate = s.learning_rate;
+    factors->grad_scale = s.grad_scale;
+    factors->step_size = static_cast<float>(s.learning_rate / (1.0 - pow(static_cast<double>(args.beta1), t)));
+    factors->inverse_root_v = static_cast<float>(1.0 / sqrt(1.0 - pow(static_cast<double>(args.beta2), t)));
+  }
+  block_barrier();
+  const AdamwFactors f = *factors;
+  const int64_t first = global_thread() * kGroup;
+  if (kAligned && first + kGroup <= args.count) {
+    Floats<kGroup> p = load_floats<kGroup>(args.param + first);
+    Floats<kGroup> m = load_floats<kGroup>(args.exp_avg + first);
+    Floats<kGroup> v = load_floats<kGroup>(args.exp_avg_sq + first);
+    const Floats<kGroup> g = load_floats<kGroup>(args.grad + first);
+#pragma unroll
+    for (int j = 0; j < kGroup; ++j) p[j] = adamw_update(args, f, p[j], g[j], m[j], v[j]);
+    store_floats<kGroup>(args.param + first, p);
+    store_floats<kGroup>(args.exp_avg + first, m);
+    store_floats<kGroup>(args.exp_avg_sq + first, v);
+    if (args.low_precision != nullptr) store_floats<kGroup>(args.low_precision + first, p);
+    return;
+  }
+  for (int64_t i = first; i < first + kGroup && i < args.count; ++i) {
+    args.param[i] = adamw_update(args, f, args.param[i], args.grad[i], args.exp_avg[i], args.exp_avg_sq[i]);
+    if (args.low_precision != nullptr) args.low_precision[i] = from_float<bfloat16>(args.param[i]);
+  }
+}
+
+void adamw(const AdamwArgs& args, Stream stream) {
+  if (args.count == 0) return;
+  const bool wide = aligned(16, args.param, args.grad, args.exp_avg, args.exp_avg_sq) &&
+                    aligned(kGroup * sizeof(bfloat16), args.low_precision);
+  launch("adamw", wide ? adamw_kernel<true> : adamw_kernel<false>,
+         blocks_for("adamw", (args.count + kGroup - 1) / kGroup, kThreads), kThreads, shared_bytes<AdamwFactors>(1),
+         stream, args);
+}
+
+__global__ void sgd_kernel(SgdArgs args) {
+  const int64_t i = global_thread();
+  if (i >= args.count) return;
+  const OptimizerScalars s = *args.scalars;
+  const float p = args.param[i];
+  const float g = args.grad[i] * s.grad_scale + args.weight_decay * p;
+  float direction = g;
+  if (args.momentum_buffer != nullptr) {
+    const float u = args.momentum * args.momentum_buffer[i] + g;
+    args.momentum_buffer[i] = u;
+    direction = args.nesterov ? g + args.momentum * u : u;
+  }
+  const float updated = p - s.learning_rate * direction;
+  args.param[i] = updated;
+  if (args.low_precision != nullptr) args.low_precision[i] = from_float<bfloat16>(updated);
+}
+
+void sgd(const SgdArgs& args, Stream stream) {
+  if (args.count == 0) return;
+  launch("sgd", sgd_kernel, blocks_for("sgd", args.count, kThreads), kThreads, 0, stream, args);
+}
+
+}  // namespace
+
+void add_optimizer_rows(KernelTable& table) {
+  table.sum_squares.set(DType::f32, sum_squares);
+  table.adamw.set(DType::f32, adamw);
+  table.sgd.set(DType::f32, sgd);
+}
+
+}  // namespace ondol::ONDOL_CUDA_SPACE

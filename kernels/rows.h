@@ -1,0 +1,25 @@
+// One function for each kernel file: it enters the file's rows into the table.
+#pragma once
+
+#include "backend/kernel_table.h"
+
+namespace ondol::ONDOL_CUDA_SPACE {
+
+void add_memory_rows(KernelTable& table);         // memory.cu: fill, copy
+void add_elementwise_rows(KernelTable& table);    // elementwise.cu: binary, unary, unary_backward
+void add_reduce_rows(KernelTable& table);         // reduce.cu: reduce
+void add_softmax_rows(KernelTable& table);        // softmax.cu: softmax, softmax_backward
+void add_loss_rows(KernelTable& table);           // loss.cu: cross_entropy, cross_entropy_backward
+void add_embedding_rows(KernelTable& table);      // embedding.cu: embedding, embedding_backward
+void add_norm_rows(KernelTable& table);           // norm.cu: rms_norm, layer_norm
+void add_norm_backward_rows(KernelTable& table);  // norm_backward.cu: rms_norm_backward, layer_norm_backward
+void add_rope_rows(KernelTable& table);           // rope.cu: rope
+void add_glu_rows(KernelTable& table);            // glu.cu: glu, glu_backward
+void add_dropout_rows(KernelTable& table);        // dropout.cu: dropout
+void add_index_rows(KernelTable& table);          // index.cu: gather, scatter_add, argmax
+void add_optimizer_rows(KernelTable& table);      // optimizer.cu: sum_squares, adamw, sgd
+
+/// Every row that has a CUDA kernel (table.cu).
+void fill_cuda_table(KernelTable& table);
+
+}  // namespace ondol::ONDOL_CUDA_SPACE
