@@ -1,5 +1,5 @@
-// The CUDA backend: memory, one stream for each device, and the kernel table. The runtime is linked statically and finds
-// the driver when it is first called, so the program also starts on machines without one.
+// The CUDA backend: memory, one stream for each device, and the kernel table. The runtime is linked statically and
+// finds the driver when it is first called, so the program also starts on machines without one.
 #include <array>
 #include <mutex>
 #include <string>
@@ -36,8 +36,8 @@ Detection detect() {
   if (driver == 0) {
     found.problem = "this machine has no NVIDIA driver (libcuda.so.1 was not found)";
   } else if (status == cudaErrorInsufficientDriver) {
-    found.problem = concat("the NVIDIA driver is too old: it supports CUDA ", version_name(driver), ", this build needs ",
-                           version_name(runtime));
+    found.problem = concat("the NVIDIA driver is too old: it supports CUDA ", version_name(driver),
+                           ", this build needs ", version_name(runtime));
   } else if (status == cudaSuccess || status == cudaErrorNoDevice) {
     found.problem = "the NVIDIA driver shows no GPU (none installed, or CUDA_VISIBLE_DEVICES hides it)";
   } else {

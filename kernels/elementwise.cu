@@ -19,10 +19,14 @@ constexpr int kThreads = 256;
 
 __device__ float apply_binary(BinaryKind kind, float a, float b) {
   switch (kind) {
-    case BinaryKind::add: return a + b;
-    case BinaryKind::sub: return a - b;
-    case BinaryKind::mul: return a * b;
-    case BinaryKind::div: return a / b;
+    case BinaryKind::add:
+      return a + b;
+    case BinaryKind::sub:
+      return a - b;
+    case BinaryKind::mul:
+      return a * b;
+    case BinaryKind::div:
+      return a / b;
   }
   return 0.0f;
 }
@@ -67,39 +71,62 @@ void binary(const BinaryArgs& args, Stream stream) {
 
 __device__ float apply_unary(UnaryKind kind, float x, float parameter) {
   switch (kind) {
-    case UnaryKind::relu: return relu(x);
-    case UnaryKind::gelu_erf: return gelu_erf(x);
-    case UnaryKind::gelu_tanh: return gelu_tanh(x);
-    case UnaryKind::silu: return silu(x);
-    case UnaryKind::tanh: return tanhf(x);
-    case UnaryKind::sigmoid: return sigmoid(x);
-    case UnaryKind::exp: return expf(x);
-    case UnaryKind::log: return logf(x);
-    case UnaryKind::sqrt: return sqrtf(x);
-    case UnaryKind::square: return x * x;
-    case UnaryKind::scale: return x * parameter;
-    case UnaryKind::add_scalar: return x + parameter;
+    case UnaryKind::relu:
+      return relu(x);
+    case UnaryKind::gelu_erf:
+      return gelu_erf(x);
+    case UnaryKind::gelu_tanh:
+      return gelu_tanh(x);
+    case UnaryKind::silu:
+      return silu(x);
+    case UnaryKind::tanh:
+      return tanhf(x);
+    case UnaryKind::sigmoid:
+      return sigmoid(x);
+    case UnaryKind::exp:
+      return expf(x);
+    case UnaryKind::log:
+      return logf(x);
+    case UnaryKind::sqrt:
+      return sqrtf(x);
+    case UnaryKind::square:
+      return x * x;
+    case UnaryKind::scale:
+      return x * parameter;
+    case UnaryKind::add_scalar:
+      return x + parameter;
   }
   return 0.0f;
 }
 
 __device__ float unary_derivative(UnaryKind kind, float x, float parameter) {
   switch (kind) {
-    case UnaryKind::relu: return relu_derivative(x);
-    case UnaryKind::gelu_erf: return gelu_erf_derivative(x);
-    case UnaryKind::gelu_tanh: return gelu_tanh_derivative(x);
-    case UnaryKind::silu: return silu_derivative(x);
+    case UnaryKind::relu:
+      return relu_derivative(x);
+    case UnaryKind::gelu_erf:
+      return gelu_erf_derivative(x);
+    case UnaryKind::gelu_tanh:
+      return gelu_tanh_derivative(x);
+    case UnaryKind::silu:
+      return silu_derivative(x);
     case UnaryKind::tanh: {
       const float t = tanhf(x);
       return 1.0f - t * t;
     }
-    case UnaryKind::sigmoid: return sigmoid_derivative(x);
-    case UnaryKind::exp: return expf(x);
-    case UnaryKind::log: return 1.0f / x;
-    case UnaryKind::sqrt: return 0.5f / sqrtf(x);
-    case UnaryKind::square: return 2.0f * x;
-    case UnaryKind::scale: return parameter;
-    case UnaryKind::add_scalar: return 1.0f;
+    case UnaryKind::sigmoid:
+      return sigmoid_derivative(x);
+    case UnaryKind::exp:
+      return expf(x);
+    case UnaryKind::log:
+      return 1.0f / x;
+    case UnaryKind::sqrt:
+      return 0.5f / sqrtf(x);
+    case UnaryKind::square:
+      return 2.0f * x;
+    case UnaryKind::scale:
+      return parameter;
+    case UnaryKind::add_scalar:
+      return 1.0f;
   }
   return 0.0f;
 }
@@ -133,8 +160,8 @@ void run_unary(const char* op, const void* grad, const void* in, void* out, int6
   const bool wide = aligned(16, grad, in, out);
   const int64_t threads = wide ? (count + kWide - 1) / kWide : count;
   launch(op, wide ? unary_kernel<T, kWide, kBackward> : unary_kernel<T, 1, kBackward>,
-         blocks_for(op, threads, kThreads), kThreads, 0, stream, static_cast<const T*>(grad),
-         static_cast<const T*>(in), static_cast<T*>(out), count, kind, parameter);
+         blocks_for(op, threads, kThreads), kThreads, 0, stream, static_cast<const T*>(grad), static_cast<const T*>(in),
+         static_cast<T*>(out), count, kind, parameter);
 }
 
 template <class T>

@@ -124,8 +124,8 @@ __global__ void sum_runs_kernel(EmbeddingBackwardArgs args, SortBuffers sorted, 
     Floats<kCount> sum{};
     if (args.accumulate) sum = load_floats<kCount>(out + c);
     for (int64_t r = begin; r < args.count && sorted.id[r] == id; ++r) {
-      const Floats<kCount> g =
-          load_floats<kCount>(static_cast<const T*>(args.grad_out) + static_cast<int64_t>(sorted.position[r]) * cols + c);
+      const Floats<kCount> g = load_floats<kCount>(static_cast<const T*>(args.grad_out) +
+                                                   static_cast<int64_t>(sorted.position[r]) * cols + c);
 #pragma unroll
       for (int j = 0; j < kCount; ++j) sum[j] += g[j];
     }
@@ -148,13 +148,13 @@ void embedding_backward(const EmbeddingBackwardArgs& args, Stream stream) {
   const char* op = "embedding_backward";
   if (args.hidden_size == 0) return;
   if (!args.accumulate) {
-    CUDA_CHECK(op, cudaMemsetAsync(args.grad_table, 0,
-                                   static_cast<size_t>(args.vocab_size * args.hidden_size) * sizeof(float),
-                                   static_cast<cudaStream_t>(stream)));
+    CUDA_CHECK(
+        op, cudaMemsetAsync(args.grad_table, 0, static_cast<size_t>(args.vocab_size * args.hidden_size) * sizeof(float),
+                            static_cast<cudaStream_t>(stream)));
   }
   if (args.count == 0 || args.vocab_size == 0) return;
-  ONDOL_CHECK(args.count <= 0x7fffffff && args.vocab_size <= 0x7fffffff, "[", op,
-              "] too many ids: ", args.count, " of a vocabulary of ", args.vocab_size);
+  ONDOL_CHECK(args.count <= 0x7fffffff && args.vocab_size <= 0x7fffffff, "[", op, "] too many ids: ", args.count,
+              " of a vocabulary of ", args.vocab_size);
 
   // One more than the greatest id sorts last and needs no more digits than the vocabulary size itself.
   const auto no_id = static_cast<uint32_t>(args.vocab_size);

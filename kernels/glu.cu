@@ -56,7 +56,8 @@ template <class T>
 void glu(const GluArgs& args, Stream stream) {
   if (args.rows == 0 || args.cols == 0) return;
   constexpr int kWide = kVector128<T>;
-  const bool wide = args.cols % kWide == 0 && args.in_row_stride % kWide == 0 && aligned(16, args.gate, args.up, args.out);
+  const bool wide =
+      args.cols % kWide == 0 && args.in_row_stride % kWide == 0 && aligned(16, args.gate, args.up, args.out);
   const int64_t count = args.rows * (wide ? args.cols / kWide : args.cols);
   launch("glu", wide ? glu_kernel<T, kWide> : glu_kernel<T, 1>, blocks_for("glu", count, kThreads), kThreads, 0, stream,
          args);

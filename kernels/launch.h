@@ -1,5 +1,5 @@
-// How host code starts kernels: error check, launch, grid sizes. Kernels are started by launch() alone (never <<< >>>), so
-// that the same sources also compile for the host.
+// How host code starts kernels: error check, launch, grid sizes. Kernels are started by launch() alone (never <<< >>>),
+// so that the same sources also compile for the host.
 //
 //   launch("glu", glu_kernel<T, 8>, blocks_for(count, kThreads), kThreads, 0, stream, args);
 #pragma once
@@ -14,12 +14,12 @@
 #include "backend/kernel_table.h"
 
 /// Throws ondol::Error `[op] CUDA: reason (call)` when a CUDA runtime call fails.
-#define CUDA_CHECK(op, call)                                                                  \
-  do {                                                                                        \
-    const cudaError_t cuda_check_status = (call);                                             \
-    if (cuda_check_status != cudaSuccess) {                                                   \
+#define CUDA_CHECK(op, call)                                                                              \
+  do {                                                                                                    \
+    const cudaError_t cuda_check_status = (call);                                                         \
+    if (cuda_check_status != cudaSuccess) {                                                               \
       ::ondol::throw_error("[", op, "] CUDA: ", cudaGetErrorString(cuda_check_status), " (", #call, ")"); \
-    }                                                                                         \
+    }                                                                                                     \
   } while (false)
 
 namespace ondol::ONDOL_CUDA_SPACE {
@@ -34,8 +34,8 @@ template <class... Parameters, class... Args>
 void launch(const char* op, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, Stream stream,
             const Args&... args) {
   if (shared_bytes > kDefaultSharedBytes) {
-    CUDA_CHECK(op, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                        static_cast<int>(shared_bytes)));
+    CUDA_CHECK(
+        op, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)));
   }
   cudaLaunchConfig_t config{};
   config.gridDim = grid;

@@ -70,8 +70,7 @@ void cross_entropy_backward(const CrossEntropyBackwardArgs& args, Stream stream)
   constexpr int kWide = kVector128<T>;
   const bool wide = args.cols % kWide == 0 && args.row_stride % kWide == 0 && args.grad_row_stride % kWide == 0 &&
                     aligned(16, args.logits, args.grad_logits);
-  launch("cross_entropy_backward",
-         wide ? cross_entropy_backward_kernel<T, kWide> : cross_entropy_backward_kernel<T, 1>,
+  launch("cross_entropy_backward", wide ? cross_entropy_backward_kernel<T, kWide> : cross_entropy_backward_kernel<T, 1>,
          blocks_for("cross_entropy_backward", args.rows, 1),
          row_threads(wide ? args.cols / kWide : args.cols, kMaxThreads), 0, stream, args);
 }

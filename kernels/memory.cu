@@ -129,16 +129,36 @@ __global__ void convert_kernel(const In* in, void* out, DType out_dtype, Nest<2>
   const In value = in[at.of[0]];
   const int64_t o = at.of[1];
   switch (out_dtype) {
-    case DType::f32: static_cast<float*>(out)[o] = convert<float>(value); break;
-    case DType::bf16: static_cast<bfloat16*>(out)[o] = convert<bfloat16>(value); break;
-    case DType::f16: static_cast<float16*>(out)[o] = convert<float16>(value); break;
-    case DType::f64: static_cast<double*>(out)[o] = convert<double>(value); break;
-    case DType::i64: static_cast<int64_t*>(out)[o] = convert<int64_t>(value); break;
-    case DType::i32: static_cast<int32_t*>(out)[o] = convert<int32_t>(value); break;
-    case DType::i16: static_cast<int16_t*>(out)[o] = convert<int16_t>(value); break;
-    case DType::i8: static_cast<int8_t*>(out)[o] = convert<int8_t>(value); break;
-    case DType::u8: static_cast<uint8_t*>(out)[o] = convert<uint8_t>(value); break;
-    case DType::boolean: static_cast<bool*>(out)[o] = convert<bool>(value); break;
+    case DType::f32:
+      static_cast<float*>(out)[o] = convert<float>(value);
+      break;
+    case DType::bf16:
+      static_cast<bfloat16*>(out)[o] = convert<bfloat16>(value);
+      break;
+    case DType::f16:
+      static_cast<float16*>(out)[o] = convert<float16>(value);
+      break;
+    case DType::f64:
+      static_cast<double*>(out)[o] = convert<double>(value);
+      break;
+    case DType::i64:
+      static_cast<int64_t*>(out)[o] = convert<int64_t>(value);
+      break;
+    case DType::i32:
+      static_cast<int32_t*>(out)[o] = convert<int32_t>(value);
+      break;
+    case DType::i16:
+      static_cast<int16_t*>(out)[o] = convert<int16_t>(value);
+      break;
+    case DType::i8:
+      static_cast<int8_t*>(out)[o] = convert<int8_t>(value);
+      break;
+    case DType::u8:
+      static_cast<uint8_t*>(out)[o] = convert<uint8_t>(value);
+      break;
+    case DType::boolean:
+      static_cast<bool*>(out)[o] = convert<bool>(value);
+      break;
   }
 }
 

@@ -3,7 +3,8 @@
 // Formula: s = x + residual (rounded to the data type), r = 1 / sqrt(mean((s - m)^2) + eps), out = (s - m) * r * w + b,
 //          m = mean(s) for LayerNorm and 0 for RMSNorm; w includes weight_offset.
 // Layout: x, residual, sum, out (rows, cols) contiguous; weight, bias (cols); mean, rstd (rows).
-// Mapping: one block for each row, each thread takes every blockDim-th vector of the row. The row is read again for each
+// Mapping: one block for each row, each thread takes every blockDim-th vector of the row. The row is read again for
+// each
 //          statistic and for the output; it stays in the first-level cache.
 // Accumulation: f32, two passes for the variance of LayerNorm.
 // Tuning: kMaxThreads, untuned: not run on a GPU yet.
@@ -90,8 +91,8 @@ void norm(const NormArgs& args, Stream stream) {
   if (args.rows == 0 || args.cols == 0) return;
   const char* op = kCentered ? "layer_norm" : "rms_norm";
   constexpr int kWide = kVector128<T>;
-  const bool wide = args.cols % kWide == 0 &&
-                    aligned(16, args.x, args.residual, args.sum, args.weight, args.bias, args.out);
+  const bool wide =
+      args.cols % kWide == 0 && aligned(16, args.x, args.residual, args.sum, args.weight, args.bias, args.out);
   const int threads = row_threads(wide ? args.cols / kWide : args.cols, kMaxThreads);
   launch(op, wide ? norm_kernel<T, kWide, kCentered> : norm_kernel<T, 1, kCentered>, blocks_for(op, args.rows, 1),
          threads, shared_bytes<float>(kReduceScratch), stream, args);

@@ -3,9 +3,10 @@
 // Formula: h = (x - m) * r, g = grad_out * w, grad_x = r * (g - mean(g) - h * mean(g * h)) + grad_sum, where mean(g) is
 //          left out for RMSNorm; grad_weight = sum over rows of grad_out * h, grad_bias = sum over rows of grad_out.
 // Layout: as in norm.cu; grad_weight and grad_bias (cols) f32.
-// Mapping: stage 1: block b takes the rows [b * n, (b + 1) * n) one after the other, each thread every blockDim-th vector;
-//          a thread adds up the weight gradients of its own columns in shared memory (or, for long rows, in its part of the
-//          workspace). Stage 2: the partial sums (blocks, cols) are added up per column in a fixed tree.
+// Mapping: stage 1: block b takes the rows [b * n, (b + 1) * n) one after the other, each thread every blockDim-th
+// vector;
+//          a thread adds up the weight gradients of its own columns in shared memory (or, for long rows, in its part of
+//          the workspace). Stage 2: the partial sums (blocks, cols) are added up per column in a fixed tree.
 // Accumulation: f32; the order depends on the shape alone.
 // Tuning: kMaxThreads, kMaxBlocks, untuned: not run on a GPU yet.
 #include "device/block.cuh"
@@ -145,8 +146,8 @@ void norm_backward(const NormBackwardArgs& args, Stream stream) {
 
   if (blocks > 0) {
     constexpr int kWide = kVector128<T>;
-    const bool wide = args.cols % kWide == 0 &&
-                      aligned(16, args.grad_out, args.grad_sum, args.x, args.weight, args.grad_x);
+    const bool wide =
+        args.cols % kWide == 0 && aligned(16, args.grad_out, args.grad_sum, args.x, args.weight, args.grad_x);
     const int threads = row_threads(wide ? args.cols / kWide : args.cols, kMaxThreads);
     const int wanted = (args.grad_weight != nullptr) + (args.grad_bias != nullptr);
     const size_t scratch_bytes = shared_bytes<float>(kReduceScratch);

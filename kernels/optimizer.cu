@@ -4,9 +4,9 @@
 //          p -= lr / (1 - b1^t) * m / (sqrt(v / (1 - b2^t)) + eps). SGD: g += wd p; u = mu u + g; p -= lr u, or
 //          p -= lr (g + mu u) with Nesterov's momentum. g is multiplied by grad_scale first.
 // Layout: flat, contiguous; low_precision receives the new parameter rounded to bf16 in the same pass.
-// Mapping: adamw: one thread for four elements; sgd: one for each. sum_squares: a block for each kPart elements, one block for their sums.
-// Accumulation: sum_squares in double, in an order that depends on the count alone; the bias corrections in double.
-// Tuning: kThreads, kPart, untuned: not run on a GPU yet.
+// Mapping: adamw: one thread for four elements; sgd: one for each. sum_squares: a block for each kPart elements, one
+// block for their sums. Accumulation: sum_squares in double, in an order that depends on the count alone; the bias
+// corrections in double. Tuning: kThreads, kPart, untuned: not run on a GPU yet.
 #include "device/block.cuh"
 #include "device/vector.cuh"
 #include "launch.h"
@@ -50,8 +50,8 @@ void sum_squares(const SumSquaresArgs& args, Stream stream) {
 
 struct AdamwFactors {
   float learning_rate, grad_scale;
-  float step_size;        // lr / (1 - b1^t)
-  float inverse_root_v;   // 1 / sqrt(1 - b2^t)
+  float step_size;       // lr / (1 - b1^t)
+  float inverse_root_v;  // 1 / sqrt(1 - b2^t)
 };
 
 __device__ float adamw_update(const AdamwArgs& args, const AdamwFactors& f, float p, float g, float& m, float& v) {

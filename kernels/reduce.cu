@@ -2,7 +2,8 @@
 //
 // Formula: out[o, n] (+)= sum | mean | max over i of in[o, i, n].
 // Layout: in (outer, reduced, inner) contiguous, out (outer, inner).
-// Mapping: inner == 1: a block takes a part of a row; else 32 columns x 8 slices of rows for each block. Long reductions
+// Mapping: inner == 1: a block takes a part of a row; else 32 columns x 8 slices of rows for each block. Long
+// reductions
 //          are cut into parts of kPart, whose results a second pass reduces.
 // Accumulation: f32 in an order that depends on the shape alone. NaN carries through all three kinds.
 // Tuning: kThreads, kPart, untuned: not run on a GPU yet.
@@ -18,7 +19,7 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kColumns = 32;
 constexpr int kSlices = kThreads / kColumns;
-constexpr int64_t kRowPart = 16384;    // elements of a row, and rows of a column, that one block reduces
+constexpr int64_t kRowPart = 16384;  // elements of a row, and rows of a column, that one block reduces
 constexpr int64_t kColumnPart = 256;
 
 /// One pass: in (outer, reduced, inner) -> out (outer, parts, inner), part p being elements [p * part, (p + 1) * part).
@@ -113,8 +114,8 @@ void reduce(const ReduceArgs& args, Stream stream) {
         args.in, args, {args.outer, args.reduced, args.inner, part, 1, args.kind, divisor, args.accumulate}, stream);
   }
   const Workspace<float> partial("reduce", args.outer * parts * args.inner, stream);
-  run_pass<T, float>(args.in, partial.data(), {args.outer, args.reduced, args.inner, part, parts, args.kind, 1.0f, false},
-                     stream);
+  run_pass<T, float>(args.in, partial.data(),
+                     {args.outer, args.reduced, args.inner, part, parts, args.kind, 1.0f, false}, stream);
   run_last_pass<float>(partial.data(), args,
                        {args.outer, parts, args.inner, parts, 1, args.kind, divisor, args.accumulate}, stream);
 }

@@ -1,6 +1,7 @@
 // rope: rotary position embedding (Su et al. 2021).
 //
-// Formula: (a, b) -> (a cos - b sin, b cos + a sin) with the angle of the pair at the token's position; the inverse turns
+// Formula: (a, b) -> (a cos - b sin, b cos + a sin) with the angle of the pair at the token's position; the inverse
+// turns
 //          the other way. Pairs are (i, i + n/2) in the half style and (2i, 2i + 1) interleaved, n = rotary_dim.
 // Layout: in, out (B, T, H, D) with strides, D contiguous; cos, sin (num_positions, n/2) f32.
 // Mapping: one thread for each kPairs neighbouring pairs of one head; threads behind those of a head copy its last

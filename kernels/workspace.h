@@ -1,4 +1,5 @@
-// Scratch memory of one kernel launch, allocated and freed in stream order (so that it may also be captured in a graph).
+// Scratch memory of one kernel launch, allocated and freed in stream order (so that it may also be captured in a
+// graph).
 #pragma once
 
 #include "launch.h"

@@ -48,22 +48,32 @@ __device__ inline float relu_derivative(float x) { return x > 0.0f ? 1.0f : 0.0f
 
 __device__ inline float glu_activation(GluKind kind, float x) {
   switch (kind) {
-    case GluKind::silu: return silu(x);
-    case GluKind::gelu_tanh: return gelu_tanh(x);
-    case GluKind::gelu_erf: return gelu_erf(x);
-    case GluKind::relu: return relu(x);
-    case GluKind::sigmoid: return sigmoid(x);
+    case GluKind::silu:
+      return silu(x);
+    case GluKind::gelu_tanh:
+      return gelu_tanh(x);
+    case GluKind::gelu_erf:
+      return gelu_erf(x);
+    case GluKind::relu:
+      return relu(x);
+    case GluKind::sigmoid:
+      return sigmoid(x);
   }
   return 0.0f;
 }
 
 __device__ inline float glu_derivative(GluKind kind, float x) {
   switch (kind) {
-    case GluKind::silu: return silu_derivative(x);
-    case GluKind::gelu_tanh: return gelu_tanh_derivative(x);
-    case GluKind::gelu_erf: return gelu_erf_derivative(x);
-    case GluKind::relu: return relu_derivative(x);
-    case GluKind::sigmoid: return sigmoid_derivative(x);
+    case GluKind::silu:
+      return silu_derivative(x);
+    case GluKind::gelu_tanh:
+      return gelu_tanh_derivative(x);
+    case GluKind::gelu_erf:
+      return gelu_erf_derivative(x);
+    case GluKind::relu:
+      return relu_derivative(x);
+    case GluKind::sigmoid:
+      return sigmoid_derivative(x);
   }
   return 0.0f;
 }

@@ -13,9 +13,7 @@ inline constexpr unsigned kAllLanes = 0xffffffffu;
 __device__ inline int lane_index() { return static_cast<int>(threadIdx.x) & 31; }
 __device__ inline int warp_index() { return static_cast<int>(threadIdx.x) >> 5; }
 __device__ inline int warps_in_block() { return static_cast<int>(blockDim.x) >> 5; }
-__device__ inline int64_t global_thread() {
-  return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-}
+__device__ inline int64_t global_thread() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
 __device__ inline void block_barrier() { __syncthreads(); }
 __device__ inline void warp_barrier() { __syncwarp(); }
 

@@ -12,9 +12,7 @@
 namespace ondol::ONDOL_CUDA_SPACE {
 
 __device__ inline float to_float(float value) { return value; }
-__device__ inline float to_float(bfloat16 value) {
-  return __uint_as_float(static_cast<uint32_t>(value.bits) << 16);
-}
+__device__ inline float to_float(bfloat16 value) { return __uint_as_float(static_cast<uint32_t>(value.bits) << 16); }
 __device__ inline float to_float(float16 value) { return __half2float(__ushort_as_half(value.bits)); }
 
 /// Rounds to nearest even.

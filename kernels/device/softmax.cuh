@@ -16,7 +16,8 @@ struct SoftmaxStatistics {
 template <int kCount, class T>
 __device__ inline SoftmaxStatistics softmax_statistics(const T* row, int64_t cols, float* scratch) {
   float max = -INFINITY, sum = 0.0f;
-  for (int64_t c = static_cast<int64_t>(threadIdx.x) * kCount; c < cols; c += static_cast<int64_t>(blockDim.x) * kCount) {
+  for (int64_t c = static_cast<int64_t>(threadIdx.x) * kCount; c < cols;
+       c += static_cast<int64_t>(blockDim.x) * kCount) {
     const Floats<kCount> v = load_floats<kCount>(row + c);
     float greater = max;
 #pragma unroll

@@ -66,7 +66,8 @@ TEST(CudaEmulation, ShufflesAndVotes) {
     emulation::run_kernel({{1, 1, 1}, {64, 1, 1}, 0}, [&] {
       const unsigned t = current.thread.x, lane = t % 32;
       uint64_t sum = t;
-      for (int offset = 16; offset > 0; offset /= 2) sum += emulation::exchange(~0u, sum, static_cast<int>(lane) ^ offset);
+      for (int offset = 16; offset > 0; offset /= 2)
+        sum += emulation::exchange(~0u, sum, static_cast<int>(lane) ^ offset);
       sums[t] = sum;
       // The two halves of a warp vote apart.
       votes[t] = lane < 16 ? emulation::vote(0x0000ffffu, lane % 2 == 0) : emulation::vote(0xffff0000u, lane == 31);
@@ -80,18 +81,33 @@ TEST(CudaEmulation, ShufflesAndVotes) {
 
 TEST(CudaEmulation, DivergingBarriersAreErrors) {
   const emulation::LaunchShape shape{{1, 1, 1}, {64, 1, 1}, 0};
-  EXPECT_THROW(emulation::run_kernel(shape, [] { if (current.thread.x != 5) emulation::block_barrier(); }), Error);
-  EXPECT_THROW(emulation::run_kernel(shape, [] { if (current.thread.x != 5) emulation::vote(~0u, true); }), Error);
-  EXPECT_THROW(emulation::run_kernel(shape, [] {
-    if (current.thread.x < 32) emulation::block_barrier();
-    else emulation::vote(~0u, true);
-    if (current.thread.x == 40) emulation::vote(~0u, true);
-  }), Error);
+  EXPECT_THROW(emulation::run_kernel(shape,
+                                     [] {
+                                       if (current.thread.x != 5) emulation::block_barrier();
+                                     }),
+               Error);
+  EXPECT_THROW(emulation::run_kernel(shape,
+                                     [] {
+                                       if (current.thread.x != 5) emulation::vote(~0u, true);
+                                     }),
+               Error);
+  EXPECT_THROW(emulation::run_kernel(shape,
+                                     [] {
+                                       if (current.thread.x < 32)
+                                         emulation::block_barrier();
+                                       else
+                                         emulation::vote(~0u, true);
+                                       if (current.thread.x == 40) emulation::vote(~0u, true);
+                                     }),
+               Error);
   EXPECT_THROW(emulation::run_kernel(shape, [] { emulation::exchange(1u << (current.thread.x % 32), 0, 31); }), Error);
   EXPECT_THROW(emulation::run_kernel({{1, 1, 1}, {33, 1, 1}, 0}, [] {}), Error);
   // And it works again afterwards.
   int count = 0;
-  emulation::run_kernel(shape, [&] { emulation::block_barrier(); ++count; });
+  emulation::run_kernel(shape, [&] {
+    emulation::block_barrier();
+    ++count;
+  });
   EXPECT_EQ(count, 64);
 }
 
@@ -110,7 +126,9 @@ TEST(CudaEmulation, SharedMemoryStartsAsNanAndItsEndIsWatched) {
     EXPECT_NE(shared_floats()[t], shared_floats()[t]);
     shared_floats()[t] = 1.0f;
   });
-  const auto write_behind = [] { if (current.thread.x == 0) shared_floats()[32] = 1.0f; };
+  const auto write_behind = [] {
+    if (current.thread.x == 0) shared_floats()[32] = 1.0f;
+  };
   EXPECT_THROW(emulation::run_kernel({{1, 1, 1}, {32, 1, 1}, 32 * sizeof(float)}, write_behind), Error);
 }
 
@@ -130,21 +148,23 @@ TEST(CudaEmulation, GlobalMemoryIsGuarded) {
 }
 
 TEST(CudaEmulationDeathTest, ReadingFarBehindGlobalMemoryEndsTheProgram) {
-  EXPECT_DEATH({
-    auto* data = static_cast<volatile float*>(emulation::allocate(16 * sizeof(float)));
-    const float behind = data[16];
-    static_cast<void>(behind);
-  }, "");
+  EXPECT_DEATH(
+      {
+        auto* data = static_cast<volatile float*>(emulation::allocate(16 * sizeof(float)));
+        const float behind = data[16];
+        static_cast<void>(behind);
+      },
+      "");
 }
 
 TEST(CudaEmulation, EveryRowThatIsFilledIsFilledForBothDataTypes) {
   const KernelTable& table = emulated_cuda_table();
   const std::set<std::string> single{"sum_squares", "adamw", "sgd"};
   int filled = 0;
-#define ONDOL_CHECK_ROW(row, Args)                                                            \
-  if (table.row.get(DType::f32) != nullptr) {                                                 \
-    ++filled;                                                                                 \
-    EXPECT_EQ(table.row.get(DType::bf16) == nullptr, single.count(#row) == 1) << #row;        \
+#define ONDOL_CHECK_ROW(row, Args)                                                     \
+  if (table.row.get(DType::f32) != nullptr) {                                          \
+    ++filled;                                                                          \
+    EXPECT_EQ(table.row.get(DType::bf16) == nullptr, single.count(#row) == 1) << #row; \
   }
   ONDOL_KERNEL_ROWS(ONDOL_CHECK_ROW)
 #undef ONDOL_CHECK_ROW

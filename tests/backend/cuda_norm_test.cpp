@@ -14,8 +14,8 @@ struct NormCase {
 
 std::vector<NormCase> norm_cases() {
   std::vector<NormCase> out;
-  for (const auto& [rows, cols] : std::vector<std::pair<int64_t, int64_t>>{
-           {0, 8}, {1, 1}, {3, 7}, {5, 64}, {2, 520}, {270, 33}, {3, 4100}}) {
+  for (const auto& [rows, cols] :
+       std::vector<std::pair<int64_t, int64_t>>{{0, 8}, {1, 1}, {3, 7}, {5, 64}, {2, 520}, {270, 33}, {3, 4100}}) {
     for (const bool centered : {false, true}) {
       out.push_back({rows, cols, centered, false, true, false, 0.0f});
       out.push_back({rows, cols, centered, true, true, false, 1.0f});
@@ -75,7 +75,8 @@ TYPED_TEST(CudaNorm, Forward) {
       args.eps = 1e-5f;
       args.weight_offset = c.weight_offset;
       run_row<T>(c.centered ? &KernelTable::layer_norm : &KernelTable::rms_norm, args);
-      const double relative = cols == 1 ? 1e-3 : 1e-5;  // one column: the mean is the value, rounding is all that is left
+      const double relative =
+          cols == 1 ? 1e-3 : 1e-5;  // one column: the mean is the value, rounding is all that is left
       expect_close(dout.host(), out, describe(c), relative);
       expect_close(drstd.host(), rstd, describe(c) + " rstd", relative, cols == 1 ? 10.0 : 1.0);
       if (c.centered) expect_close(dmean.host(), mean, describe(c) + " mean");

@@ -41,7 +41,8 @@ TYPED_TEST(CudaTransformerRows, Rope) {
         sine.push_back(static_cast<float>(std::sin(angle)));
       }
     }
-    const auto positions = random_integers(static_cast<size_t>(c.batch * c.length), 2, static_cast<int32_t>(positions_known));
+    const auto positions =
+        random_integers(static_cast<size_t>(c.batch * c.length), 2, static_cast<int32_t>(positions_known));
     std::vector<double> expected = values_of(in);
     for (int64_t token = 0; token < c.batch * c.length; ++token) {
       const int64_t p = c.positions ? positions[static_cast<size_t>(token)] : token % c.length + offset;
@@ -76,19 +77,25 @@ TYPED_TEST(CudaTransformerRows, Rope) {
       args.position_offset = offset;
       args.interleaved = c.interleaved, args.inverse = c.inverse;
       run_row<T>(&KernelTable::rope, args);
-      expect_close(dout.host(), expected, concat("rope D ", c.head_dim, " rotary ", c.rotary_dim, " interleaved ",
-                                                 c.interleaved, " inverse ", c.inverse));
+      expect_close(dout.host(), expected,
+                   concat("rope D ", c.head_dim, " rotary ", c.rotary_dim, " interleaved ", c.interleaved, " inverse ",
+                          c.inverse));
     });
   }
 }
 
 double activation(GluKind kind, double x) {
   switch (kind) {
-    case GluKind::silu: return x / (1.0 + std::exp(-x));
-    case GluKind::gelu_tanh: return 0.5 * x * (1.0 + std::tanh(std::sqrt(2.0 / M_PI) * (x + 0.044715 * x * x * x)));
-    case GluKind::gelu_erf: return 0.5 * x * (1.0 + std::erf(x / std::sqrt(2.0)));
-    case GluKind::relu: return x > 0.0 ? x : 0.0;
-    case GluKind::sigmoid: return 1.0 / (1.0 + std::exp(-x));
+    case GluKind::silu:
+      return x / (1.0 + std::exp(-x));
+    case GluKind::gelu_tanh:
+      return 0.5 * x * (1.0 + std::tanh(std::sqrt(2.0 / M_PI) * (x + 0.044715 * x * x * x)));
+    case GluKind::gelu_erf:
+      return 0.5 * x * (1.0 + std::erf(x / std::sqrt(2.0)));
+    case GluKind::relu:
+      return x > 0.0 ? x : 0.0;
+    case GluKind::sigmoid:
+      return 1.0 / (1.0 + std::exp(-x));
   }
   return 0.0;
 }
@@ -96,7 +103,8 @@ double activation(GluKind kind, double x) {
 TYPED_TEST(CudaTransformerRows, Glu) {
   using T = TypeParam;
   for (const GluKind kind : {GluKind::silu, GluKind::gelu_tanh, GluKind::gelu_erf, GluKind::relu, GluKind::sigmoid}) {
-    for (const auto& [rows, cols] : std::vector<std::pair<size_t, size_t>>{{0, 4}, {1, 1}, {3, 16}, {5, 37}, {2, 264}}) {
+    for (const auto& [rows, cols] :
+         std::vector<std::pair<size_t, size_t>>{{0, 4}, {1, 1}, {3, 16}, {5, 37}, {2, 264}}) {
       // gate and up lie side by side in one matrix, as a fused projection leaves them.
       const size_t stride = 2 * cols;
       const auto fused = random_values<T>(rows * stride, 1, 2.0f), grad_out = random_values<T>(rows * cols, 2);
@@ -216,7 +224,10 @@ TYPED_TEST(CudaTransformerRows, Dropout) {
       for_seeds([&] {
         EmulatedArray<T> din(in), dout(count);
         EmulatedArray<int64_t> dstep(std::vector<int64_t>{step});
-        run_row<T>(&KernelTable::dropout, DropoutArgs{din.data(), dout.data(), static_cast<int64_t>(count), p,
+        run_row<T>(&KernelTable::dropout, DropoutArgs{din.data(),
+                                                      dout.data(),
+                                                      static_cast<int64_t>(count),
+                                                      p,
                                                       {.seed = 99, .stream = 7, .step = dstep.data()}});
         expect_close(dout.host(), expected, concat("dropout ", count));
       });

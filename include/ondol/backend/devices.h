@@ -14,11 +14,11 @@ namespace ondol {
 
 struct DeviceDescription {
   Device device;
-  std::string name;                  // "NVIDIA H100 80GB HBM3", "cpu"
-  size_t memory_bytes = 0;           // of the whole device
-  std::string architecture;          // compute capability "9.0", CPU instruction set "avx512"
-  int processors = 0;                // multiprocessors, CPU threads in use
-  std::string driver;                // version of the driver's CUDA, empty for the CPU
+  std::string name;          // "NVIDIA H100 80GB HBM3", "cpu"
+  size_t memory_bytes = 0;   // of the whole device
+  std::string architecture;  // compute capability "9.0", CPU instruction set "avx512"
+  int processors = 0;        // multiprocessors, CPU threads in use
+  std::string driver;        // version of the driver's CUDA, empty for the CPU
 };
 
 /// The CPU first, then every usable GPU.

@@ -183,7 +183,8 @@ class Scheduler {
                 " at a warp operation, ", done, " have returned");
   }
 
-  /// Fibers that stand in the middle of a kernel are given new stacks' worth of state: they start from the top next time.
+  /// Fibers that stand in the middle of a kernel are given new stacks' worth of state: they start from the top next
+  /// time.
   void abandon() {
     for (int t = 0; t < threads_; ++t) {
       if (fibers_[t]->state != State::done) {
@@ -195,7 +196,8 @@ class Scheduler {
 
   void add_fiber() {
     auto fiber = std::make_unique<Fiber>();
-    fiber->stack = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    fiber->stack =
+        mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (fiber->stack == MAP_FAILED) throw_error("emulated kernel: no memory for thread stacks");
     fibers_.push_back(std::move(fiber));
   }
@@ -273,9 +275,7 @@ class SharedGuard {
 
  private:
   static unsigned char* memory() { return cuda_emulated::ondol_shared_memory; }
-  void protect(int rights) {
-    mprotect(memory() + pages_, sizeof(cuda_emulated::ondol_shared_memory) - pages_, rights);
-  }
+  void protect(int rights) { mprotect(memory() + pages_, sizeof(cuda_emulated::ondol_shared_memory) - pages_, rights); }
   size_t bytes_, pages_;
 };
 
@@ -362,8 +362,9 @@ void release(void* memory) {
   allocations().erase(found);
   const auto* data = static_cast<unsigned char*>(memory);
   const auto* end = a.mapping + a.mapped - page_bytes();
-  const bool clean = std::all_of(static_cast<const unsigned char*>(a.mapping), data, [](auto c) { return c == kCanary; }) &&
-                     std::all_of(data + a.bytes, end, [](auto c) { return c == kCanary; });
+  const bool clean =
+      std::all_of(static_cast<const unsigned char*>(a.mapping), data, [](auto c) { return c == kCanary; }) &&
+      std::all_of(data + a.bytes, end, [](auto c) { return c == kCanary; });
   munmap(a.mapping, a.mapped);
   if (!clean) throw_error("emulated kernel: global memory written outside an allocation of ", a.bytes, " bytes");
 }

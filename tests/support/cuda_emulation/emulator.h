@@ -2,7 +2,8 @@
 //
 // What it checks that a GPU would not say:
 //  - Threads are scheduled at random (emulation_seed): a missing barrier shows as a changed or NaN result.
-//  - Shared memory holds NaN bytes when a block begins; writing past the requested size is an error, and so is reading or
+//  - Shared memory holds NaN bytes when a block begins; writing past the requested size is an error, and so is reading
+//  or
 //    writing from the next page on.
 //  - Global memory from emulated_allocate ends at a page without access rights, and the bytes around it are checked.
 //  - Diverging barriers and shuffles, lanes missing from a mask, and blocks of partial warps are errors.

@@ -1,4 +1,5 @@
-// What the tests of the emulated CUDA rows share: random data, rounding to the data type, comparison with a double oracle.
+// What the tests of the emulated CUDA rows share: random data, rounding to the data type, comparison with a double
+// oracle.
 #pragma once
 
 #include <cmath>
