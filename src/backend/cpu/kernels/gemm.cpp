@@ -5,12 +5,11 @@
 // block an element of c is one chain of fused multiply-adds in the order of k; the blocks are added in order. Which
 // tile, task, thread or instruction set computes an element therefore changes no bit of its sum, and a row of c does
 // not depend on how many other rows are computed with it.
-#include <ondol/base/parallel.h>
-
 #include "backend/cpu/kernels/gemm_epilogue.h"
 #include "backend/cpu/kernels/gemm_micro.h"
 #include "backend/cpu/kernels/pack.h"
 #include "backend/cpu/kernels/rows.h"
+#include "backend/cpu/kernels/tasks.h"
 #include "backend/cpu/scratch.h"
 
 namespace ondol::cpu::ONDOL_ISA {
@@ -22,12 +21,6 @@ constexpr int64_t kRowsInCache = 252;     // rows of a block of a that is used a
 constexpr int64_t kColsInCache = 512;     // columns of that block of b
 constexpr int64_t kChunk = 4096;          // bound of m, n and k between packing passes: bounds the packed copies
 constexpr int64_t kSharedPackRows = 256;  // from this m on, packed b is shared between threads
-constexpr int64_t kParallelFlops = 2 << 20;
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
-int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /// `total` cut into the fewest equal parts of at most `limit`, rounded up to `unit`.
 int64_t equal_part(int64_t total, int64_t limit, int64_t unit) {
@@ -37,19 +30,6 @@ int64_t equal_part(int64_t total, int64_t limit, int64_t unit) {
 
 float* scratch_floats(ScratchSlot slot, int64_t count) {
   return static_cast<float*>(thread_scratch(slot, static_cast<size_t>(count) * sizeof(float)));
-}
-
-/// Hands the tasks out to the threads in the order in which they ask. Tasks write disjoint parts of c.
-template <class Body>
-void run_tasks(int64_t tasks, int64_t workers, const Body& body) {
-  int64_t next = 0;
-  parallel_for(smaller(tasks, workers), 1, [&](int64_t, int64_t) {
-    for (;;) {
-      const int64_t task = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED);
-      if (task >= tasks) return;
-      body(task);
-    }
-  });
 }
 
 /// One matrix of the batch.
@@ -170,10 +150,12 @@ class Product {
     }
     const int64_t row_tasks = ceil_div(row_panels_, task_rows);
     const int64_t col_tasks = ceil_div(col_panels_, task_cols);
-    run_tasks(row_tasks * col_tasks, workers_, [&](int64_t task) {
+    run_tasks(row_tasks * col_tasks, workers_, [&] {
+      return [&](int64_t task) {
       const int64_t row = task % row_tasks * task_rows;
       const int64_t col = task / row_tasks * task_cols;
       multiply_block(row, smaller(row + task_rows, row_panels_), col, smaller(col + task_cols, col_panels_));
+      };
     });
   }
 
@@ -280,14 +262,14 @@ void gemm(const GemmArgs& args, Stream) {
   if (args.m == 0 || args.n == 0) return;
   const double flops = 2.0 * static_cast<double>(args.m) * static_cast<double>(args.n) * static_cast<double>(args.k);
   const int64_t threads = num_threads();
-  if (args.batch > 1 && flops < static_cast<double>(kParallelFlops * threads)) {
-    parallel_for(args.batch, larger(1, static_cast<int64_t>(static_cast<double>(kParallelFlops) / (flops + 1.0))),
+  if (args.batch > 1 && flops < kParallelFlops * static_cast<double>(threads)) {
+    parallel_for(args.batch, larger(1, static_cast<int64_t>(kParallelFlops / (flops + 1.0))),
                  [&](int64_t begin, int64_t end) {
                    for (int64_t i = begin; i < end; ++i) Product<T>(args, i, 1).run();
                  });
     return;
   }
-  const int64_t workers = flops < static_cast<double>(kParallelFlops) ? 1 : threads;
+  const int64_t workers = flops < kParallelFlops ? 1 : threads;
   for (int64_t i = 0; i < args.batch; ++i) Product<T>(args, i, workers).run();
 }
 

@@ -24,31 +24,31 @@ inline constexpr int kTileVectors = 3;
 #endif
 inline constexpr int kTileCols = kTileVectors * kLanes;
 
-/// c (rows, kTileCols) = a b, or += when accumulate. Element (i, l) of a is a[i * a_stride + l] when the rows lie as in
+/// c (rows, vectors * kLanes) = a b, or += when accumulate. Element (i, l) of a is a[i * a_stride + l] when the rows lie as in
 /// the caller's matrix, a[l * a_stride + i] in a packed panel; row l of b starts at b + l * b_stride.
 using MicroKernel = void (*)(int64_t k, const float* a, int64_t a_stride, const float* b, int64_t b_stride, float* c,
                              int64_t c_stride, bool accumulate);
 
-template <int kRows, bool kPacked>
+template <int kRows, bool kPacked, int kVectors>
 void micro_kernel(int64_t k, const float* a, int64_t a_stride, const float* b, int64_t b_stride, float* c,
                   int64_t c_stride, bool accumulate) {
-  Floats sum[kRows][kTileVectors];
+  Floats sum[kRows][kVectors];
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 4
-    for (int j = 0; j < kTileVectors; ++j) sum[i][j] = splat(0.0f);
+    for (int j = 0; j < kVectors; ++j) sum[i][j] = splat(0.0f);
     __builtin_prefetch(c + i * c_stride, 1);
     __builtin_prefetch(c + i * c_stride + 16, 1);
   }
   const auto step = [&](const float* a_step, const float* b_step) __attribute__((always_inline)) {
-    Floats b_vector[kTileVectors];
+    Floats b_vector[kVectors];
 #pragma GCC unroll 4
-    for (int j = 0; j < kTileVectors; ++j) b_vector[j] = load(b_step + j * kLanes);
+    for (int j = 0; j < kVectors; ++j) b_vector[j] = load(b_step + j * kLanes);
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) {
       const Floats a_value = splat(a_step[kPacked ? i : i * a_stride]);
 #pragma GCC unroll 4
-      for (int j = 0; j < kTileVectors; ++j) sum[i][j] = fma(a_value, b_vector[j], sum[i][j]);
+      for (int j = 0; j < kVectors; ++j) sum[i][j] = fma(a_value, b_vector[j], sum[i][j]);
     }
   };
   const int64_t a_next = kPacked ? a_stride : 1;
@@ -69,14 +69,14 @@ void micro_kernel(int64_t k, const float* a, int64_t a_stride, const float* b, i
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 4
-    for (int j = 0; j < kTileVectors; ++j) {
+    for (int j = 0; j < kVectors; ++j) {
       float* out = c + i * c_stride + j * kLanes;
       store(out, accumulate ? load(out) + sum[i][j] : sum[i][j]);
     }
   }
 }
 
-/// The kernel for a tile of `rows` rows, 1 to kTileRows.
-MicroKernel micro_kernel_for(int64_t rows, bool packed);
+/// The kernel for a tile of 1 to kTileRows rows and 1 to kTileVectors vectors of columns.
+MicroKernel micro_kernel_for(int64_t rows, bool packed, int64_t vectors = kTileVectors);
 
 }  // namespace ondol::cpu::ONDOL_ISA
