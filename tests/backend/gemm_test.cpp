@@ -62,11 +62,16 @@ double read(const std::vector<uint8_t>& bytes, DType dtype, int64_t i) {
 
 double activate(GemmEpilogue kind, double x) {
   switch (kind) {
-    case GemmEpilogue::none: return x;
-    case GemmEpilogue::gelu_tanh: return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
-    case GemmEpilogue::gelu_erf: return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
-    case GemmEpilogue::relu: return std::max(x, 0.0);
-    case GemmEpilogue::silu: return x / (1 + std::exp(-x));
+    case GemmEpilogue::none:
+      return x;
+    case GemmEpilogue::gelu_tanh:
+      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case GemmEpilogue::gelu_erf:
+      return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
+    case GemmEpilogue::relu:
+      return std::max(x, 0.0);
+    case GemmEpilogue::silu:
+      return x / (1 + std::exp(-x));
   }
   return x;
 }

@@ -1,6 +1,7 @@
 // The backward of attention from the saved logsumexp (Dao et al., "FlashAttention", 2022), with the order of every sum
 // fixed: the gradient of a key or value adds the query heads of its group and then the blocks of queries in ascending
-// order, that of a query the tiles of keys in ascending order. Two schedules keep to that order and give the same bytes:
+// order, that of a query the tiles of keys in ascending order. Two schedules keep to that order and give the same
+// bytes:
 // - with enough sequences and heads, a task is one key head and computes each tile of scores once;
 // - otherwise a task is one tile of keys (grad_k, grad_v) or one block of queries (grad_q, grad_bias).
 #include <cstring>
@@ -17,9 +18,9 @@ namespace {
 /// A block of queries of one head with all that the products need of it.
 struct PackedBlock {
   QueryBlock block;
-  float* queries;      // (head_dim, lanes), scaled
-  float* gradients;    // (head_dim, lanes) of grad_out
-  float* query_rows;   // (lanes, padded head_dim)
+  float* queries;     // (head_dim, lanes), scaled
+  float* gradients;   // (head_dim, lanes) of grad_out
+  float* query_rows;  // (lanes, padded head_dim)
   float* gradient_rows;
   float lse[kQueryTile];
   float delta[kQueryTile];  // sum of grad_out * out
@@ -35,8 +36,8 @@ class BackwardTask {
       : args_(args), f_(args.forward), dim_(f_.head_dim), padded_dim_(round_up(dim_, kLanes)) {
     const int64_t tile = kKeyTile * kQueryTile, packed = kQueryTile * padded_dim_;
     const int64_t per_block = ceil_div(static_cast<int64_t>(sizeof(PackedBlock)), 64) * 16 + 5 * packed;
-    const int64_t total = blocks * per_block + 2 * round_up(keys, kKeyTile) * padded_dim_ + 5 * tile + packed +
-                          2 * kKeyTile * dim_ + 256;
+    const int64_t total =
+        blocks * per_block + 2 * round_up(keys, kKeyTile) * padded_dim_ + 5 * tile + packed + 2 * kKeyTile * dim_ + 256;
     float* memory =
         static_cast<float*>(thread_scratch(ScratchSlot::attention, static_cast<size_t>(total) * sizeof(float)));
     blocks_ = reinterpret_cast<PackedBlock*>(
@@ -161,8 +162,7 @@ class BackwardTask {
     const int64_t stride = packed.block.padded_lanes(), count = tile.end - tile.begin;
     const bool capped = f_.softcap > 0.0f, dropped = f_.dropout_p > 0.0f;
     tile_scores<T>(f_, packed.block, tile, packed.queries, keys_.rows, keys_.stride, scores_, workspace_, slope_);
-    multiply_lanes(count, dim_, values_.rows, values_.stride, false, packed.gradients, stride, score_gradients_,
-                   false);
+    multiply_lanes(count, dim_, values_.rows, values_.stride, false, packed.gradients, stride, score_gradients_, false);
     if (dropped) dropout_factors(f_, packed.block, tile, factors_, workspace_);
     for (int64_t key = 0; key < count; ++key) {
       for (int64_t lane = 0; lane < stride; lane += kLanes) {
@@ -198,12 +198,10 @@ class BackwardTask {
     const int64_t count = tile.end - tile.begin;
     pack_transposed(score_gradients_, block.padded_lanes(), block.lanes(), count, count, workspace_, count);
     for (int64_t lane = 0; lane < block.lanes(); ++lane) {
-      float* out =
-          args_.grad_bias + (block.head_begin * f_.q_len + block.query_begin + lane) * f_.kv_len + tile.begin;
+      float* out = args_.grad_bias + (block.head_begin * f_.q_len + block.query_begin + lane) * f_.kv_len + tile.begin;
       const float* in = workspace_ + lane * count;
-      for_each_vector(count, [&](int64_t i, auto n) {
-        store_lanes(out + i, load_lanes(out + i, n) + load_lanes(in + i, n), n);
-      });
+      for_each_vector(
+          count, [&](int64_t i, auto n) { store_lanes(out + i, load_lanes(out + i, n) + load_lanes(in + i, n), n); });
     }
   }
 
@@ -251,9 +249,8 @@ void sum_products(const AttentionBackwardArgs& args) {
       const T* out = static_cast<const T*>(f.out) + offset;
       const T* grad_out = static_cast<const T*>(args.grad_out) + offset;
       Floats sum = splat(0.0f);
-      for_each_vector(f.head_dim, [&](int64_t i, auto n) {
-        sum = fma(load_lanes(out + i, n), load_lanes(grad_out + i, n), sum);
-      });
+      for_each_vector(f.head_dim,
+                      [&](int64_t i, auto n) { sum = fma(load_lanes(out + i, n), load_lanes(grad_out + i, n), sum); });
       args.workspace[row] = reduce_sum(sum);
     }
   });
@@ -264,8 +261,8 @@ void attention_backward(const AttentionBackwardArgs& args, Stream) {
   const AttentionArgs& f = args.forward;
   if (f.batch == 0 || f.num_heads == 0) return;
   sum_products<T>(args);
-  const double flops = 10.0 * static_cast<double>(f.batch * f.num_heads * f.head_dim) *
-                       static_cast<double>(f.q_len) * static_cast<double>(f.kv_len);
+  const double flops = 10.0 * static_cast<double>(f.batch * f.num_heads * f.head_dim) * static_cast<double>(f.q_len) *
+                       static_cast<double>(f.kv_len);
   const int64_t workers = flops < kParallelFlops ? 1 : num_threads();
   const int64_t blocks = ceil_div(f.q_len, kQueryTile);
   const int64_t key_heads = f.batch * f.num_kv_heads;

@@ -95,9 +95,10 @@ void add_bias(const AttentionArgs& args, const QueryBlock& block, KeyRange keys,
       float* row = workspace + key * stride;
       for (int64_t lane = 0; lane < stride; ++lane) {
         const int64_t query = lane / block.heads, head = lane % block.heads;
-        row[lane] = lane < lanes ? static_cast<float>(bias[query * args.bias_stride_q + head * args.bias_stride_h +
-                                                           key * args.bias_stride_k])
-                                 : 0.0f;
+        row[lane] = lane < lanes
+                        ? static_cast<float>(
+                              bias[query * args.bias_stride_q + head * args.bias_stride_h + key * args.bias_stride_k])
+                        : 0.0f;
       }
     }
   }
@@ -133,8 +134,7 @@ KeyRange visible_keys(const AttentionArgs& args, const QueryBlock& block) {
 
 bool documents_meet(const AttentionArgs& args, const QueryBlock& block, KeyRange keys) {
   if (args.q_documents == nullptr) return true;
-  const DocumentRange queries =
-      document_range(query_documents(args, block.batch) + block.query_begin, block.queries);
+  const DocumentRange queries = document_range(query_documents(args, block.batch) + block.query_begin, block.queries);
   const DocumentRange tile = document_range(key_documents(args, block.batch) + keys.begin, keys.end - keys.begin);
   return queries.low <= tile.high && tile.low <= queries.high;
 }
@@ -235,10 +235,10 @@ FloatRows float_rows(const bfloat16* in, int64_t stride, int64_t count, int64_t 
   return {workspace, head_dim};
 }
 
-#define ONDOL_INSTANTIATE(T)                                                                                         \
-  template void tile_scores<T>(const AttentionArgs&, const QueryBlock&, KeyRange, const float*, const float*,       \
-                               int64_t, float*, float*, float*);                                                    \
-  template void pack_queries(const QueryBlock&, int64_t, const T*, int64_t, int64_t, int64_t, float, float*, float*); \
+#define ONDOL_INSTANTIATE(T)                                                                                           \
+  template void tile_scores<T>(const AttentionArgs&, const QueryBlock&, KeyRange, const float*, const float*, int64_t, \
+                               float*, float*, float*);                                                                \
+  template void pack_queries(const QueryBlock&, int64_t, const T*, int64_t, int64_t, int64_t, float, float*, float*);  \
   template void unpack_queries(const QueryBlock&, int64_t, const float*, T*, int64_t, int64_t, int64_t, float*);
 ONDOL_INSTANTIATE(float)
 ONDOL_INSTANTIATE(bfloat16)

@@ -68,7 +68,8 @@ template <class T>
 void unpack_queries(const QueryBlock& block, int64_t head_dim, const float* in, T* out, int64_t stride_b,
                     int64_t stride_t, int64_t stride_h, float* workspace);
 
-/// Rows of k or v as f32: where they lie, or widened (and spread over the cache sets) in workspace (kKeyTile * head_dim).
+/// Rows of k or v as f32: where they lie, or widened (and spread over the cache sets) in workspace (kKeyTile *
+/// head_dim).
 struct FloatRows {
   const float* rows;
   int64_t stride;

@@ -152,9 +152,9 @@ class Product {
     const int64_t col_tasks = ceil_div(col_panels_, task_cols);
     run_tasks(row_tasks * col_tasks, workers_, [&] {
       return [&](int64_t task) {
-      const int64_t row = task % row_tasks * task_rows;
-      const int64_t col = task / row_tasks * task_cols;
-      multiply_block(row, smaller(row + task_rows, row_panels_), col, smaller(col + task_cols, col_panels_));
+        const int64_t row = task % row_tasks * task_rows;
+        const int64_t col = task / row_tasks * task_cols;
+        multiply_block(row, smaller(row + task_rows, row_panels_), col, smaller(col + task_cols, col_panels_));
       };
     });
   }
@@ -186,9 +186,9 @@ class Product {
         for (int64_t col = col_begin; col < col_end; ++col) {
           const float* b_panel = b_shared_ ? packed_b_ + packed_b_offset(col, k)
                                            : task_memory + (col - col_begin) * kTileCols * depth_at(k);
-          float* waiting = sums == nullptr ? nullptr
-                                           : sums + (row - row_begin) * panel_rows_ * sums_stride +
-                                                 (col - col_begin) * kTileCols;
+          float* waiting = sums == nullptr
+                               ? nullptr
+                               : sums + (row - row_begin) * panel_rows_ * sums_stride + (col - col_begin) * kTileCols;
           multiply_tile(row, col, k, b_panel, waiting, sums_stride);
         }
       }

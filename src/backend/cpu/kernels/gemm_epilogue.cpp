@@ -55,8 +55,10 @@ void finish(const GemmArgs& args, int64_t offset, int64_t col, int64_t rows, int
       return finish_rows<GeluTanh, T, Out>(args, offset, col, rows, cols, sums, sums_stride);
     case GemmEpilogue::gelu_erf:
       return finish_rows<GeluErf, T, Out>(args, offset, col, rows, cols, sums, sums_stride);
-    case GemmEpilogue::relu: return finish_rows<Relu, T, Out>(args, offset, col, rows, cols, sums, sums_stride);
-    case GemmEpilogue::silu: return finish_rows<Silu, T, Out>(args, offset, col, rows, cols, sums, sums_stride);
+    case GemmEpilogue::relu:
+      return finish_rows<Relu, T, Out>(args, offset, col, rows, cols, sums, sums_stride);
+    case GemmEpilogue::silu:
+      return finish_rows<Silu, T, Out>(args, offset, col, rows, cols, sums, sums_stride);
   }
 }
 

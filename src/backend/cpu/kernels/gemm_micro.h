@@ -24,8 +24,8 @@ inline constexpr int kTileVectors = 3;
 #endif
 inline constexpr int kTileCols = kTileVectors * kLanes;
 
-/// c (rows, vectors * kLanes) = a b, or += when accumulate. Element (i, l) of a is a[i * a_stride + l] when the rows lie as in
-/// the caller's matrix, a[l * a_stride + i] in a packed panel; row l of b starts at b + l * b_stride.
+/// c (rows, vectors * kLanes) = a b, or += when accumulate. Element (i, l) of a is a[i * a_stride + l] when the rows
+/// lie as in the caller's matrix, a[l * a_stride + i] in a packed panel; row l of b starts at b + l * b_stride.
 using MicroKernel = void (*)(int64_t k, const float* a, int64_t a_stride, const float* b, int64_t b_stride, float* c,
                              int64_t c_stride, bool accumulate);
 

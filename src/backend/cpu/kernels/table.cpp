@@ -6,6 +6,8 @@ namespace ondol::cpu::ONDOL_ISA {
 void fill_table(KernelTable& table) {
   add_memory_rows(table);
   add_gemm_rows(table);
+  add_attention_rows(table);
+  add_attention_backward_rows(table);
   add_binary_rows(table);
   add_unary_rows(table);
   add_glu_rows(table);

@@ -1,5 +1,5 @@
-// Work split into tasks that threads take as they become free. Tasks write disjoint outputs, so that neither their order
-// nor the number of threads changes a result.
+// Work split into tasks that threads take as they become free. Tasks write disjoint outputs, so that neither their
+// order nor the number of threads changes a result.
 #pragma once
 
 #include <cstdint>
