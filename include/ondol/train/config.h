@@ -1,0 +1,83 @@
+// The configuration of a training run. Every key is described in docs/config.md.
+//
+//   TrainConfig config = TrainConfig::from_file("configs/train/llama-15m.json", {"train.steps=100"});
+//   std::string text = config.resolved_json();       // with every default written out; from_json(text) gives the same
+//
+// Strict: an unknown key, a value of the wrong type or out of range, and combinations that cannot work are UsageErrors
+// that name key and file. Relative paths are relative to the working directory.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <ondol/base/dtype.h>
+#include <ondol/data/data_loader.h>
+#include <ondol/train/optimizer.h>
+#include <ondol/train/schedule.h>
+
+namespace ondol {
+
+/// What may change between the phases of a run. A run without "stages" has one.
+struct StageConfig {
+  int64_t steps = 0;
+  int64_t batch_size = 0;        // samples of one optimizer step, over all ranks
+  int64_t micro_batch_size = 0;  // samples of one forward and backward; divides batch_size
+  DataConfig data;
+  double learning_rate = 0.0;  // the peak
+  ScheduleConfig schedule;
+  std::string objective = R"({"type":"clm"})";  // the section as JSON; see make_objective
+};
+
+struct TrainConfig {
+  struct Model {
+    std::string config;  // a Hugging Face config.json, trained from scratch
+    std::string from;    // or a model directory, fine-tuned
+  } model;
+  std::string tokenizer;  // directory or file; "" when no text is read
+  std::vector<StageConfig> stages;
+  OptimizerConfig optimizer;
+
+  double max_grad_norm = 1.0;  // 0: no clipping
+  DType dtype = DType::f32;
+  uint64_t seed = 1234;
+  bool deterministic = true;
+  std::string on_non_finite = "stop";  // stop, skip
+
+  struct Evaluation {
+    int64_t every = 0;    // steps; 0: never
+    int64_t batches = 0;  // of the stage's batch_size samples; 0: all validation data
+  } evaluation;
+  struct Checkpoint {
+    int64_t every = 500;  // steps; 0: none
+    int64_t keep = 3;     // newest ones kept; 0: all
+    bool allow_changed_data = false;
+  } checkpoint;
+  struct Logging {
+    int64_t every = 1;
+    bool tensorboard = true;
+    double peak_flops = 0.0;  // of the device, for mfu; 0: measured or unknown
+  } logging;
+  struct Parallel {
+    int64_t data = 1;
+    int64_t zero_stage = 0;
+  } parallel;
+
+  std::string output;  // run directory
+
+  /// `overrides` are KEY=VALUE with a dotted key ("train.steps=100", "data.train.0.path=x.txt"); the value is JSON, or
+  /// else a string. The run directory defaults to runs/<name of the file>.
+  static TrainConfig from_file(const std::string& path, const std::vector<std::string>& overrides = {});
+  /// `name` stands for the file in errors.
+  static TrainConfig from_json(const std::string& text, const std::vector<std::string>& overrides = {},
+                               const std::string& name = "configuration");
+
+  std::string resolved_json() const;
+  /// Of resolved_json.
+  std::string hash() const;
+
+  int64_t total_steps() const;
+};
+
+}  // namespace ondol

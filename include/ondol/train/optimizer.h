@@ -1,0 +1,72 @@
+// Optimizers over the flat buffers of a ParameterStore.
+//
+//   auto optimizer = make_optimizer({.type = "adamw", .weight_decay = 0.1}, model->parameters(), master);
+//   optimizer->step({.learning_rate = 3e-4, .gradient_scale = 1.0, .update = 1});   // uses store.flat_gradients()
+//
+// f32 models: the model's values are the master weights. bf16 models: `master` holds them in f32 and every update writes
+// the rounded copy into the model in the same pass. Formulas: torch.optim.AdamW (Loshchilov & Hutter 2019) and
+// torch.optim.SGD.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include <ondol/io/safetensors.h>
+#include <ondol/nn/parameter.h>
+
+namespace ondol {
+
+struct OptimizerConfig {
+  std::string type = "adamw";  // adamw, sgd
+  double learning_rate = 1e-3;
+  double weight_decay = 0.01;
+  std::string decay = "matrices";  // matrices (two or more dimensions, embeddings included), all
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;  // adamw
+  double momentum = 0.0;                          // sgd
+  bool nesterov = false;                          // sgd
+};
+
+struct OptimizerStep {
+  double learning_rate = 0.0;
+  double gradient_scale = 1.0;  // multiplies every gradient: the clipping factor
+  int64_t update = 1;           // counts the updates from 1, for the bias correction
+};
+
+class Optimizer {
+ public:
+  virtual ~Optimizer() = default;
+  Optimizer(const Optimizer&) = delete;
+  Optimizer& operator=(const Optimizer&) = delete;
+
+  /// One update of all parameters from the store's gradients.
+  virtual void step(const OptimizerStep& step) = 0;
+
+  /// The flat f32 tensors that a checkpoint keeps beside the model: exp_avg, exp_avg_sq, momentum_buffer.
+  virtual NamedTensors state() const = 0;
+
+  /// f32, flat: the store's own values in f32 runs.
+  const Tensor& master() const { return master_; }
+  /// Rounds the master weights into the model, after they were written to.
+  void publish() const;
+
+ protected:
+  Optimizer(ParameterStore& store, Tensor master);
+
+  ParameterStore& store_;
+  Tensor master_;
+  Tensor low_precision_;  // the store's values in bf16 runs
+};
+
+/// `master` is f32 of the store's flat size; undefined: the store's own values (f32) or a copy of them (bf16).
+/// Throws UsageError on an unknown type.
+std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config, ParameterStore& store, Tensor master = {});
+
+/// Square root of the sum of the squares of all gradients; not finite when one of them is not.
+double gradient_norm(const ParameterStore& store);
+
+/// The factor that brings a gradient of this norm within max_norm: 1 / (norm + 1e-6) times max_norm when the norm is
+/// above, as torch.nn.utils.clip_grad_norm_; 1 otherwise, or when max_norm is 0.
+double clipping_factor(double norm, double max_norm);
+
+}  // namespace ondol

@@ -1,0 +1,230 @@
+#include <ondol/train/checkpoint.h>
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+
+#include <unistd.h>
+
+#include <ondol/base/file.h>
+#include <ondol/tokenizer/tokenizer.h>
+
+#include "base/json_reader.h"
+#include "train/checkpoint_manifest.h"
+
+namespace ondol {
+
+namespace {
+
+namespace fs = std::filesystem;
+constexpr const char* kPrefix = "checkpoint-";
+constexpr const char* kOptimizerFile = "optimizer.safetensors";
+constexpr const char* kStateFile = "trainer_state.json";
+
+/// RUN/.NAME.tmp-PROCESS: hidden, and removed by the next run if this one dies.
+std::string hidden_name(const std::string& directory, const char* purpose) {
+  const fs::path path(directory);
+  return concat((path.parent_path() / ("." + path.filename().string())).string(), ".", purpose, "-", ::getpid());
+}
+
+/// Puts a finished directory in place of another. Nothing is lost when the process dies in between: the name is then
+/// absent for a moment, but never half filled.
+void replace_directory(const std::string& finished, const std::string& target) {
+  const std::string old = hidden_name(target, "old");
+  if (fs::exists(target)) rename_durable(target, old);
+  rename_durable(finished, target);
+  std::error_code ignored;
+  fs::remove_all(old, ignored);
+}
+
+/// Fills a hidden directory and renames it. On failure the hidden directory goes away.
+template <class Fill>
+void write_directory(const std::string& target, const Fill& fill) {
+  const std::string hidden = hidden_name(target, "tmp");
+  std::error_code ignored;
+  fs::remove_all(hidden, ignored);
+  try {
+    make_directories(hidden);
+    fill(hidden);
+    sync_directory(hidden);
+    replace_directory(hidden, target);
+  } catch (...) {
+    fs::remove_all(hidden, ignored);
+    throw;
+  }
+}
+
+void remove_directory(const std::string& directory) {
+  const std::string hidden = hidden_name(directory, "old");
+  std::error_code ignored;
+  fs::remove_all(hidden, ignored);
+  fs::rename(directory, hidden, ignored);  // first out of sight, so that no half of it is ever taken for a checkpoint
+  fs::remove_all(hidden, ignored);
+}
+
+int64_t step_of(const std::string& name) {
+  int64_t step = -1;
+  const std::string_view digits = std::string_view(name).substr(std::min(name.size(), std::string_view(kPrefix).size()));
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), step);
+  const bool whole = name.starts_with(kPrefix) && error == std::errc() && end == digits.data() + digits.size();
+  return whole ? step : -1;
+}
+
+/// Steps of the checkpoints of a run, newest first.
+std::vector<int64_t> checkpoint_steps(const std::string& run_directory) {
+  std::vector<int64_t> steps;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(run_directory, error)) {
+    const int64_t step = step_of(entry.path().filename().string());
+    if (step >= 0 && entry.is_directory()) steps.push_back(step);
+  }
+  std::sort(steps.rbegin(), steps.rend());
+  return steps;
+}
+
+std::string checkpoint_path(const std::string& run_directory, int64_t step) {
+  return concat(run_directory, "/", kPrefix, step);
+}
+
+/// Names, shapes and places of the parameters, so that flat tensors of another layout are refused.
+std::string layout_of(const ParameterStore& store) {
+  std::string text;
+  for (const ParameterStore::Entry& entry : store.entries()) {
+    text += concat(entry.name, " ", entry.shape, " ", entry.offset, "\n");
+  }
+  return concat(store.flat_elements(), "-", crc32(0, text.data(), text.size()));
+}
+
+std::string state_json(const TrainerState& state) {
+  nlohmann::ordered_json out;
+  out["format"] = 1;
+  out["step"] = state.step;
+  out["stage"] = state.stage;
+  out["stage_step"] = state.stage_step;
+  out["updates"] = state.updates;
+  out["tokens"] = state.tokens;
+  out["samples"] = state.samples;
+  out["seconds"] = state.seconds;
+  out["seed"] = state.seed;
+  out["data_position"] = state.data_position.empty() ? Json() : Json::parse(state.data_position);
+  out["model_fingerprint"] = state.model_fingerprint;
+  out["config_hash"] = state.config_hash;
+  return out.dump(2) + "\n";
+}
+
+void write_optimizer(const std::string& directory, const CheckpointParts& parts) {
+  NamedTensors tensors = parts.optimizer.state();
+  if (parts.model.dtype() != DType::f32) tensors.insert(tensors.begin(), {"master", parts.optimizer.master()});
+  SafetensorsWriteOptions options;
+  options.metadata = {{"format", "pt"}, {"layout", layout_of(parts.model.parameters())}};
+  write_safetensors(directory + "/" + kOptimizerFile, tensors, options);
+}
+
+}  // namespace
+
+std::string write_checkpoint(const std::string& run_directory, const CheckpointParts& parts, int64_t keep) {
+  const std::string target = checkpoint_path(run_directory, parts.state.step);
+  try {
+    write_directory(target, [&](const std::string& directory) {
+      save_model(parts.model, directory);
+      if (parts.tokenizer != nullptr) parts.tokenizer->save(directory);
+      write_optimizer(directory, parts);
+      write_file_atomic(directory + "/" + kStateFile, state_json(parts.state));
+      write_manifest(directory);
+    });
+  } catch (const Error& error) {
+    throw Error(concat("checkpoint of step ", parts.state.step, " was not written: ", error.what()),
+                "earlier checkpoints are intact; the same command continues from the newest");
+  }
+  const std::vector<int64_t> steps = checkpoint_steps(run_directory);
+  for (size_t i = 0; keep > 0 && i < steps.size(); ++i) {
+    if (static_cast<int64_t>(i) >= keep) remove_directory(checkpoint_path(run_directory, steps[i]));
+  }
+  return target;
+}
+
+void write_model_directory(const std::string& directory, const Model& model, const Tokenizer* tokenizer) {
+  write_directory(directory, [&](const std::string& hidden) {
+    save_model(model, hidden);
+    if (tokenizer != nullptr) tokenizer->save(hidden);
+  });
+}
+
+void verify_checkpoint(const std::string& directory) { verify_manifest(directory); }
+
+std::string find_checkpoint(const std::string& run_directory,
+                            const std::function<void(const std::string& reason)>& skipped) {
+  for (const int64_t step : checkpoint_steps(run_directory)) {
+    const std::string directory = checkpoint_path(run_directory, step);
+    try {
+      verify_checkpoint(directory);
+      return directory;
+    } catch (const Error& error) {
+      skipped(error.what());
+    }
+  }
+  return "";
+}
+
+TrainerState read_trainer_state(const std::string& directory) {
+  const std::string path = directory + "/" + kStateFile;
+  const Json document = load_json(path, ErrorKind::failure);
+  const JsonReader reader(document, path, ErrorKind::failure);
+  ONDOL_CHECK(reader.require<int64_t>("format") == 1, "unknown trainer state format (", path, ")");
+  TrainerState state;
+  state.step = reader.require<int64_t>("step", at_least(0));
+  state.stage = reader.require<int64_t>("stage", at_least(0));
+  state.stage_step = reader.require<int64_t>("stage_step", at_least(0));
+  state.updates = reader.require<int64_t>("updates", at_least(0));
+  state.tokens = reader.require<int64_t>("tokens", at_least(0));
+  state.samples = reader.require<int64_t>("samples", at_least(0));
+  state.seconds = reader.require<double>("seconds");
+  state.seed = reader.require<uint64_t>("seed");
+  state.data_position = reader.has("data_position") ? reader.raw("data_position").dump() : "";
+  state.model_fingerprint = reader.require<std::string>("model_fingerprint");
+  state.config_hash = reader.require<std::string>("config_hash");
+  return state;
+}
+
+void load_optimizer(const std::string& directory, const ParameterStore& store, const Optimizer& optimizer) {
+  const SafetensorsFile file(directory + "/" + kOptimizerFile);
+  for (const auto& [key, value] : file.metadata()) {
+    ONDOL_CHECK(key != "layout" || value == layout_of(store),
+                "optimizer state belongs to a model of another layout (", file.path(), ")");
+  }
+  const auto load = [&](const std::string& name, const Tensor& target) {
+    const Tensor source = file.tensor(name);
+    ONDOL_CHECK(source.shape() == target.shape() && source.dtype() == DType::f32, "tensor \"", name, "\" has shape ",
+                source.shape(), ", expected ", target.shape(), " in f32 (", file.path(), ")");
+    target.copy_from(source.to(target.device()));
+  };
+  if (file.has("master")) load("master", optimizer.master());
+  optimizer.publish();
+  for (const auto& [name, tensor] : optimizer.state()) {
+    if (!file.has(name)) {
+      throw UsageError(concat("optimizer state has no \"", name, "\": it was written by another optimizer (", file.path(),
+                              ")"),
+                       "keep optimizer.type, or start from the weights with model.from");
+    }
+    load(name, tensor);
+  }
+}
+
+void clean_run_directory(const std::string& run_directory, bool all) {
+  std::vector<fs::path> doomed;
+  for (const auto& entry : fs::directory_iterator(run_directory)) {
+    const std::string name = entry.path().filename().string();
+    const bool stale = name.starts_with(concat(".", kPrefix)) || name.starts_with(".final.") ||
+                       name.starts_with(".metrics.jsonl.") || name.starts_with(".config.json.");
+    const bool result = step_of(name) >= 0 || name == "final" || name == "metrics.jsonl" ||
+                        name.starts_with("events.out.tfevents.");
+    if (stale || (all && result)) doomed.push_back(entry.path());
+  }
+  for (const fs::path& path : doomed) {
+    std::error_code error;
+    fs::remove_all(path, error);
+    ONDOL_CHECK(!error, "cannot remove: ", error.message(), " (", path.string(), ")");
+  }
+}
+
+}  // namespace ondol

@@ -1,0 +1,147 @@
+#include <ondol/train/config.h>
+
+#include <filesystem>
+
+#include <ondol/base/file.h>
+
+#include "train/config_overrides.h"
+#include "train/config_reader.h"
+
+namespace ondol {
+
+namespace {
+
+using OrderedJson = nlohmann::ordered_json;
+
+OrderedJson sources_json(const std::vector<DataSource>& sources) {
+  OrderedJson list = OrderedJson::array();
+  for (const DataSource& source : sources) {
+    OrderedJson entry = {{"path", source.path}};
+    if (source.weight) entry["weight"] = *source.weight;
+    list.push_back(entry);
+  }
+  return list;
+}
+
+OrderedJson data_json(const DataConfig& data) {
+  OrderedJson out;
+  out["train"] = sources_json(data.train);
+  out["validation"] = sources_json(data.validation);
+  out["validation_fraction"] = data.validation_fraction;
+  if (data.sequence_length > 0) out["sequence_length"] = data.sequence_length;
+  out["packing"] = data.packing;
+  out["document_mask"] = data.document_mask;
+  out["shuffle"] = data.shuffle;
+  out["shuffle_seed"] = data.shuffle_seed;
+  out["document_separator"] = data.document_separator;
+  out["text_field"] = data.text_field;
+  return out;
+}
+
+OrderedJson optimizer_json(const OptimizerConfig& optimizer) {
+  OrderedJson out = {{"type", optimizer.type}, {"learning_rate", optimizer.learning_rate}};
+  if (optimizer.type == "adamw") {
+    out["betas"] = {optimizer.beta1, optimizer.beta2};
+    out["eps"] = optimizer.eps;
+  } else {
+    out["momentum"] = optimizer.momentum;
+    out["nesterov"] = optimizer.nesterov;
+  }
+  out["weight_decay"] = optimizer.weight_decay;
+  out["decay"] = optimizer.decay;
+  return out;
+}
+
+OrderedJson schedule_json(const ScheduleConfig& schedule) {
+  OrderedJson out = {{"type", schedule.type},
+                     {"steps", schedule.steps},
+                     {"warmup_steps", schedule.warmup_steps},
+                     {"min_learning_rate", schedule.min_learning_rate}};
+  if (schedule.type == "wsd") {
+    out["decay_steps"] = schedule.decay_steps;
+    out["decay_shape"] = schedule.decay_shape;
+  }
+  if (schedule.type == "inverse_sqrt") out["timescale"] = schedule.timescale;
+  return out;
+}
+
+OrderedJson sizes_json(const StageConfig& stage) {
+  return {{"steps", stage.steps}, {"batch_size", stage.batch_size}, {"micro_batch_size", stage.micro_batch_size}};
+}
+
+OrderedJson stage_json(const StageConfig& stage) {
+  OrderedJson out;
+  out["data"] = data_json(stage.data);
+  out["objective"] = OrderedJson::parse(stage.objective);
+  out["optimizer"] = {{"learning_rate", stage.learning_rate}};
+  out["schedule"] = schedule_json(stage.schedule);
+  out["train"] = sizes_json(stage);
+  return out;
+}
+
+TrainConfig read_with_overrides(Json document, const std::vector<std::string>& overrides, const std::string& name) {
+  for (const std::string& text : overrides) apply_override(document, text);
+  return read_train_config(document, name);
+}
+
+}  // namespace
+
+TrainConfig TrainConfig::from_file(const std::string& path, const std::vector<std::string>& overrides) {
+  TrainConfig config = read_with_overrides(load_json(path), overrides, path);
+  if (config.output.empty()) config.output = "runs/" + std::filesystem::path(path).stem().string();
+  return config;
+}
+
+TrainConfig TrainConfig::from_json(const std::string& text, const std::vector<std::string>& overrides,
+                                   const std::string& name) {
+  TrainConfig config = read_with_overrides(parse_json(text, name), overrides, name);
+  if (config.output.empty()) config.output = "runs/train";
+  return config;
+}
+
+std::string TrainConfig::resolved_json() const {
+  const StageConfig& first = stages.front();
+  OrderedJson out;
+  if (!model.config.empty()) out["model"]["config"] = model.config;
+  if (!model.from.empty()) out["model"]["from"] = model.from;
+  if (!tokenizer.empty()) out["tokenizer"]["path"] = tokenizer;
+  out["data"] = data_json(first.data);
+  out["objective"] = OrderedJson::parse(first.objective);
+  out["optimizer"] = optimizer_json(optimizer);
+  out["schedule"] = schedule_json(first.schedule);
+  OrderedJson train = sizes_json(first);
+  train["max_grad_norm"] = max_grad_norm;
+  train["dtype"] = dtype_name(dtype);
+  train["seed"] = seed;
+  train["deterministic"] = deterministic;
+  train["on_non_finite"] = on_non_finite;
+  out["train"] = train;
+  out["evaluation"] = {{"every", evaluation.every}, {"batches", evaluation.batches}};
+  out["checkpoint"] = {{"every", checkpoint.every},
+                       {"keep", checkpoint.keep},
+                       {"allow_changed_data", checkpoint.allow_changed_data}};
+  out["logging"] = {
+      {"every", logging.every}, {"tensorboard", logging.tensorboard}, {"peak_flops", logging.peak_flops}};
+  out["parallel"] = {{"data", parallel.data}, {"zero_stage", parallel.zero_stage}};
+  if (stages.size() > 1) {
+    out["stages"] = OrderedJson::array();
+    for (const StageConfig& stage : stages) out["stages"].push_back(stage_json(stage));
+  }
+  out["output"] = output;
+  return out.dump(2) + "\n";
+}
+
+std::string TrainConfig::hash() const {
+  const std::string text = resolved_json();
+  std::ostringstream out;
+  out << std::hex << crc32(0, text.data(), text.size());
+  return out.str();
+}
+
+int64_t TrainConfig::total_steps() const {
+  int64_t total = 0;
+  for (const StageConfig& stage : stages) total += stage.steps;
+  return total;
+}
+
+}  // namespace ondol

@@ -1,0 +1,188 @@
+#include "train/config_reader.h"
+
+#include <ondol/train/objective.h>
+
+#include "data/data_config.h"
+
+namespace ondol {
+
+namespace {
+
+constexpr double kDecayFraction = 0.1;
+constexpr int64_t kTimescale = 10000;
+
+DataConfig read_data(const JsonReader& data) {
+  DataConfig config = read_data_config(data);
+  if (config.train.empty()) data.fail("train", "names no data", R"(for example [{"path": "corpus/*.txt"}])");
+  if (config.validation_fraction > 0.0 && !config.validation.empty()) {
+    data.fail("validation_fraction", "data.validation is given already");
+  }
+  return config;
+}
+
+OptimizerConfig read_optimizer(const JsonReader& reader) {
+  OptimizerConfig config;
+  config.type = reader.get_enum("type", config.type, {"adamw", "sgd"});
+  config.learning_rate = reader.get("learning_rate", config.learning_rate, at_least(0.0));
+  config.weight_decay = reader.get("weight_decay", config.weight_decay, at_least(0.0));
+  config.decay = reader.get_enum("decay", config.decay, {"matrices", "all"});
+  const auto only_for = [&](const char* type, const char* key) {
+    if (reader.has(key) && config.type != type) reader.fail(key, concat("only optimizer.type \"", type, "\" has it"));
+  };
+  for (const char* key : {"betas", "eps"}) only_for("adamw", key);
+  for (const char* key : {"momentum", "nesterov"}) only_for("sgd", key);
+  const auto betas = reader.get<std::vector<double>>("betas", {config.beta1, config.beta2}, half_open(0.0, 1.0));
+  if (betas.size() != 2) reader.fail("betas", "expected two numbers");
+  config.beta1 = betas[0];
+  config.beta2 = betas[1];
+  config.eps = reader.get("eps", config.eps, above(0.0));
+  config.momentum = reader.get("momentum", config.momentum, half_open(0.0, 1.0));
+  config.nesterov = reader.get("nesterov", config.nesterov);
+  if (config.nesterov && config.momentum == 0.0) reader.fail("nesterov", "needs optimizer.momentum above 0");
+  return config;
+}
+
+ScheduleConfig read_schedule(const JsonReader& reader, int64_t stage_steps, double learning_rate) {
+  ScheduleConfig config;
+  config.type =
+      reader.get_enum("type", config.type, {"constant", "linear", "cosine", "wsd", "inverse_sqrt"});
+  config.steps = reader.get<int64_t>("steps", stage_steps, at_least(1));
+  config.warmup_steps = reader.get<int64_t>("warmup_steps", 0, at_least(0));
+  if (config.warmup_steps > config.steps) {
+    reader.fail("warmup_steps", concat(config.warmup_steps, " steps of warm-up in a schedule of ", config.steps));
+  }
+  config.min_learning_rate = reader.get("min_learning_rate", 0.0, at_least(0.0));
+  if (config.min_learning_rate > learning_rate) {
+    reader.fail("min_learning_rate",
+                concat("is above optimizer.learning_rate (", config.min_learning_rate, " > ", learning_rate, ")"));
+  }
+  const bool wsd = config.type == "wsd";
+  for (const char* key : {"decay_steps", "decay_fraction", "decay_shape"}) {
+    if (reader.has(key) && !wsd) reader.fail(key, "only schedule.type \"wsd\" has it");
+  }
+  if (reader.has("decay_steps") && reader.has("decay_fraction")) {
+    reader.fail("decay_fraction", "schedule.decay_steps is given already");
+  }
+  const double fraction = reader.get("decay_fraction", kDecayFraction, between(0.0, 1.0));
+  const auto share = static_cast<int64_t>(fraction * static_cast<double>(config.steps) + 0.5);
+  const int64_t decay_steps = reader.get<int64_t>("decay_steps", share, at_least(0));
+  config.decay_shape = reader.get_enum("decay_shape", config.decay_shape, {"linear", "cosine", "sqrt"});
+  if (wsd) {
+    config.decay_steps = decay_steps;
+    if (config.warmup_steps + decay_steps > config.steps) {
+      reader.fail("decay_steps", concat("warm-up (", config.warmup_steps, ") and decay (", decay_steps,
+                                        ") do not fit into ", config.steps, " steps"));
+    }
+  }
+  if (reader.has("timescale") && config.type != "inverse_sqrt") {
+    reader.fail("timescale", "only schedule.type \"inverse_sqrt\" has it");
+  }
+  const int64_t timescale = config.warmup_steps > 0 ? config.warmup_steps : kTimescale;
+  config.timescale = reader.get<int64_t>("timescale", timescale, at_least(1));
+  return config;
+}
+
+StageConfig read_stage(const JsonReader& root, double learning_rate) {
+  StageConfig stage;
+  const JsonReader train = root.require_child("train");
+  stage.steps = train.require<int64_t>("steps", at_least(1));
+  stage.batch_size = train.require<int64_t>("batch_size", at_least(1));
+  stage.micro_batch_size = train.get<int64_t>("micro_batch_size", stage.batch_size, at_least(1));
+  if (stage.batch_size % stage.micro_batch_size != 0) {
+    train.fail("micro_batch_size", concat("must divide train.batch_size (", stage.batch_size, "), got ",
+                                          stage.micro_batch_size));
+  }
+  stage.data = read_data(root.require_child("data"));
+  stage.learning_rate = learning_rate;
+  stage.schedule = read_schedule(root.child("schedule"), stage.steps, learning_rate);
+  stage.objective = make_objective(root.child("objective"))->settings();
+  return stage;
+}
+
+/// All of a document without "stages".
+TrainConfig read_single(const Json& document, const std::string& name) {
+  const JsonReader root(document, name);
+  TrainConfig config;
+  const JsonReader model = root.require_child("model");
+  config.model.config = model.get<std::string>("config", "");
+  config.model.from = model.get<std::string>("from", "");
+  if (config.model.config.empty() == config.model.from.empty()) {
+    root.fail("model", "needs either \"config\" (train from scratch) or \"from\" (fine-tune)");
+  }
+  config.tokenizer = root.child("tokenizer").get<std::string>("path", "");
+  config.optimizer = read_optimizer(root.child("optimizer"));
+  config.stages.push_back(read_stage(root, config.optimizer.learning_rate));
+
+  const JsonReader train = root.child("train");
+  config.max_grad_norm = train.get("max_grad_norm", config.max_grad_norm, at_least(0.0));
+  config.dtype = dtype_from_name(train.get_enum("dtype", "f32", {"f32", "bf16"}));
+  config.seed = train.get<uint64_t>("seed", config.seed);
+  config.deterministic = train.get("deterministic", config.deterministic);
+  config.on_non_finite = train.get_enum("on_non_finite", config.on_non_finite, {"stop", "skip"});
+
+  const JsonReader evaluation = root.child("evaluation");
+  config.evaluation.every = evaluation.get<int64_t>("every", config.evaluation.every, at_least(0));
+  config.evaluation.batches = evaluation.get<int64_t>("batches", config.evaluation.batches, at_least(0));
+  const DataConfig& data = config.stages.front().data;
+  if (config.evaluation.every > 0 && data.validation.empty() && data.validation_fraction == 0.0) {
+    evaluation.fail("every", "there is no validation data", "give data.validation or data.validation_fraction");
+  }
+
+  const JsonReader checkpoint = root.child("checkpoint");
+  config.checkpoint.every = checkpoint.get<int64_t>("every", config.checkpoint.every, at_least(0));
+  config.checkpoint.keep = checkpoint.get<int64_t>("keep", config.checkpoint.keep, at_least(0));
+  config.checkpoint.allow_changed_data = checkpoint.get("allow_changed_data", config.checkpoint.allow_changed_data);
+
+  const JsonReader logging = root.child("logging");
+  config.logging.every = logging.get<int64_t>("every", config.logging.every, at_least(1));
+  config.logging.tensorboard = logging.get("tensorboard", config.logging.tensorboard);
+  config.logging.peak_flops = logging.get("peak_flops", config.logging.peak_flops, at_least(0.0));
+
+  const JsonReader parallel = root.child("parallel");
+  config.parallel.data = parallel.get<int64_t>("data", config.parallel.data, at_least(1));
+  config.parallel.zero_stage = parallel.get<int64_t>("zero_stage", config.parallel.zero_stage, at_least(0));
+  if (config.parallel.zero_stage > 0 && config.parallel.data == 1) {
+    parallel.fail("zero_stage", "sharding needs parallel.data above 1");
+  }
+  config.output = root.get<std::string>("output", "");
+  root.finish();
+  return config;
+}
+
+/// What a stage may say; the rest of a run is the same from beginning to end.
+void check_stage_keys(const JsonReader& stage) {
+  for (const char* section : {"data", "schedule", "objective"}) stage.raw(section);
+  const JsonReader train = stage.child("train");
+  for (const char* key : {"steps", "batch_size", "micro_batch_size"}) train.accept(key);
+  stage.child("optimizer").accept("learning_rate");
+}
+
+}  // namespace
+
+TrainConfig read_train_config(const Json& document, const std::string& name) {
+  if (!document.is_object() || !document.contains("stages")) return read_single(document, name);
+
+  Json base = document;
+  base.erase("stages");
+  Json stages_only;
+  stages_only["stages"] = document["stages"];
+  const JsonReader reader(stages_only, name);
+  const std::vector<JsonReader> stages = reader.children("stages");
+  if (stages.empty()) reader.fail("stages", "expected at least one stage");
+  TrainConfig config;
+  for (size_t i = 0; i < stages.size(); ++i) {
+    check_stage_keys(stages[i]);
+    Json merged = base;
+    merged.merge_patch(stages[i].object());
+    TrainConfig single = read_single(merged, concat(name, ", stage ", i));
+    if (i == 0) {
+      config = std::move(single);
+    } else {
+      config.stages.push_back(std::move(single.stages.front()));
+    }
+  }
+  reader.finish();
+  return config;
+}
+
+}  // namespace ondol

@@ -1,0 +1,15 @@
+// What the objectives of causal language models share.
+#pragma once
+
+#include <ondol/train/objective.h>
+
+namespace ondol {
+
+/// labels[b, t] becomes labels[b, t + 1], the last column kIgnoreIndex: the target of each position from labels that say
+/// which token stands there. (B, T) i32.
+Tensor shift_labels(const Tensor& labels);
+
+/// scale times the sum of cross-entropies of the model's next-token prediction against batch.labels.
+Variable causal_loss(Model& model, const Batch& rows, double scale, const ForwardContext& context);
+
+}  // namespace ondol

@@ -1,0 +1,15 @@
+// The factories of all objectives; see registry.cpp.
+#pragma once
+
+#include <ondol/train/objective.h>
+
+#include "base/json_reader.h"
+
+namespace ondol {
+
+/// Causal language modelling: every token predicts the next one.
+std::unique_ptr<Objective> make_clm(const JsonReader& section);
+/// Finished samples whose labels are in the files, as another framework wrote them.
+std::unique_ptr<Objective> make_tensors(const JsonReader& section);
+
+}  // namespace ondol

@@ -1,0 +1,46 @@
+#include "train/objectives/objectives.h"
+
+namespace ondol {
+
+namespace {
+
+struct ObjectiveType {
+  const char* name;
+  std::unique_ptr<Objective> (*make)(const JsonReader& section);
+};
+
+constexpr ObjectiveType kObjectives[] = {
+    {"clm", make_clm},
+    {"tensors", make_tensors},
+};
+
+}  // namespace
+
+std::unique_ptr<Objective> make_objective(const JsonReader& section) {
+  std::vector<std::string> names;
+  for (const ObjectiveType& type : kObjectives) names.emplace_back(type.name);
+  const std::string wanted = section.get_enum("type", "clm", names);
+  for (const ObjectiveType& type : kObjectives) {
+    if (wanted == type.name) return type.make(section);
+  }
+  section.fail("type", "unknown objective");
+}
+
+std::unique_ptr<Objective> make_objective(const std::string& settings) {
+  const Json document = parse_json(settings, "objective");
+  return make_objective(JsonReader(document, "objective"));
+}
+
+ModelInput model_input(const Batch& batch, Device device) {
+  const auto moved = [device](const Tensor& tensor) {
+    return tensor.defined() ? tensor.contiguous().to(device) : Tensor();
+  };
+  ModelInput input;
+  input.input_ids = moved(batch.input_ids);
+  input.attention_mask = moved(batch.attention_mask);
+  input.positions = moved(batch.positions);
+  input.documents = moved(batch.document_ids);
+  return input;
+}
+
+}  // namespace ondol

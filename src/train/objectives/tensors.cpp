@@ -1,0 +1,30 @@
+#include "train/objectives/causal.h"
+#include "train/objectives/objectives.h"
+
+namespace ondol {
+
+namespace {
+
+/// Labels as Hugging Face models take them: for causal models the token that stands at each position.
+class FinishedSamples final : public Objective {
+ public:
+  std::string settings() const override { return R"({"type":"tensors"})"; }
+
+  Batch prepare(Batch batch, const ObjectiveContext&) const override {
+    ONDOL_CHECK(batch.labels.defined() && !batch.labels_shifted,
+                "objective \"tensors\" needs .safetensors rows with a tensor \"labels\" (data.train)");
+    batch.labels = shift_labels(batch.labels);
+    batch.labels_shifted = true;
+    return batch;
+  }
+
+  Variable loss(Model& model, const Batch& rows, double scale, const ForwardContext& context) const override {
+    return causal_loss(model, rows, scale, context);
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Objective> make_tensors(const JsonReader&) { return std::make_unique<FinishedSamples>(); }
+
+}  // namespace ondol
