@@ -1,0 +1,113 @@
+// The training loop.
+//
+//   Trainer trainer(TrainConfig::from_file("configs/train/llama-15m.json"));
+//   TrainResult result = trainer.run();              // fills the run directory; continues a run that was interrupted
+//   Tensor logits = trainer.model().logits(...);
+//
+// A run directory holds config.json (fully resolved), metrics.jsonl, TensorBoard events, checkpoint-<step>/ and final/. The
+// trainer prints nothing: an observer hears what happens. A resumed run gives the bytes that an undisturbed one gives.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include <ondol/models/model.h>
+#include <ondol/train/config.h>
+
+namespace ondol {
+
+/// One optimizer step. Not-finite losses and norms are those of a step that was skipped.
+struct StepMetrics {
+  int64_t step = 0;
+  double loss = 0.0;
+  double grad_norm = 0.0;  // before clipping
+  double learning_rate = 0.0;
+  int64_t tokens = 0;   // since the beginning of the run
+  int64_t samples = 0;  // since the beginning of the run
+  double seconds = 0.0;  // of this step
+  double tokens_per_second = 0.0;
+  std::optional<double> mfu;  // share of the device's peak, when that is known
+  bool skipped = false;
+};
+
+struct EvaluationMetrics {
+  int64_t step = 0;
+  double loss = 0.0;  // mean over all predictions
+  int64_t targets = 0;
+  double seconds = 0.0;
+};
+
+/// What a run is about to do.
+struct RunInfo {
+  std::string output;
+  std::string resumed_from;  // a checkpoint, or ""
+  std::string data;          // one line a source
+  int64_t first_step = 1;
+  int64_t total_steps = 0;
+  int64_t parameters = 0;
+  int64_t tokens_per_step = 0;
+  std::string device;
+  DType dtype = DType::f32;
+};
+
+class TrainObserver {
+ public:
+  virtual ~TrainObserver() = default;
+  virtual void on_start(const RunInfo&) {}
+  virtual void on_step(const StepMetrics&) {}
+  virtual void on_evaluation(const EvaluationMetrics&) {}
+  virtual void on_checkpoint(const std::string& /*directory*/) {}
+  virtual void on_warning(const std::string& /*text*/) {}
+};
+
+struct TrainerOptions {
+  std::string output;           // "": the configuration's
+  std::string resume = "auto";  // auto: the newest whole checkpoint of the run directory; never: start over and remove
+                                // what the directory holds of an earlier run; else a checkpoint or run directory
+  std::string device = "auto";
+  const std::atomic<bool>* stop = nullptr;  // becomes true: save at the next step boundary and return
+  TrainObserver* observer = nullptr;
+};
+
+struct TrainResult {
+  int64_t step = 0;        // steps done
+  bool finished = false;   // false when `stop` ended the run
+  std::string directory;   // final/, or the checkpoint written on `stop`
+};
+
+struct DryRunReport {
+  RunInfo run;
+  double loss = 0.0;
+  double grad_norm = 0.0;
+  double seconds = 0.0;            // of one step
+  uint64_t parameter_bytes = 0;    // model and master weights
+  uint64_t optimizer_bytes = 0;
+  uint64_t peak_memory_bytes = 0;  // seen in one step
+};
+
+class Trainer {
+ public:
+  explicit Trainer(TrainConfig config, TrainerOptions options = {});
+  ~Trainer();
+  Trainer(const Trainer&) = delete;
+  Trainer& operator=(const Trainer&) = delete;
+
+  /// Throws UsageError when model, tokenizer, data and configuration do not fit together, and Error when a file cannot be
+  /// written, the directory is in use, data have changed since the checkpoint, or a loss is not finite.
+  TrainResult run();
+
+  /// Builds everything, runs forward and backward of the first batch, changes no weight and leaves no file behind.
+  DryRunReport dry_run();
+
+  /// Throws Error before run() or dry_run().
+  Model& model();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace ondol

@@ -1,0 +1,47 @@
+#include "train/model_setup.h"
+
+#include <filesystem>
+
+#include <ondol/base/file.h>
+
+#include "base/json_reader.h"
+
+namespace ondol {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+std::unique_ptr<Model> build(const TrainConfig& config, const std::string& device, const std::string& checkpoint,
+                             DType dtype) {
+  const std::string& directory = checkpoint.empty() ? config.model.from : checkpoint;
+  if (!directory.empty()) return load_model(directory, {.device = device, .dtype = dtype});
+  return create_model(config.model.config, dtype, resolve_device(device), config.seed);
+}
+
+}  // namespace
+
+TrainingModel make_training_model(const TrainConfig& config, const std::string& device, const std::string& checkpoint) {
+  TrainingModel made;
+  made.model = build(config, device, checkpoint, config.dtype);
+  ParameterStore& parameters = made.model->parameters();
+  Tensor master;
+  if (config.dtype != DType::f32) master = build(config, device, checkpoint, DType::f32)->parameters().flat_values();
+  made.optimizer = make_optimizer(config.optimizer, parameters, master);
+  if (!checkpoint.empty()) {
+    load_optimizer(checkpoint, parameters, *made.optimizer);
+  } else {
+    made.optimizer->publish();
+  }
+  return made;
+}
+
+std::string model_fingerprint(const TrainConfig& config) {
+  const fs::path source(config.model.config.empty() ? config.model.from : config.model.config);
+  const std::string path = (fs::is_directory(source) ? source / "config.json" : source).string();
+  if (!fs::exists(path)) return "";
+  const std::string text = load_json(path).dump();  // without the layout of the file
+  return concat("crc32-", crc32(0, text.data(), text.size()));
+}
+
+}  // namespace ondol

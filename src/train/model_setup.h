@@ -1,0 +1,23 @@
+// The model and the optimizer of a run, from a configuration or a checkpoint.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include <ondol/train/checkpoint.h>
+#include <ondol/train/config.h>
+
+namespace ondol {
+
+struct TrainingModel {
+  std::unique_ptr<Model> model;
+  std::unique_ptr<Optimizer> optimizer;
+};
+
+/// `checkpoint` may be "". Master weights are read or drawn in f32 and only then rounded to the model's dtype.
+TrainingModel make_training_model(const TrainConfig& config, const std::string& device, const std::string& checkpoint);
+
+/// Of the configuration file that the model is made from; "" when there is none (any more).
+std::string model_fingerprint(const TrainConfig& config);
+
+}  // namespace ondol
