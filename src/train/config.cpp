@@ -4,6 +4,7 @@
 
 #include <ondol/base/file.h>
 
+#include "train/config_json.h"
 #include "train/config_overrides.h"
 #include "train/config_reader.h"
 
@@ -21,21 +22,6 @@ OrderedJson sources_json(const std::vector<DataSource>& sources) {
     list.push_back(entry);
   }
   return list;
-}
-
-OrderedJson data_json(const DataConfig& data) {
-  OrderedJson out;
-  out["train"] = sources_json(data.train);
-  out["validation"] = sources_json(data.validation);
-  out["validation_fraction"] = data.validation_fraction;
-  if (data.sequence_length > 0) out["sequence_length"] = data.sequence_length;
-  out["packing"] = data.packing;
-  out["document_mask"] = data.document_mask;
-  out["shuffle"] = data.shuffle;
-  out["shuffle_seed"] = data.shuffle_seed;
-  out["document_separator"] = data.document_separator;
-  out["text_field"] = data.text_field;
-  return out;
 }
 
 OrderedJson optimizer_json(const OptimizerConfig& optimizer) {
@@ -85,6 +71,21 @@ TrainConfig read_with_overrides(Json document, const std::vector<std::string>& o
 }
 
 }  // namespace
+
+OrderedJson data_json(const DataConfig& data) {
+  OrderedJson out;
+  out["train"] = sources_json(data.train);
+  out["validation"] = sources_json(data.validation);
+  out["validation_fraction"] = data.validation_fraction;
+  if (data.sequence_length > 0) out["sequence_length"] = data.sequence_length;
+  out["packing"] = data.packing;
+  out["document_mask"] = data.document_mask;
+  out["shuffle"] = data.shuffle;
+  out["shuffle_seed"] = data.shuffle_seed;
+  out["document_separator"] = data.document_separator;
+  out["text_field"] = data.text_field;
+  return out;
+}
 
 TrainConfig TrainConfig::from_file(const std::string& path, const std::vector<std::string>& overrides) {
   TrainConfig config = read_with_overrides(load_json(path), overrides, path);

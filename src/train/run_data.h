@@ -1,0 +1,42 @@
+// What a run reads: tokenizer, data loaders and objective of the current stage.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include <ondol/data/data_loader.h>
+#include <ondol/tokenizer/tokenizer.h>
+#include <ondol/train/config.h>
+#include <ondol/train/objective.h>
+
+namespace ondol {
+
+class RunData {
+ public:
+  /// Loads the tokenizer and checks it against the model. Tokenized text is kept in cache_directory.
+  RunData(const TrainConfig& config, const Model& model, std::string cache_directory);
+
+  /// Opens the data of a stage, at `position` unless that is "". Data that the stage before has read as well go on where
+  /// they are.
+  void open_stage(size_t stage, const std::string& position);
+
+  DataLoader& train() { return *train_; }
+  /// Null without validation data.
+  DataLoader* validation() { return validation_.get(); }
+  const Objective& objective() const { return *objective_; }
+  /// Null when no tokenizer is used.
+  const Tokenizer* tokenizer() const { return tokenizer_ ? &*tokenizer_ : nullptr; }
+
+ private:
+  const TrainConfig& config_;
+  const Model& model_;
+  std::string cache_directory_;
+  std::optional<Tokenizer> tokenizer_;
+  TextEncoder encoder_;
+  std::optional<size_t> stage_;
+  std::unique_ptr<DataLoader> train_, validation_;
+  std::unique_ptr<Objective> objective_;
+};
+
+}  // namespace ondol

@@ -1,0 +1,56 @@
+#include "train/run_log.h"
+
+#include <nlohmann/json.hpp>
+
+namespace ondol {
+
+RunLog::RunLog(const std::string& directory, int64_t done, bool tensorboard) : metrics_(directory, done) {
+  if (tensorboard) events_ = std::make_unique<EventWriter>(directory, done + 1);
+}
+
+void RunLog::step(const StepMetrics& metrics) {
+  metrics_.append(metrics_line(metrics));
+  if (events_ == nullptr) return;
+  events_->scalar("loss", metrics.step, metrics.loss);
+  events_->scalar("grad_norm", metrics.step, metrics.grad_norm);
+  events_->scalar("learning_rate", metrics.step, metrics.learning_rate);
+  events_->scalar("tokens_per_second", metrics.step, metrics.tokens_per_second);
+  if (metrics.mfu) events_->scalar("mfu", metrics.step, *metrics.mfu);
+  events_->flush();
+}
+
+void RunLog::evaluation(const EvaluationMetrics& metrics) {
+  metrics_.append(metrics_line(metrics));
+  if (events_ == nullptr) return;
+  events_->scalar("eval_loss", metrics.step, metrics.loss);
+  events_->flush();
+}
+
+void RunLog::sync() { metrics_.sync(); }
+
+std::string metrics_line(const StepMetrics& metrics) {
+  nlohmann::ordered_json line;
+  line["step"] = metrics.step;
+  line["loss"] = metrics.loss;
+  line["grad_norm"] = metrics.grad_norm;
+  line["learning_rate"] = metrics.learning_rate;
+  line["tokens"] = metrics.tokens;
+  line["samples"] = metrics.samples;
+  line["seconds"] = metrics.seconds;
+  line["tokens_per_second"] = metrics.tokens_per_second;
+  line["mfu"] = nullptr;
+  if (metrics.mfu) line["mfu"] = *metrics.mfu;
+  if (metrics.skipped) line["skipped"] = true;
+  return line.dump();
+}
+
+std::string metrics_line(const EvaluationMetrics& metrics) {
+  nlohmann::ordered_json line;
+  line["step"] = metrics.step;
+  line["eval_loss"] = metrics.loss;
+  line["eval_targets"] = metrics.targets;
+  line["eval_seconds"] = metrics.seconds;
+  return line.dump();
+}
+
+}  // namespace ondol

@@ -1,0 +1,300 @@
+#include <ondol/train/trainer.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+
+#include <unistd.h>
+
+#include <ondol/base/directory_lock.h>
+#include <ondol/base/file.h>
+#include <ondol/tensor/allocator.h>
+
+#include "train/model_setup.h"
+#include "train/peak_flops.h"
+#include "train/run_data.h"
+#include "train/run_log.h"
+#include "train/training_step.h"
+
+namespace ondol {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+double now_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// A directory that goes away again, for the tokenized text of a dry run.
+struct ScratchDirectory {
+  ScratchDirectory() : path((fs::temp_directory_path() / concat("ondol-dry-run-", ::getpid())).string()) {}
+  ~ScratchDirectory() {
+    std::error_code ignored;
+    fs::remove_all(path, ignored);
+  }
+  std::string path;
+};
+
+}  // namespace
+
+struct Trainer::Impl {
+  Impl(TrainConfig train_config, TrainerOptions trainer_options)
+      : config(std::move(train_config)), options(std::move(trainer_options)) {
+    if (!options.output.empty()) config.output = options.output;
+    if (options.observer == nullptr) options.observer = &silent;
+    if (config.parallel.data > 1) {
+      throw UsageError(concat("parallel.data is ", config.parallel.data, ", this is one process"),
+                       concat("start it with: ondol launch --processes ", config.parallel.data, " train ..."));
+    }
+  }
+
+  std::string choose_checkpoint() const;
+  void build(const std::string& checkpoint, const std::string& cache_directory);
+  RunInfo describe(const std::string& checkpoint);
+  const StageConfig& stage() const { return config.stages[static_cast<size_t>(state.stage)]; }
+  bool done() const { return state.stage >= static_cast<int64_t>(config.stages.size()); }
+  void skip_finished_stages();
+
+  Batch next_batch();
+  StepMetrics train_step();
+  EvaluationMetrics evaluate();
+  std::string save_checkpoint();
+  TrainResult loop();
+
+  TrainConfig config;
+  TrainerOptions options;
+  TrainObserver silent;
+  TrainingModel training;
+  std::unique_ptr<RunData> data;
+  std::unique_ptr<TrainingStep> step;
+  std::unique_ptr<RunLog> log;
+  TrainerState state;
+  std::optional<double> peak_flops;
+};
+
+/// The checkpoint that options.resume asks for, "" for none.
+std::string Trainer::Impl::choose_checkpoint() const {
+  if (options.resume == "never") return "";
+  const auto skipped = [this](const std::string& reason) { options.observer->on_warning("passed over: " + reason); };
+  if (options.resume == "auto") return find_checkpoint(config.output, skipped);
+  if (!fs::is_directory(options.resume)) {
+    throw UsageError(concat("cannot resume: no such directory (", options.resume, ")"),
+                     "--resume takes auto, never, a checkpoint or a run directory");
+  }
+  if (fs::exists(options.resume + "/trainer_state.json")) {
+    verify_checkpoint(options.resume);
+    return options.resume;
+  }
+  const std::string found = find_checkpoint(options.resume, skipped);
+  if (found.empty()) throw UsageError(concat("cannot resume: no checkpoint (", options.resume, ")"));
+  return found;
+}
+
+void Trainer::Impl::skip_finished_stages() {
+  while (!done() && state.stage_step >= stage().steps) {
+    ++state.stage;
+    state.stage_step = 0;
+  }
+}
+
+void Trainer::Impl::build(const std::string& checkpoint, const std::string& cache_directory) {
+  state = TrainerState();
+  const std::string fingerprint = model_fingerprint(config);
+  if (!checkpoint.empty()) {
+    state = read_trainer_state(checkpoint);
+    if (!fingerprint.empty() && state.model_fingerprint != fingerprint) {
+      throw UsageError(concat("cannot resume: the model's configuration is not that of the checkpoint (", checkpoint, ")"),
+                       "choose another --output, or start over with --resume never");
+    }
+    if (state.config_hash != config.hash()) {
+      options.observer->on_warning("the configuration differs from the checkpoint's; its new values apply");
+    }
+  }
+  state.seed = config.seed;
+  if (!fingerprint.empty()) state.model_fingerprint = fingerprint;
+  state.config_hash = config.hash();
+  training = make_training_model(config, options.device, checkpoint);
+  data = std::make_unique<RunData>(config, *training.model, cache_directory);
+  step = std::make_unique<TrainingStep>(*training.model, config.seed);
+  peak_flops = config.logging.peak_flops > 0.0 ? std::optional(config.logging.peak_flops)
+                                               : measured_peak_flops(training.model->device(), config.dtype);
+  // The data of a stage that has just ended are opened as well: the next stage may go on with them.
+  const size_t reading = std::min(static_cast<size_t>(state.stage), config.stages.size() - 1);
+  data->open_stage(reading, state.data_position);
+  skip_finished_stages();
+  if (!done() && static_cast<size_t>(state.stage) != reading) data->open_stage(static_cast<size_t>(state.stage), "");
+}
+
+RunInfo Trainer::Impl::describe(const std::string& checkpoint) {
+  RunInfo info;
+  info.output = config.output;
+  info.resumed_from = checkpoint;
+  info.data = data->train().describe();
+  info.first_step = state.step + 1;
+  info.total_steps = config.total_steps();
+  info.parameters = training.model->parameters().count();
+  const StageConfig& first = done() ? config.stages.back() : stage();
+  info.tokens_per_step = first.batch_size * first.data.sequence_length;
+  info.device = to_string(training.model->device());
+  info.dtype = config.dtype;
+  return info;
+}
+
+Batch Trainer::Impl::next_batch() {
+  return data->objective().prepare(data->train().next(stage().batch_size),
+                                   {.model = *training.model, .seed = config.seed, .step = state.step + 1});
+}
+
+StepMetrics Trainer::Impl::train_step() {
+  const double start = now_seconds();
+  const Batch batch = next_batch();
+  const GradientResult result =
+      step->gradients(data->objective(), batch, stage().micro_batch_size, state.step + 1);
+  StepMetrics metrics;
+  metrics.step = state.step + 1;
+  metrics.loss = result.loss;
+  metrics.grad_norm = result.grad_norm;
+  metrics.learning_rate = learning_rate_at(stage().schedule, stage().learning_rate, state.stage_step + 1);
+  metrics.skipped = !result.finite();
+  if (!metrics.skipped) {
+    ++state.updates;
+    training.optimizer->step({.learning_rate = metrics.learning_rate,
+                              .gradient_scale = clipping_factor(result.grad_norm, config.max_grad_norm),
+                              .update = state.updates});
+  } else if (config.on_non_finite == "stop") {
+    throw Error(concat("training stopped at step ", metrics.step, ": loss ", result.loss, ", gradient norm ",
+                       result.grad_norm, " (samples ", batch.first_sample, " to ",
+                       batch.first_sample + batch.size() - 1, " of the training data; no weight was changed)"),
+                "lower optimizer.learning_rate, or set train.on_non_finite to \"skip\"");
+  }
+  const int64_t tokens = batch.count_tokens();
+  metrics.seconds = now_seconds() - start;
+  metrics.tokens_per_second = static_cast<double>(tokens) / metrics.seconds;
+  if (peak_flops) {
+    const int64_t length = batch.input_ids.size(1);
+    metrics.mfu =
+        training.model->info().training_flops_per_token(length) * metrics.tokens_per_second / *peak_flops;
+  }
+  ++state.step;
+  ++state.stage_step;
+  state.tokens += tokens;
+  state.samples += batch.size();
+  state.seconds += metrics.seconds;
+  metrics.tokens = state.tokens;
+  metrics.samples = state.samples;
+  return metrics;
+}
+
+EvaluationMetrics Trainer::Impl::evaluate() {
+  const double start = now_seconds();
+  DataLoader& loader = *data->validation();
+  loader.reset();
+  const int64_t batch_size = stage().batch_size;
+  const int64_t wanted = config.evaluation.batches > 0 ? config.evaluation.batches * batch_size : INT64_MAX;
+  EvaluationMetrics metrics;
+  metrics.step = state.step;
+  double total = 0.0;
+  for (int64_t left = std::min(loader.samples_per_epoch(), wanted); left > 0;) {
+    const Batch batch = data->objective().prepare(
+        loader.next(std::min(left, batch_size)),
+        {.model = *training.model, .seed = config.seed, .step = 0, .training = false});
+    left -= batch.size();
+    const int64_t targets = data->objective().count_targets(batch);
+    total += step->evaluate(data->objective(), batch, stage().micro_batch_size) * static_cast<double>(targets);
+    metrics.targets += targets;
+  }
+  metrics.loss = total / static_cast<double>(std::max<int64_t>(metrics.targets, 1));
+  metrics.seconds = now_seconds() - start;
+  return metrics;
+}
+
+std::string Trainer::Impl::save_checkpoint() {
+  log->sync();
+  state.data_position = data->train().state();
+  const std::string directory = write_checkpoint(
+      config.output,
+      {.model = *training.model, .optimizer = *training.optimizer, .tokenizer = data->tokenizer(), .state = state},
+      config.checkpoint.keep);
+  options.observer->on_checkpoint(directory);
+  return directory;
+}
+
+TrainResult Trainer::Impl::loop() {
+  const int64_t total = config.total_steps();
+  const int64_t first = state.step;
+  const auto every = [&](int64_t interval) { return interval > 0 && (state.step % interval == 0 || state.step == total); };
+  while (!done()) {
+    const StepMetrics metrics = train_step();
+    if (every(config.logging.every)) log->step(metrics);
+    options.observer->on_step(metrics);
+    if (data->validation() != nullptr && every(config.evaluation.every)) {
+      const EvaluationMetrics evaluation = evaluate();
+      log->evaluation(evaluation);
+      options.observer->on_evaluation(evaluation);
+    }
+    const bool stop = options.stop != nullptr && options.stop->load();
+    if (every(config.checkpoint.every) || (stop && state.step < total)) {
+      const std::string directory = save_checkpoint();
+      if (stop && state.step < total) return {state.step, false, directory};
+    }
+    const int64_t stage_before = state.stage;
+    skip_finished_stages();
+    if (!done() && state.stage != stage_before) data->open_stage(static_cast<size_t>(state.stage), "");
+  }
+  const std::string final_directory = config.output + "/final";
+  if (state.step > first || !fs::exists(final_directory)) {
+    write_model_directory(final_directory, *training.model, data->tokenizer());
+  }
+  log->sync();
+  return {state.step, true, final_directory};
+}
+
+Trainer::Trainer(TrainConfig config, TrainerOptions options)
+    : impl_(std::make_unique<Impl>(std::move(config), std::move(options))) {}
+Trainer::~Trainer() = default;
+
+TrainResult Trainer::run() {
+  Impl& run = *impl_;
+  make_directories(run.config.output);
+  const DirectoryLock lock(run.config.output);
+  clean_run_directory(run.config.output, run.options.resume == "never");
+  const std::string checkpoint = run.choose_checkpoint();
+  run.build(checkpoint, run.config.output + "/data");
+  write_file_atomic(run.config.output + "/config.json", run.config.resolved_json());
+  run.log = std::make_unique<RunLog>(run.config.output, run.state.step, run.config.logging.tensorboard);
+  run.options.observer->on_start(run.describe(checkpoint));
+  return run.loop();
+}
+
+DryRunReport Trainer::dry_run() {
+  Impl& run = *impl_;
+  const ScratchDirectory scratch;
+  run.build("", scratch.path);
+  Model& model = *run.training.model;
+  DryRunReport report;
+  report.run = run.describe("");
+  reset_peak_memory(model.device());
+  const double start = now_seconds();
+  const Batch batch = run.next_batch();
+  report.run.tokens_per_step = batch.input_ids.numel();
+  const GradientResult result = run.step->gradients(run.data->objective(), batch, run.stage().micro_batch_size, 1);
+  report.seconds = now_seconds() - start;
+  report.loss = result.loss;
+  report.grad_norm = result.grad_norm;
+  const auto bytes = [](const Tensor& tensor) {
+    return static_cast<uint64_t>(tensor.numel()) * dtype_size(tensor.dtype());
+  };
+  report.parameter_bytes = bytes(model.parameters().flat_values());
+  if (model.dtype() != DType::f32) report.parameter_bytes += bytes(run.training.optimizer->master());
+  for (const auto& [name, tensor] : run.training.optimizer->state()) report.optimizer_bytes += bytes(tensor);
+  report.peak_memory_bytes = memory_statistics(model.device()).peak;
+  return report;
+}
+
+Model& Trainer::model() {
+  ONDOL_CHECK(impl_->training.model != nullptr, "the trainer has no model before run()");
+  return *impl_->training.model;
+}
+
+}  // namespace ondol
