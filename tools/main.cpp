@@ -44,7 +44,8 @@ void add_global_options(Program& program) {
 }
 
 void add_verbs(Program& program) {
-  (void)program;
+  add_train_verb(program);
+  add_plot_verb(program);
 }
 
 std::vector<std::string> verb_names(const CLI::App& app) {

@@ -41,3 +41,6 @@ struct Program {
   }
 };
 
+
+void add_plot_verb(Program& program);
+void add_train_verb(Program& program);
