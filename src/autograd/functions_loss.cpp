@@ -31,21 +31,23 @@ Variable linear_cross_entropy(const Variable& hidden, const Tensor& labels, cons
   options.softcap = inputs.softcap;
   options.gradients = tape != nullptr;
   if (inputs.bias.defined()) options.bias = inputs.bias.value();
+  if (inputs.weight.requires_grad() && tape != nullptr) {
+    const GradientTarget target = inputs.weight.grad_target();
+    options.grad_weight = target.tensor;
+    options.accumulate_weight = target.accumulate;
+  }
   const ops::LinearCrossEntropyResult forward =
       ops::linear_cross_entropy(hidden.value(), inputs.weight.value(), labels, options);
   Variable out = output(forward.loss, tape);
   if (tape != nullptr) {
-    // The gradients exist already; the backward only multiplies them with the gradient of the loss, one element on the
-    // device (exactly 1 when the loss ends the tape).
-    tape->record([hidden, inputs, out, forward] {
+    tape->record([hidden, bias = inputs.bias, out, grad_hidden = forward.grad_hidden, grad_bias = forward.grad_bias] {
       if (!out.has_grad()) return;
       const Tensor factor = out.take_grad();
-      const auto scaled = [&factor](const Tensor& gradient) {
-        return ops::mul(gradient, factor.to(gradient.dtype()));
-      };
-      if (hidden.requires_grad()) hidden.add_grad(scaled(forward.grad_hidden));
-      if (inputs.weight.requires_grad()) inputs.weight.add_grad(scaled(forward.grad_weight));
-      if (inputs.bias.requires_grad()) inputs.bias.add_grad(scaled(forward.grad_bias));
+      // Reading the factor would make a GPU wait; there the same programs have been checked on the CPU.
+      ONDOL_CHECK(factor.device().type != DeviceType::cpu || factor.item() == 1.0,
+                  "[linear_cross_entropy] the loss was multiplied by ", factor.item(), " afterwards: use its scale");
+      if (hidden.requires_grad()) hidden.add_grad(grad_hidden);
+      if (bias.requires_grad()) bias.add_grad(grad_bias);
     });
   }
   return out;

@@ -82,9 +82,12 @@ struct PackedAttention {
 };
 Variable packed_attention(const Variable& qkv, const PackedAttention& arguments);
 
-/// Mean-free sum: scale * sum over counting rows of cross-entropy; logits (.., V) or hidden (.., C) with weight (V, C).
+/// scale * sum over counting rows; one element.
 Variable cross_entropy(const Variable& logits, const Tensor& labels, float scale,
                        int32_t ignore_index = ops::kIgnoreIndex);
+/// The same on hidden (.., C) with the output weight (V, C). A term of the final loss: its gradients are formed in the
+/// forward, straight into the weight's gradient, so the result may be added to other terms but not multiplied (use
+/// `scale`); backward throws when another gradient than 1 arrives.
 struct LinearCrossEntropyInputs {
   Variable weight;  // (V, C)
   Variable bias;    // (V), optional

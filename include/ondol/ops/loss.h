@@ -30,6 +30,8 @@ struct LinearCrossEntropyOptions {
   float scale = 1.0f;  // of the sum: 1 / (global count of target tokens) makes it a mean
   int32_t ignore_index = kIgnoreIndex;
   bool gradients = false;
+  Tensor grad_weight;              // (V, C) f32: where the gradient of weight goes; undefined: a new tensor
+  bool accumulate_weight = false;  // add to grad_weight instead of overwriting it
   Tensor bias;              // (V), optional, dtype of hidden
   float softcap = 0.0f;     // Gemma 2: logits become softcap * tanh(logits / softcap)
   int64_t chunk_rows = 0;   // rows whose logits exist at a time; 0 chooses
@@ -38,7 +40,7 @@ struct LinearCrossEntropyOptions {
 struct LinearCrossEntropyResult {
   Tensor loss;         // one element, f32: scale * sum
   Tensor grad_hidden;  // of loss, with gradients: dtype of hidden
-  Tensor grad_weight;  // (V, C) f32
+  Tensor grad_weight;  // (V, C) f32: options.grad_weight when that was given
   Tensor grad_bias;    // (V) f32 when there is a bias
 };
 
