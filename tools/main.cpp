@@ -8,11 +8,11 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 
+#include <ondol/base/build_info.h>
 #include <ondol/base/error.h>
 #include <ondol/base/parallel.h>
 
 #include "base/nearest_name.h"
-#include "build_info.h"
 #include "output.h"
 #include "verbs.h"
 
@@ -40,7 +40,7 @@ void add_global_options(Program& program) {
       ->type_name("NAME")
       ->capture_default_str();
   app.add_flag("--json", global.json, "One JSON document on standard output, nothing else there");
-  app.set_version_flag("--version", "ondol " + build_info().version);
+  app.set_version_flag("--version", "ondol " + ondol::build_info().version);
 }
 
 void add_verbs(Program& program) {

@@ -7,6 +7,3 @@ target_include_directories(ondol_program PRIVATE ${PROJECT_SOURCE_DIR}/tools ${P
   ${ONDOL_PCRE2_INCLUDE_DIR})
 target_link_libraries(ondol_program PRIVATE ondol ondol_warnings CLI11::CLI11 nlohmann_json::nlohmann_json
   OpenMP::OpenMP_CXX ZLIB::ZLIB)
-list(JOIN ONDOL_CPU_ISAS " " ONDOL_CPU_KERNELS)
-set_source_files_properties(${PROJECT_SOURCE_DIR}/tools/build_info.cpp PROPERTIES COMPILE_DEFINITIONS
-  "ONDOL_VERSION=\"${PROJECT_VERSION}\";ONDOL_BUILD_TYPE=\"${CMAKE_BUILD_TYPE}\";ONDOL_CPU_KERNELS=\"${ONDOL_CPU_KERNELS}\"")

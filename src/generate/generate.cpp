@@ -1,0 +1,228 @@
+#include <ondol/generate/generate.h>
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+
+#include <ondol/generate/beam_search.h>
+#include <ondol/ops/reduce.h>
+
+#include "generate/decode_step.h"
+#include "generate/text_stream.h"
+
+namespace ondol {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+void check_request(const Model& model, const std::vector<std::vector<int32_t>>& prompts, const GenerateOptions& options,
+                   const Tokenizer* tokenizer) {
+  check_sampling_options(options.sampling);
+  if (options.max_new_tokens < 1) {
+    throw UsageError(concat("max_new_tokens must be at least 1, got ", options.max_new_tokens));
+  }
+  if (!options.stop.empty() && tokenizer == nullptr) throw UsageError("stop strings need a tokenizer");
+  for (const std::string& stop : options.stop) {
+    if (stop.empty()) throw UsageError("a stop string must not be empty");
+  }
+  if (options.num_beams != 1 && options.sampling.temperature > 0.0f) {
+    throw UsageError("beam search does not sample", "leave out the temperature or the beams");
+  }
+  const ModelInfo& info = model.info();
+  for (const std::vector<int32_t>& prompt : prompts) {
+    if (prompt.empty()) throw UsageError("the prompt is empty");
+    if (static_cast<int64_t>(prompt.size()) >= info.max_positions) {
+      throw UsageError(concat("a prompt of ", prompt.size(), " tokens leaves no room: the model allows ",
+                              info.max_positions, " positions"));
+    }
+    for (const int32_t id : prompt) {
+      if (id < 0 || id >= info.vocab_size) {
+        throw UsageError(concat("token id ", id, " is outside the model's vocabulary of ", info.vocab_size));
+      }
+    }
+  }
+}
+
+/// One sequence in the making.
+class Sequence {
+ public:
+  Sequence(size_t index, const std::vector<int32_t>& prompt, int64_t limit, const GenerateOptions& options,
+           const Tokenizer* tokenizer)
+      : index_(index), ids_(prompt), limit_(limit), options_(options) {
+    result_.prompt_tokens = static_cast<int64_t>(prompt.size());
+    if (tokenizer != nullptr) text_ = std::make_unique<TextStream>(*tokenizer, prompt, options.stop);
+  }
+
+  bool done() const { return done_; }
+  std::span<const int32_t> last() const { return {&ids_.back(), 1}; }
+
+  int32_t choose(std::span<const float> logits) const {
+    return sample_token(logits, ids_, options_.sampling, result_.tokens.size());
+  }
+
+  void push(int32_t id, const std::vector<int32_t>& eos) {
+    ids_.push_back(id);
+    result_.tokens.push_back(id);
+    if (options_.on_token) options_.on_token(index_, id);
+    const bool ended = std::find(eos.begin(), eos.end(), id) != eos.end();
+    if (text_ != nullptr && !ended) emit(text_->push(id));
+    if (ended || (text_ != nullptr && text_->stopped())) return end(FinishReason::stop);
+    if (static_cast<int64_t>(result_.tokens.size()) >= limit_) end(FinishReason::length);
+  }
+
+  GenerateResult result() && {
+    if (text_ != nullptr) result_.text = text_->text();
+    return std::move(result_);
+  }
+
+ private:
+  void end(FinishReason reason) {
+    done_ = true;
+    result_.finish_reason = reason;
+    if (text_ == nullptr) return;
+    emit(text_->finish());
+    if (text_->stopped()) result_.finish_reason = FinishReason::stop;
+  }
+  void emit(const std::string& piece) const {
+    if (!piece.empty() && options_.on_text) options_.on_text(index_, piece);
+  }
+
+  size_t index_;
+  std::vector<int32_t> ids_;  // prompt and new tokens
+  int64_t limit_;
+  const GenerateOptions& options_;
+  std::unique_ptr<TextStream> text_;
+  GenerateResult result_;
+  bool done_ = false;
+};
+
+/// The next token of every row that is not done.
+void choose_next(const Tensor& logits, std::vector<Sequence>& sequences, const GenerateOptions& options,
+                 const std::vector<int32_t>& eos) {
+  if (options.sampling.temperature == 0.0f && options.sampling.repetition_penalty == 1.0f) {
+    const std::vector<int32_t> best = ops::argmax(logits).to_vector<int32_t>();
+    for (size_t b = 0; b < sequences.size(); ++b) {
+      if (!sequences[b].done()) sequences[b].push(best[b], eos);
+    }
+    return;
+  }
+  for (size_t b = 0; b < sequences.size(); ++b) {
+    if (sequences[b].done()) continue;
+    const std::vector<float> row = logits.select(0, static_cast<int64_t>(b)).to_vector<float>();
+    sequences[b].push(sequences[b].choose(row), eos);
+  }
+}
+
+std::vector<GenerateResult> sample_batch(Model& model, const std::vector<std::vector<int32_t>>& prompts,
+                                         const GenerateOptions& options, const std::vector<int32_t>& eos,
+                                         const Tokenizer* tokenizer) {
+  const int64_t positions = model.info().max_positions;
+  int64_t capacity = 0;
+  std::vector<Sequence> sequences;
+  std::vector<std::span<const int32_t>> next;
+  for (size_t b = 0; b < prompts.size(); ++b) {
+    const int64_t length = static_cast<int64_t>(prompts[b].size());
+    const int64_t limit = std::min(options.max_new_tokens, positions - length);
+    capacity = std::max(capacity, length + limit);
+    sequences.emplace_back(b, prompts[b], limit, options, tokenizer);
+    next.emplace_back(prompts[b]);
+  }
+  KvCache cache = model.make_cache(static_cast<int64_t>(prompts.size()), capacity);
+  const auto start = Clock::now();
+  choose_next(decode_step(model, cache, next), sequences, options, eos);
+  const double seconds_prefill = seconds_since(start);
+
+  const auto decode_start = Clock::now();
+  while (!std::all_of(sequences.begin(), sequences.end(), [](const Sequence& s) { return s.done(); })) {
+    for (size_t b = 0; b < sequences.size(); ++b) {
+      next[b] = sequences[b].done() ? std::span<const int32_t>() : sequences[b].last();
+    }
+    choose_next(decode_step(model, cache, next), sequences, options, eos);
+  }
+  const double seconds_decode = seconds_since(decode_start);
+
+  std::vector<GenerateResult> results;
+  for (Sequence& sequence : sequences) {
+    results.push_back(std::move(sequence).result());
+    results.back().seconds_prefill = seconds_prefill;
+    results.back().seconds_decode = seconds_decode;
+  }
+  return results;
+}
+
+GenerateResult search_beams(Model& model, size_t index, const std::vector<int32_t>& prompt,
+                            const GenerateOptions& options, const std::vector<int32_t>& eos,
+                            const Tokenizer* tokenizer) {
+  BeamSearchOptions beams;
+  beams.num_beams = options.num_beams;
+  beams.length_penalty = options.length_penalty;
+  beams.early_stopping = options.early_stopping;
+  beams.repetition_penalty = options.sampling.repetition_penalty;
+  beams.eos_token_ids = eos;
+  beams.max_new_tokens =
+      std::min(options.max_new_tokens, model.info().max_positions - static_cast<int64_t>(prompt.size()));
+  const auto stream_of = [&](std::span<const int32_t> tokens) {
+    TextStream stream(*tokenizer, prompt, options.stop);
+    for (const int32_t id : tokens) {
+      if (std::find(eos.begin(), eos.end(), id) == eos.end()) stream.push(id);
+    }
+    return stream;
+  };
+  if (!options.stop.empty()) {
+    beams.stops = [&](std::span<const int32_t> tokens) { return stream_of(tokens).stopped(); };
+  }
+  const auto start = Clock::now();
+  BeamHypothesis best = std::move(beam_search(model, prompt, beams).front());
+  GenerateResult result;
+  result.prompt_tokens = static_cast<int64_t>(prompt.size());
+  result.finish_reason = best.stopped ? FinishReason::stop : FinishReason::length;
+  result.seconds_decode = seconds_since(start);
+  result.tokens = std::move(best.tokens);
+  if (tokenizer != nullptr) {
+    TextStream stream = stream_of(result.tokens);
+    stream.finish();
+    result.text = stream.text();
+  }
+  if (options.on_token) {
+    for (const int32_t id : result.tokens) options.on_token(index, id);
+  }
+  if (options.on_text) options.on_text(index, result.text);
+  return result;
+}
+
+}  // namespace
+
+const char* to_string(FinishReason reason) { return reason == FinishReason::stop ? "stop" : "length"; }
+
+std::vector<GenerateResult> generate_ids(Model& model, const std::vector<std::vector<int32_t>>& prompts,
+                                         const GenerateOptions& options, const Tokenizer* tokenizer) {
+  check_request(model, prompts, options, tokenizer);
+  if (prompts.empty()) return {};
+  std::vector<int32_t> eos;
+  if (!options.ignore_eos) eos = options.eos_token_ids.empty() ? model.info().eos_token_ids : options.eos_token_ids;
+  if (options.num_beams == 1) return sample_batch(model, prompts, options, eos, tokenizer);
+  std::vector<GenerateResult> results;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    results.push_back(search_beams(model, i, prompts[i], options, eos, tokenizer));
+  }
+  return results;
+}
+
+std::vector<int32_t> encode_prompt(const Model& model, const Tokenizer& tokenizer, const std::string& prompt) {
+  std::vector<int32_t> ids = tokenizer.encode(prompt);
+  if (!ids.empty()) return ids;
+  std::optional<int32_t> begin = model.info().bos_token_id;
+  if (!begin) begin = tokenizer.special_token_id("bos");
+  if (!begin) throw UsageError("the prompt is empty and the model has no begin token");
+  return {*begin};
+}
+
+std::string generate(Model& model, const Tokenizer& tokenizer, const std::string& prompt,
+                     const GenerateOptions& options) {
+  return std::move(generate_ids(model, {encode_prompt(model, tokenizer, prompt)}, options, &tokenizer).front().text);
+}
+
+}  // namespace ondol

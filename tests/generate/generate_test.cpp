@@ -1,0 +1,134 @@
+// Greedy decoding and beam search against transformers (hf_tiny), batches, stop strings, limits.
+#include <ondol/generate/beam_search.h>
+#include <ondol/generate/generate.h>
+
+#include <gtest/gtest.h>
+
+#include "base/json_reader.h"
+#include "support/test_data.h"
+
+namespace ondol {
+namespace {
+
+using Ids = std::vector<int32_t>;
+
+std::unique_ptr<Model> load_tiny(const std::string& name) {
+  return load_model(test::data_path("hf_tiny/" + name), {.device = "cpu", .dtype = DType::f32});
+}
+
+Json load_answers(const std::string& relative) { return load_json(test::data_path("hf_tiny/" + relative)); }
+
+class Greedy : public testing::TestWithParam<const char*> {};
+
+TEST_P(Greedy, AloneAndTogetherGiveTheReferenceTokens) {
+  const std::string name = GetParam();
+  ONDOL_REQUIRE_DATA("hf_tiny/" + name);
+  const auto model = load_tiny(name);
+  const Json answers = load_answers(name + "/greedy.json");
+  GenerateOptions options;
+  options.max_new_tokens = answers["max_new_tokens"].get<int64_t>();
+  options.ignore_eos = true;
+
+  std::vector<Ids> prompts, expected;
+  for (const Json& result : answers["results"]) {
+    prompts.push_back(result["prompt_ids"].get<Ids>());
+    expected.push_back(result["tokens"].get<Ids>());
+    EXPECT_EQ(generate_ids(*model, {prompts.back()}, options)[0].tokens, expected.back());
+  }
+  ASSERT_GE(prompts.size(), 3u);
+  const std::vector<GenerateResult> together = generate_ids(*model, prompts, options);
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    EXPECT_EQ(together[i].tokens, expected[i]) << i;
+    EXPECT_EQ(together[i].finish_reason, FinishReason::length);
+    EXPECT_EQ(together[i].prompt_tokens, static_cast<int64_t>(prompts[i].size()));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, Greedy, testing::Values("gpt2", "llama", "llama-gqa", "llama3-rope"),
+                         [](const auto& parameter) {
+                           std::string name = parameter.param;
+                           for (char& c : name) c = c == '-' ? '_' : c;
+                           return name;
+                         });
+
+class Beams : public testing::TestWithParam<const char*> {};
+
+TEST_P(Beams, AllHypothesesAndScoresAreTheReference) {
+  const std::string name = GetParam();
+  ONDOL_REQUIRE_DATA("hf_tiny/" + name);
+  const auto model = load_tiny(name);
+  const Json answers = load_answers(name + "/beam.json");
+  int compared = 0;
+  for (const Json& result : answers["results"]) {
+    BeamSearchOptions options;
+    options.num_beams = result["num_beams"].get<int64_t>();
+    options.length_penalty = result["length_penalty"].get<double>();
+    options.early_stopping = result["early_stopping"].get<bool>();
+    options.max_new_tokens = result["max_new_tokens"].get<int64_t>();
+    if (!result["eos_token_id"].is_null()) options.eos_token_ids = {result["eos_token_id"].get<int32_t>()};
+    const Ids prompt = result["prompt_ids"].get<Ids>();
+    const std::vector<BeamHypothesis> found = beam_search(*model, prompt, options);
+    ASSERT_EQ(found.size(), result["tokens"].size());
+    for (size_t i = 0; i < found.size(); ++i) {
+      EXPECT_EQ(found[i].tokens, result["tokens"][i].get<Ids>()) << compared << " hypothesis " << i;
+      EXPECT_NEAR(found[i].score, result["scores"][i].get<double>(), 2e-5) << compared << " hypothesis " << i;
+    }
+    ++compared;
+  }
+  EXPECT_GE(compared, 9);
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, Beams, testing::Values("gpt2", "llama"));
+
+TEST(Generate, EndsAtEndTokenAndLastPosition) {
+  ONDOL_REQUIRE_DATA("hf_tiny/llama");
+  const auto model = load_tiny("llama");
+  const Json answer = load_answers("llama/greedy.json")["results"][0];
+  const Ids prompt = answer["prompt_ids"].get<Ids>();
+  const Ids expected = answer["tokens"].get<Ids>();
+  GenerateOptions options;
+  options.eos_token_ids = {expected[3]};
+  const GenerateResult ended = generate_ids(*model, {prompt}, options)[0];
+  EXPECT_EQ(ended.tokens, Ids(expected.begin(), expected.begin() + 4));
+  EXPECT_EQ(ended.finish_reason, FinishReason::stop);
+
+  options.ignore_eos = true;
+  options.max_new_tokens = 1000;
+  const GenerateResult full = generate_ids(*model, {prompt}, options)[0];
+  EXPECT_EQ(static_cast<int64_t>(prompt.size() + full.tokens.size()), model->info().max_positions);
+  EXPECT_EQ(full.finish_reason, FinishReason::length);
+}
+
+TEST(Generate, RefusesImpossibleRequests) {
+  ONDOL_REQUIRE_DATA("hf_tiny/llama");
+  const auto model = load_tiny("llama");
+  const auto refused = [&](const Ids& prompt, const GenerateOptions& options) {
+    EXPECT_THROW(generate_ids(*model, {prompt}, options), UsageError);
+  };
+  refused({}, {});
+  refused({137}, {});
+  refused({-1}, {});
+  refused(Ids(64, 1), {});
+  refused({1}, {.max_new_tokens = 0});
+  refused({1}, {.sampling = {.temperature = -1.0f}});
+  refused({1}, {.sampling = {.top_p = 0.0f}});
+  refused({1}, {.stop = {"x"}});
+  refused({1}, {.sampling = {.temperature = 1.0f}, .num_beams = 2});
+  refused({1}, {.num_beams = 0});
+}
+
+TEST(Generate, SampledTokensDependOnSeedAndPromptAlone) {
+  ONDOL_REQUIRE_DATA("hf_tiny/gpt2");
+  const auto model = load_tiny("gpt2");
+  GenerateOptions options{.max_new_tokens = 20, .sampling = {.temperature = 1.0f, .seed = 7}, .ignore_eos = true};
+  const std::vector<Ids> prompts = {{5, 17, 2}, {9, 9, 9, 9, 9, 3, 1}, {100}};
+  const std::vector<GenerateResult> together = generate_ids(*model, prompts, options);
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    EXPECT_EQ(generate_ids(*model, {prompts[i]}, options)[0].tokens, together[i].tokens) << i;
+  }
+  options.sampling.seed = 8;
+  EXPECT_NE(generate_ids(*model, {prompts[0]}, options)[0].tokens, together[0].tokens);
+}
+
+}  // namespace
+}  // namespace ondol
