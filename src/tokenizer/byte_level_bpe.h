@@ -35,7 +35,7 @@ class ByteLevelBpe : public Model {
 
   const StringTable& vocabulary() const override { return config_.vocabulary; }
   std::unique_ptr<PieceEncoder> new_encoder() const override;
-  std::string to_json() const override;
+  std::string to_json(std::span<const AddedToken> further_tokens) const override;
 
   /// Appends the ids of one piece, without any cache.
   void encode(std::string_view piece, std::vector<int32_t>& ids) const;

@@ -39,7 +39,7 @@ std::unique_ptr<Model> make_byte_level_bpe(const Json& spec, StringTable vocabul
   return std::make_unique<ByteLevelBpe>(std::move(config));
 }
 
-std::string ByteLevelBpe::to_json() const {
+std::string ByteLevelBpe::to_json(std::span<const AddedToken> further_tokens) const {
   const StringTable& vocabulary = config_.vocabulary;
   const auto quoted = [](std::string_view text) { return Json(text).dump(); };
   std::string out = concat(
@@ -47,14 +47,17 @@ std::string ByteLevelBpe::to_json() const {
       R"(,"continuing_subword_prefix":"","end_of_word_suffix":"","fuse_unk":false,)",
       R"("byte_fallback":false,"ignore_merges":)", config_.ignore_merges ? "true" : "false", ",\n\"vocab\":{");
   const char* separator = "\n";
-  for (int32_t id = 0; id < vocabulary.id_limit(); ++id) {
-    if (!vocabulary.contains(id)) continue;
+  const auto entry = [&](std::string_view token, int32_t id) {
     out += separator;
-    out += quoted(vocabulary.text(id));
+    out += quoted(token);
     out += ':';
     out += std::to_string(id);
     separator = ",\n";
+  };
+  for (int32_t id = 0; id < vocabulary.id_limit(); ++id) {
+    if (vocabulary.contains(id)) entry(vocabulary.text(id), id);
   }
+  for (const AddedToken& token : further_tokens) entry(token.content, token.id);
   out += "},\n\"merges\":[";
   separator = "\n";
   std::string pair;

@@ -3,9 +3,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include <ondol/tokenizer/tokenizer.h>
 
 #include "tokenizer/json_access.h"
 #include "tokenizer/piece_sink.h"
@@ -29,8 +32,8 @@ class Model {
   /// The vocabulary as tokenizer.json writes it, without added tokens that are not part of it.
   virtual const StringTable& vocabulary() const = 0;
   virtual std::unique_ptr<PieceEncoder> new_encoder() const = 0;
-  /// The "model" part of tokenizer.json, written out.
-  virtual std::string to_json() const = 0;
+  /// The "model" part of tokenizer.json, written out, with further tokens in its vocabulary.
+  virtual std::string to_json(std::span<const AddedToken> further_tokens) const = 0;
 };
 
 }  // namespace ondol::tokenization

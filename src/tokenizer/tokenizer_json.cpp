@@ -1,4 +1,6 @@
 // tokenizer.json of Hugging Face tokenizers.
+#include <algorithm>
+
 #include <ondol/base/error.h>
 
 #include "tokenizer/byte_level_bpe.h"
@@ -23,6 +25,23 @@ std::unique_ptr<Model> make_model(TokenizerDocument& document, bool byte_level, 
     return make_byte_level_bpe(*spec, make_vocabulary(document.vocab, where + ".vocab"), document.merges, name);
   }
   throw UsageError(concat("model type \"", type, "\" is not supported (", where, ")"));
+}
+
+/// Hugging Face tokenizers number the added tokens that the vocabulary lacks one after another, whatever id the file
+/// gives them. Where that would change an id, all of them go into the vocabulary.
+std::vector<AddedToken> tokens_for_vocabulary(const Tokenizer::Impl& impl) {
+  const StringTable& vocabulary = impl.model->vocabulary();
+  std::vector<AddedToken> missing;
+  auto next = static_cast<int64_t>(vocabulary.count());
+  bool in_order = true;
+  for (const AddedToken& token : impl.added_tokens) {
+    if (!vocabulary.contains(token.id)) {
+      in_order = in_order && token.id == next;
+      missing.push_back(token);
+    }
+    next = std::max<int64_t>(next, token.id + 1);
+  }
+  return in_order ? std::vector<AddedToken>() : missing;
 }
 
 Json member(const Json& object, const char* key) {
@@ -104,7 +123,7 @@ std::string write_tokenizer_json(const Tokenizer::Impl& impl) {
   part("post_processor", impl.specs.post_processor);
   part("decoder", impl.specs.decoder);
   out += ",\n\"model\":";
-  out += impl.model->to_json();
+  out += impl.model->to_json(tokens_for_vocabulary(impl));
   out += "}\n";
   return out;
 }

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "tokenizer/gguf_metadata.h"
 #include "tokenizer/test_data.h"
 
 namespace ondol {
@@ -163,6 +164,46 @@ TEST_F(TokenizerKnownAnswers, LlamaCppGpt2) { check_llama_cpp(load("gpt2"), "gpt
 TEST_F(TokenizerKnownAnswers, LlamaCppLlama3) { check_llama_cpp(load("llama3"), "llama-bpe"); }
 TEST_F(TokenizerKnownAnswers, LlamaCppQwen2) { check_llama_cpp(qwen3(), "qwen2"); }
 TEST_F(TokenizerKnownAnswers, LlamaCppRoberta) { check_llama_cpp(load("roberta-base"), "roberta-bpe"); }
+
+/// The vocabulary of a GGUF file; control tokens are special, user-defined ones are recognised in the text.
+ByteLevelBpeParts parts_from_gguf(const json& metadata) {
+  ByteLevelBpeParts parts;
+  parts.tokens = metadata["tokenizer.ggml.tokens"];
+  parts.merges = metadata["tokenizer.ggml.merges"];
+  for (size_t id = 0; id < parts.tokens.size(); ++id) {
+    const int type = metadata["tokenizer.ggml.token_type"][id];
+    AddedToken token;
+    token.id = static_cast<int32_t>(id);
+    token.content = parts.tokens[id];
+    token.special = type == 3;
+    if (type == 3 || type == 4) parts.added_tokens.push_back(token);
+  }
+  return parts;
+}
+
+TEST_F(TokenizerKnownAnswers, LlamaCppDeepseekCoder) {
+  ByteLevelBpeParts parts =
+      parts_from_gguf(GgufMetadata::read(data_path("tokenizers/gguf/ggml-vocab-deepseek-coder.gguf")));
+  parts.split_patterns = {R"([\r\n])", R"(\s?\p{L}+)", R"(\s?\p{P}+)", "[一-龥ࠀ-一가-퟿]+", R"(\p{N})"};
+  check_llama_cpp(make_byte_level_bpe_tokenizer(parts, "deepseek-coder"), "deepseek-coder");
+}
+
+TEST_F(TokenizerKnownAnswers, SmolLm2) {
+  ByteLevelBpeParts parts =
+      parts_from_gguf(GgufMetadata::read(data_path("models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf")));
+  parts.split_patterns = {"gpt2"};
+  parts.individual_digits = true;
+  const Tokenizer tokenizer = make_byte_level_bpe_tokenizer(parts, "smollm2");
+  const json reference = json::parse(read_text(data_path("vectors/smollm2/reference.json")));
+  int count = 0;
+  for (const json& entry : reference["tokenization"]) {
+    const std::string text = entry["text"];
+    EXPECT_EQ(tokenizer.encode(text), entry["ids"].get<Ids>()) << text;
+    EXPECT_EQ(tokenizer.decode(entry["ids"].get<Ids>()), text);
+    ++count;
+  }
+  EXPECT_EQ(count, 10);
+}
 
 TEST_F(TokenizerKnownAnswers, SmallPublished) {
   const json cases =
