@@ -33,11 +33,20 @@ std::string escaped(const std::string& text) {
   std::string out;
   for (const char c : text) {
     switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&quot;"; break;
-      default: out += c;
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      default:
+        out += c;
     }
   }
   return out;
@@ -86,7 +95,8 @@ std::vector<double> round_ticks(const Range& range, int count) {
   const double ratio = raw / power;
   const double step = power * (ratio < 1.5 ? 1.0 : ratio < 3.5 ? 2.0 : ratio < 7.5 ? 5.0 : 10.0);
   std::vector<double> ticks;
-  for (double k = std::ceil(range.low / step); k * step <= range.high + step * 1e-9; k += 1.0) ticks.push_back(k * step);
+  for (double k = std::ceil(range.low / step); k * step <= range.high + step * 1e-9; k += 1.0)
+    ticks.push_back(k * step);
   return ticks;
 }
 
@@ -126,7 +136,9 @@ std::string render_svg(const PlotChart& chart, bool logarithmic) {
   ys.high += margin;
 
   const auto px = [&](double x) { return kLeft + (x - xs.low) / (xs.high - xs.low) * (kWidth - kLeft - kRight); };
-  const auto py = [&](double y) { return kHeight - kBottom - (y - ys.low) / (ys.high - ys.low) * (kHeight - kTop - kBottom); };
+  const auto py = [&](double y) {
+    return kHeight - kBottom - (y - ys.low) / (ys.high - ys.low) * (kHeight - kTop - kBottom);
+  };
   std::string svg = head;
   for (const double tick : logarithmic ? log_ticks(ys) : round_ticks(ys, 5)) {
     const std::string y = fixed(py(scaled(tick)));
@@ -195,8 +207,8 @@ std::string render_report(const PlotReport& report) {
                                    [](const PlotSeries& series) { return series.points.empty(); });
     if (empty) continue;
     html += "<section><h2>" + escaped(chart.title) + "</h2><label><input type=\"checkbox\"> log scale</label>" +
-            (chart.unit.empty() ? "" : " <label>" + escaped(chart.unit) + "</label>") + "\n" + render_svg(chart, false) +
-            render_svg(chart, true) + "</section>\n";
+            (chart.unit.empty() ? "" : " <label>" + escaped(chart.unit) + "</label>") + "\n" +
+            render_svg(chart, false) + render_svg(chart, true) + "</section>\n";
   }
   return html + "</body></html>\n";
 }

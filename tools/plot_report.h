@@ -10,7 +10,7 @@ struct PlotPoint {
 };
 
 struct PlotSeries {
-  size_t run = 0;  // index of PlotReport::runs: its colour
+  size_t run = 0;                 // index of PlotReport::runs: its colour
   std::vector<PlotPoint> points;  // rising x, finite y
 };
 
@@ -22,9 +22,9 @@ struct PlotChart {
 
 struct PlotReport {
   std::vector<std::string> runs;
-  std::vector<std::string> columns;              // of the summary table
+  std::vector<std::string> columns;               // of the summary table
   std::vector<std::vector<std::string>> summary;  // a row a run
-  std::vector<PlotChart> charts;                 // those without points are left out
+  std::vector<PlotChart> charts;                  // those without points are left out
 };
 
 /// At most 2 * buckets points: the lowest and the highest of each stretch, in their order, so that spikes stay.

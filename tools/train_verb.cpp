@@ -63,14 +63,12 @@ void report_dry_run(const ondol::DryRunReport& report, bool json) {
     return;
   }
   const auto bytes = [](uint64_t count) { return short_bytes(static_cast<double>(count)); };
-  write_output(concat("output       ", run.output, " (nothing written)\n",
-                      "model        ", run.parameters, " parameters, ", ondol::dtype_name(run.dtype), " on ", run.device,
-                      "\n", run.data,
+  write_output(concat("output       ", run.output, " (nothing written)\n", "model        ", run.parameters,
+                      " parameters, ", ondol::dtype_name(run.dtype), " on ", run.device, "\n", run.data,
                       "steps        ", run.total_steps, ", ", run.tokens_per_step, " tokens each, ",
                       short_count(static_cast<double>(run.total_steps * run.tokens_per_step)), " in all\n",
                       "first batch  loss ", report.loss, ", gradient norm ", report.grad_norm, ", ", report.seconds,
-                      " s\n",
-                      "memory       weights ", bytes(report.parameter_bytes), ", optimizer ",
+                      " s\n", "memory       weights ", bytes(report.parameter_bytes), ", optimizer ",
                       bytes(report.optimizer_bytes), ", peak ", bytes(report.peak_memory_bytes), "\n"));
 }
 
@@ -110,8 +108,9 @@ void add_train_verb(Program& program) {
   verb->add_option("--set", options->overrides, "KEY=VALUE: override a key, e.g. --set train.steps=100")
       ->allow_extra_args(false);
   verb->add_option("--output", options->output, "Run directory (default: runs/<name of the configuration>)");
-  verb->add_option("--resume", options->resume, "auto (default): continue from the newest whole checkpoint of the run "
-                                                "directory; never: start over; or a checkpoint or run directory");
+  verb->add_option("--resume", options->resume,
+                   "auto (default): continue from the newest whole checkpoint of the run "
+                   "directory; never: start over; or a checkpoint or run directory");
   verb->add_flag("--dry-run", options->dry_run, "Build everything, run one batch, report sizes, write nothing");
   verb->add_flag("--dump-config", options->dump_config, "Print the configuration with all defaults and stop");
   program.run_on(verb, [options, &program] { run_train(*options, program.global); });

@@ -64,7 +64,8 @@ void remove_directory(const std::string& directory) {
 
 int64_t step_of(const std::string& name) {
   int64_t step = -1;
-  const std::string_view digits = std::string_view(name).substr(std::min(name.size(), std::string_view(kPrefix).size()));
+  const std::string_view digits =
+      std::string_view(name).substr(std::min(name.size(), std::string_view(kPrefix).size()));
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), step);
   const bool whole = name.starts_with(kPrefix) && error == std::errc() && end == digits.data() + digits.size();
   return whole ? step : -1;
@@ -189,8 +190,8 @@ TrainerState read_trainer_state(const std::string& directory) {
 void load_optimizer(const std::string& directory, const ParameterStore& store, const Optimizer& optimizer) {
   const SafetensorsFile file(directory + "/" + kOptimizerFile);
   for (const auto& [key, value] : file.metadata()) {
-    ONDOL_CHECK(key != "layout" || value == layout_of(store),
-                "optimizer state belongs to a model of another layout (", file.path(), ")");
+    ONDOL_CHECK(key != "layout" || value == layout_of(store), "optimizer state belongs to a model of another layout (",
+                file.path(), ")");
   }
   const auto load = [&](const std::string& name, const Tensor& target) {
     const Tensor source = file.tensor(name);
@@ -202,9 +203,9 @@ void load_optimizer(const std::string& directory, const ParameterStore& store, c
   optimizer.publish();
   for (const auto& [name, tensor] : optimizer.state()) {
     if (!file.has(name)) {
-      throw UsageError(concat("optimizer state has no \"", name, "\": it was written by another optimizer (", file.path(),
-                              ")"),
-                       "keep optimizer.type, or start from the weights with model.from");
+      throw UsageError(
+          concat("optimizer state has no \"", name, "\": it was written by another optimizer (", file.path(), ")"),
+          "keep optimizer.type, or start from the weights with model.from");
     }
     load(name, tensor);
   }
@@ -216,8 +217,8 @@ void clean_run_directory(const std::string& run_directory, bool all) {
     const std::string name = entry.path().filename().string();
     const bool stale = name.starts_with(concat(".", kPrefix)) || name.starts_with(".final.") ||
                        name.starts_with(".metrics.jsonl.") || name.starts_with(".config.json.");
-    const bool result = step_of(name) >= 0 || name == "final" || name == "metrics.jsonl" ||
-                        name.starts_with("events.out.tfevents.");
+    const bool result =
+        step_of(name) >= 0 || name == "final" || name == "metrics.jsonl" || name.starts_with("events.out.tfevents.");
     if (stale || (all && result)) doomed.push_back(entry.path());
   }
   for (const fs::path& path : doomed) {

@@ -40,16 +40,16 @@ void verify_file(const std::string& directory, const JsonReader& entry, size_t c
   const uint64_t size = fs::file_size(path, error);
   ONDOL_CHECK(!error, "damaged checkpoint: file is missing (", path, ")");
   const uint64_t expected = entry.require<uint64_t>("bytes");
-  ONDOL_CHECK(size == expected, "damaged checkpoint: file has ", size, " bytes, its manifest says ", expected, " (", path,
-              ")");
+  ONDOL_CHECK(size == expected, "damaged checkpoint: file has ", size, " bytes, its manifest says ", expected, " (",
+              path, ")");
   const auto wanted = entry.require<std::vector<uint32_t>>("crc32");
   const std::vector<uint32_t> found = file_checksums(path, chunk_bytes);
   ONDOL_CHECK(wanted.size() == found.size(), "damaged checkpoint: wrong number of checksums (", path, ")");
   for (size_t i = 0; i < found.size(); ++i) {
     if (found[i] == wanted[i]) continue;
     const uint64_t begin = i * chunk_bytes, end = std::min<uint64_t>(begin + chunk_bytes, size);
-    throw_error("damaged checkpoint: checksum differs in bytes ", begin, " to ", end - 1, tensor_at(path, begin, end), " (",
-                path, ")");
+    throw_error("damaged checkpoint: checksum differs in bytes ", begin, " to ", end - 1, tensor_at(path, begin, end),
+                " (", path, ")");
   }
 }
 

@@ -118,11 +118,9 @@ std::string TrainConfig::resolved_json() const {
   train["on_non_finite"] = on_non_finite;
   out["train"] = train;
   out["evaluation"] = {{"every", evaluation.every}, {"batches", evaluation.batches}};
-  out["checkpoint"] = {{"every", checkpoint.every},
-                       {"keep", checkpoint.keep},
-                       {"allow_changed_data", checkpoint.allow_changed_data}};
-  out["logging"] = {
-      {"every", logging.every}, {"tensorboard", logging.tensorboard}, {"peak_flops", logging.peak_flops}};
+  out["checkpoint"] = {
+      {"every", checkpoint.every}, {"keep", checkpoint.keep}, {"allow_changed_data", checkpoint.allow_changed_data}};
+  out["logging"] = {{"every", logging.every}, {"tensorboard", logging.tensorboard}, {"peak_flops", logging.peak_flops}};
   out["parallel"] = {{"data", parallel.data}, {"zero_stage", parallel.zero_stage}};
   if (stages.size() > 1) {
     out["stages"] = OrderedJson::array();

@@ -44,8 +44,7 @@ OptimizerConfig read_optimizer(const JsonReader& reader) {
 
 ScheduleConfig read_schedule(const JsonReader& reader, int64_t stage_steps, double learning_rate) {
   ScheduleConfig config;
-  config.type =
-      reader.get_enum("type", config.type, {"constant", "linear", "cosine", "wsd", "inverse_sqrt"});
+  config.type = reader.get_enum("type", config.type, {"constant", "linear", "cosine", "wsd", "inverse_sqrt"});
   config.steps = reader.get<int64_t>("steps", stage_steps, at_least(1));
   config.warmup_steps = reader.get<int64_t>("warmup_steps", 0, at_least(0));
   if (config.warmup_steps > config.steps) {
@@ -89,8 +88,8 @@ StageConfig read_stage(const JsonReader& root, double learning_rate) {
   stage.batch_size = train.require<int64_t>("batch_size", at_least(1));
   stage.micro_batch_size = train.get<int64_t>("micro_batch_size", stage.batch_size, at_least(1));
   if (stage.batch_size % stage.micro_batch_size != 0) {
-    train.fail("micro_batch_size", concat("must divide train.batch_size (", stage.batch_size, "), got ",
-                                          stage.micro_batch_size));
+    train.fail("micro_batch_size",
+               concat("must divide train.batch_size (", stage.batch_size, "), got ", stage.micro_batch_size));
   }
   stage.data = read_data(root.require_child("data"));
   stage.learning_rate = learning_rate;

@@ -53,8 +53,7 @@ void put_bytes(std::string& out, int field, std::string_view bytes) {
 }
 
 std::string event_at(int64_t step) {
-  const double now =
-      std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+  const double now = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
   std::string event;
   put_key(event, 1, kFixed64);
   put_fixed(event, std::bit_cast<uint64_t>(now), 8);

@@ -19,21 +19,19 @@ constexpr int64_t kIterations = 200000;  // about 1 ms
 
 #if defined(__x86_64__)
 // Twelve independent chains hide the latency of a multiply-add on two ports.
-#define ONDOL_FMA_CHAINS(vector, set, fma)                                                     \
+#define ONDOL_FMA_CHAINS(vector, set, fma)                                                                          \
   vector a0 = set(1.0f), a1 = a0, a2 = a0, a3 = a0, a4 = a0, a5 = a0, a6 = a0, a7 = a0, a8 = a0, a9 = a0, a10 = a0, \
-         a11 = a0;                                                                             \
-  const vector x = set(0.999f), y = set(0.001f);                                               \
-  for (int64_t i = 0; i < kIterations; ++i) {                                                  \
-    a0 = fma(a0, x, y), a1 = fma(a1, x, y), a2 = fma(a2, x, y), a3 = fma(a3, x, y);            \
-    a4 = fma(a4, x, y), a5 = fma(a5, x, y), a6 = fma(a6, x, y), a7 = fma(a7, x, y);            \
-    a8 = fma(a8, x, y), a9 = fma(a9, x, y), a10 = fma(a10, x, y), a11 = fma(a11, x, y);        \
-    __asm__ volatile("" : "+v"(a0), "+v"(a1), "+v"(a2), "+v"(a3), "+v"(a4), "+v"(a5));         \
-    __asm__ volatile("" : "+v"(a6), "+v"(a7), "+v"(a8), "+v"(a9), "+v"(a10), "+v"(a11));       \
+         a11 = a0;                                                                                                  \
+  const vector x = set(0.999f), y = set(0.001f);                                                                    \
+  for (int64_t i = 0; i < kIterations; ++i) {                                                                       \
+    a0 = fma(a0, x, y), a1 = fma(a1, x, y), a2 = fma(a2, x, y), a3 = fma(a3, x, y);                                 \
+    a4 = fma(a4, x, y), a5 = fma(a5, x, y), a6 = fma(a6, x, y), a7 = fma(a7, x, y);                                 \
+    a8 = fma(a8, x, y), a9 = fma(a9, x, y), a10 = fma(a10, x, y), a11 = fma(a11, x, y);                             \
+    __asm__ volatile("" : "+v"(a0), "+v"(a1), "+v"(a2), "+v"(a3), "+v"(a4), "+v"(a5));                              \
+    __asm__ volatile("" : "+v"(a6), "+v"(a7), "+v"(a8), "+v"(a9), "+v"(a10), "+v"(a11));                            \
   }
 
-__attribute__((target("avx512f"))) void run_avx512() {
-  ONDOL_FMA_CHAINS(__m512, _mm512_set1_ps, _mm512_fmadd_ps)
-}
+__attribute__((target("avx512f"))) void run_avx512() { ONDOL_FMA_CHAINS(__m512, _mm512_set1_ps, _mm512_fmadd_ps) }
 __attribute__((target("avx2,fma"))) void run_avx2() { ONDOL_FMA_CHAINS(__m256, _mm256_set1_ps, _mm256_fmadd_ps) }
 #undef ONDOL_FMA_CHAINS
 

@@ -8,8 +8,8 @@
 
 namespace ondol {
 
-/// CPU: multiply-adds of the widest vectors, measured on all threads in a few milliseconds. Nothing where that is not what
-/// matrix products of this dtype use (matrix tiles, GPUs): the configuration then names the peak.
+/// CPU: multiply-adds of the widest vectors, measured on all threads in a few milliseconds. Nothing where that is not
+/// what matrix products of this dtype use (matrix tiles, GPUs): the configuration then names the peak.
 std::optional<double> measured_peak_flops(Device device, DType dtype);
 
 }  // namespace ondol

@@ -39,8 +39,8 @@ void RunData::open_stage(size_t stage, const std::string& position) {
   const StageConfig& now = config_.stages.at(stage);
   const int64_t limit = model_.info().max_positions;
   if (limit > 0 && now.data.sequence_length > limit) {
-    throw UsageError(concat("data.sequence_length is ", now.data.sequence_length, ", the model allows ", limit,
-                            " positions"));
+    throw UsageError(
+        concat("data.sequence_length is ", now.data.sequence_length, ", the model allows ", limit, " positions"));
   }
   const bool same_data = stage_ && data_json(config_.stages[*stage_].data) == data_json(now.data);
   if (!same_data) {

@@ -17,8 +17,8 @@ class RunData {
   /// Loads the tokenizer and checks it against the model. Tokenized text is kept in cache_directory.
   RunData(const TrainConfig& config, const Model& model, std::string cache_directory);
 
-  /// Opens the data of a stage, at `position` unless that is "". Data that the stage before has read as well go on where
-  /// they are.
+  /// Opens the data of a stage, at `position` unless that is "". Data that the stage before has read as well go on
+  /// where they are.
   void open_stage(size_t stage, const std::string& position);
 
   DataLoader& train() { return *train_; }

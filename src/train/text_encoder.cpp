@@ -33,7 +33,8 @@ uint64_t fingerprint(const Tokenizer& tokenizer) {
 
 /// Whether text may be cut after a line break: seen on pairs of the kinds of characters that rules of tokenizers name.
 bool splits_at_newlines(const Tokenizer& tokenizer) {
-  const std::string_view kinds[] = {"word", "WORD", "42", "end.", "\"q\"", "x)", "été", "한국어", "中文", "…", "-", "'s"};
+  const std::string_view kinds[] = {"word", "WORD",   "42",   "end.", "\"q\"", "x)",
+                                    "été",  "한국어", "中文", "…",    "-",     "'s"};
   for (const std::string_view left : kinds) {
     for (const std::string_view right : kinds) {
       const std::string head = concat(left, "\n");

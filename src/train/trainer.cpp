@@ -104,8 +104,9 @@ void Trainer::Impl::build(const std::string& checkpoint, const std::string& cach
   if (!checkpoint.empty()) {
     state = read_trainer_state(checkpoint);
     if (!fingerprint.empty() && state.model_fingerprint != fingerprint) {
-      throw UsageError(concat("cannot resume: the model's configuration is not that of the checkpoint (", checkpoint, ")"),
-                       "choose another --output, or start over with --resume never");
+      throw UsageError(
+          concat("cannot resume: the model's configuration is not that of the checkpoint (", checkpoint, ")"),
+          "choose another --output, or start over with --resume never");
     }
     if (state.config_hash != config.hash()) {
       options.observer->on_warning("the configuration differs from the checkpoint's; its new values apply");
@@ -149,8 +150,7 @@ Batch Trainer::Impl::next_batch() {
 StepMetrics Trainer::Impl::train_step() {
   const double start = now_seconds();
   const Batch batch = next_batch();
-  const GradientResult result =
-      step->gradients(data->objective(), batch, stage().micro_batch_size, state.step + 1);
+  const GradientResult result = step->gradients(data->objective(), batch, stage().micro_batch_size, state.step + 1);
   StepMetrics metrics;
   metrics.step = state.step + 1;
   metrics.loss = result.loss;
@@ -173,8 +173,7 @@ StepMetrics Trainer::Impl::train_step() {
   metrics.tokens_per_second = static_cast<double>(tokens) / metrics.seconds;
   if (peak_flops) {
     const int64_t length = batch.input_ids.size(1);
-    metrics.mfu =
-        training.model->info().training_flops_per_token(length) * metrics.tokens_per_second / *peak_flops;
+    metrics.mfu = training.model->info().training_flops_per_token(length) * metrics.tokens_per_second / *peak_flops;
   }
   ++state.step;
   ++state.stage_step;
@@ -196,9 +195,9 @@ EvaluationMetrics Trainer::Impl::evaluate() {
   metrics.step = state.step;
   double total = 0.0;
   for (int64_t left = std::min(loader.samples_per_epoch(), wanted); left > 0;) {
-    const Batch batch = data->objective().prepare(
-        loader.next(std::min(left, batch_size)),
-        {.model = *training.model, .seed = config.seed, .step = 0, .training = false});
+    const Batch batch =
+        data->objective().prepare(loader.next(std::min(left, batch_size)),
+                                  {.model = *training.model, .seed = config.seed, .step = 0, .training = false});
     left -= batch.size();
     const int64_t targets = data->objective().count_targets(batch);
     total += step->evaluate(data->objective(), batch, stage().micro_batch_size) * static_cast<double>(targets);
@@ -223,7 +222,9 @@ std::string Trainer::Impl::save_checkpoint() {
 TrainResult Trainer::Impl::loop() {
   const int64_t total = config.total_steps();
   const int64_t first = state.step;
-  const auto every = [&](int64_t interval) { return interval > 0 && (state.step % interval == 0 || state.step == total); };
+  const auto every = [&](int64_t interval) {
+    return interval > 0 && (state.step % interval == 0 || state.step == total);
+  };
   while (!done()) {
     const StepMetrics metrics = train_step();
     if (every(config.logging.every)) log->step(metrics);

@@ -34,8 +34,8 @@ GradientResult TrainingStep::gradients(const Objective& objective, const Batch& 
     context.rng = {seed_, static_cast<uint32_t>(losses.size()) * kStreamsPerMicroBatch, step_};
     sum_.begin();
     Tape tape;
-    const Variable loss = objective.loss(
-        model_, batch.rows(begin, std::min(micro_batch_size, batch.size() - begin)), scale, context);
+    const Variable loss =
+        objective.loss(model_, batch.rows(begin, std::min(micro_batch_size, batch.size() - begin)), scale, context);
     losses.push_back(loss.value().item());
     tape.backward(loss);
     sum_.end();

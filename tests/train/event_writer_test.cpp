@@ -22,7 +22,8 @@ struct ParsedEvent {
 
 uint64_t fixed(const std::string& bytes, size_t at, int size) {
   uint64_t value = 0;
-  for (int i = 0; i < size; ++i) value |= static_cast<uint64_t>(static_cast<unsigned char>(bytes.at(at + i))) << (8 * i);
+  for (int i = 0; i < size; ++i)
+    value |= static_cast<uint64_t>(static_cast<unsigned char>(bytes.at(at + i))) << (8 * i);
   return value;
 }
 
@@ -43,9 +44,17 @@ void parse_message(const std::string& bytes, const Field& field) {
     uint64_t number = 0;
     std::string content;
     switch (key & 7) {
-      case 0: number = varint(bytes, at); break;
-      case 1: number = fixed(bytes, at, 8); at += 8; break;
-      case 5: number = fixed(bytes, at, 4); at += 4; break;
+      case 0:
+        number = varint(bytes, at);
+        break;
+      case 1:
+        number = fixed(bytes, at, 8);
+        at += 8;
+        break;
+      case 5:
+        number = fixed(bytes, at, 4);
+        at += 4;
+        break;
       case 2: {
         const uint64_t size = varint(bytes, at);
         content = bytes.substr(at, size);
@@ -53,7 +62,8 @@ void parse_message(const std::string& bytes, const Field& field) {
         at += size;
         break;
       }
-      default: FAIL() << "wire type " << (key & 7);
+      default:
+        FAIL() << "wire type " << (key & 7);
     }
     field(static_cast<int>(key >> 3), static_cast<int>(key & 7), number, content);
   }
@@ -133,7 +143,8 @@ TEST(EventWriter, ScalarsParseBack) {
 TEST(EventWriter, ContinuedRunStartsASession) {
   const testing::TemporaryDirectory directory;
   EventWriter writer(directory.path(), 41);
-  const std::vector<ParsedEvent> events = parse_events(directory.read(writer.path().substr(directory.path().size() + 1)));
+  const std::vector<ParsedEvent> events =
+      parse_events(directory.read(writer.path().substr(directory.path().size() + 1)));
   ASSERT_EQ(events.size(), 2u);
   EXPECT_EQ(events[1].session_status, 1);
   EXPECT_EQ(events[1].step, 41);

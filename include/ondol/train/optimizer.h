@@ -3,8 +3,8 @@
 //   auto optimizer = make_optimizer({.type = "adamw", .weight_decay = 0.1}, model->parameters(), master);
 //   optimizer->step({.learning_rate = 3e-4, .gradient_scale = 1.0, .update = 1});   // uses store.flat_gradients()
 //
-// f32 models: the model's values are the master weights. bf16 models: `master` holds them in f32 and every update writes
-// the rounded copy into the model in the same pass. Formulas: torch.optim.AdamW (Loshchilov & Hutter 2019) and
+// f32 models: the model's values are the master weights. bf16 models: `master` holds them in f32 and every update
+// writes the rounded copy into the model in the same pass. Formulas: torch.optim.AdamW (Loshchilov & Hutter 2019) and
 // torch.optim.SGD.
 #pragma once
 
@@ -21,7 +21,7 @@ struct OptimizerConfig {
   std::string type = "adamw";  // adamw, sgd
   double learning_rate = 1e-3;
   double weight_decay = 0.01;
-  std::string decay = "matrices";  // matrices (two or more dimensions, embeddings included), all
+  std::string decay = "matrices";                 // matrices (two or more dimensions, embeddings included), all
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;  // adamw
   double momentum = 0.0;                          // sgd
   bool nesterov = false;                          // sgd

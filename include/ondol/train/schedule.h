@@ -3,14 +3,15 @@
 //   const ScheduleConfig schedule{.type = "cosine", .warmup_steps = 100, .min_learning_rate = 3e-5, .steps = 2000};
 //   double rate = learning_rate_at(schedule, 3e-4, step);
 //
-// Steps count from 1: step s of a run uses learning_rate_at(.., s), so that the first step of a warm-up is not lost at a
-// rate of 0 and the last step of a decay runs at the minimum. With peak p, minimum m, warm-up w, length T:
+// Steps count from 1: step s of a run uses learning_rate_at(.., s), so that the first step of a warm-up is not lost at
+// a rate of 0 and the last step of a decay runs at the minimum. With peak p, minimum m, warm-up w, length T:
 //
 //   s < w          p s / w                                        (all types; Goyal et al. 2017)
 //   constant       p
 //   linear         m + (p - m) (1 - x),               x = (s - w) / (T - w)
 //   cosine         m + (p - m) (1 + cos(pi x)) / 2    (Loshchilov & Hutter 2017, one cycle)
-//   wsd            p until T - d, then m + (p - m) f(y), y = (s - (T - d)) / d   (warm-up, stable, decay: Hu et al. 2024)
+//   wsd            p until T - d, then m + (p - m) f(y), y = (s - (T - d)) / d   (warm-up, stable, decay: Hu et al.
+//   2024)
 //                  f: linear 1 - y; cosine (1 + cos(pi y)) / 2; sqrt 1 - sqrt(y) (Hägele et al. 2024)
 //   inverse_sqrt   max(m, p sqrt(t / (s - w + t))),   t = timescale, w by default   (Vaswani et al. 2017)
 //

@@ -10,9 +10,9 @@
 
 namespace ondol {
 
-/// Documents end with the tokenizer's "eos" token and begin with the token that the tokenizer itself puts first, if it is
-/// "bos". Special tokens spelled in the text are plain text. The fingerprint follows from the vocabulary and from the
-/// ids of a fixed text, so that it does not depend on the files that the tokenizer came from.
+/// Documents end with the tokenizer's "eos" token and begin with the token that the tokenizer itself puts first, if it
+/// is "bos". Special tokens spelled in the text are plain text. The fingerprint follows from the vocabulary and from
+/// the ids of a fixed text, so that it does not depend on the files that the tokenizer came from.
 TextEncoder make_text_encoder(const Tokenizer& tokenizer);
 
 }  // namespace ondol

@@ -4,8 +4,9 @@
 //   TrainResult result = trainer.run();              // fills the run directory; continues a run that was interrupted
 //   Tensor logits = trainer.model().logits(...);
 //
-// A run directory holds config.json (fully resolved), metrics.jsonl, TensorBoard events, checkpoint-<step>/ and final/. The
-// trainer prints nothing: an observer hears what happens. A resumed run gives the bytes that an undisturbed one gives.
+// A run directory holds config.json (fully resolved), metrics.jsonl, TensorBoard events, checkpoint-<step>/ and final/.
+// The trainer prints nothing: an observer hears what happens. A resumed run gives the bytes that an undisturbed one
+// gives.
 #pragma once
 
 #include <atomic>
@@ -25,8 +26,8 @@ struct StepMetrics {
   double loss = 0.0;
   double grad_norm = 0.0;  // before clipping
   double learning_rate = 0.0;
-  int64_t tokens = 0;   // since the beginning of the run
-  int64_t samples = 0;  // since the beginning of the run
+  int64_t tokens = 0;    // since the beginning of the run
+  int64_t samples = 0;   // since the beginning of the run
   double seconds = 0.0;  // of this step
   double tokens_per_second = 0.0;
   std::optional<double> mfu;  // share of the device's peak, when that is known
@@ -73,17 +74,17 @@ struct TrainerOptions {
 };
 
 struct TrainResult {
-  int64_t step = 0;        // steps done
-  bool finished = false;   // false when `stop` ended the run
-  std::string directory;   // final/, or the checkpoint written on `stop`
+  int64_t step = 0;       // steps done
+  bool finished = false;  // false when `stop` ended the run
+  std::string directory;  // final/, or the checkpoint written on `stop`
 };
 
 struct DryRunReport {
   RunInfo run;
   double loss = 0.0;
   double grad_norm = 0.0;
-  double seconds = 0.0;            // of one step
-  uint64_t parameter_bytes = 0;    // model and master weights
+  double seconds = 0.0;          // of one step
+  uint64_t parameter_bytes = 0;  // model and master weights
   uint64_t optimizer_bytes = 0;
   uint64_t peak_memory_bytes = 0;  // seen in one step
 };
@@ -95,8 +96,8 @@ class Trainer {
   Trainer(const Trainer&) = delete;
   Trainer& operator=(const Trainer&) = delete;
 
-  /// Throws UsageError when model, tokenizer, data and configuration do not fit together, and Error when a file cannot be
-  /// written, the directory is in use, data have changed since the checkpoint, or a loss is not finite.
+  /// Throws UsageError when model, tokenizer, data and configuration do not fit together, and Error when a file cannot
+  /// be written, the directory is in use, data have changed since the checkpoint, or a loss is not finite.
   TrainResult run();
 
   /// Builds everything, runs forward and backward of the first batch, changes no weight and leaves no file behind.

@@ -5,8 +5,9 @@
 namespace ondol {
 
 Tensor shift_labels(const Tensor& labels) {
-  ONDOL_CHECK(labels.ndim() == 2 && labels.dtype() == DType::i32, "labels of a causal model must be (B, T) integers, got ",
-              labels.shape(), " ", dtype_name(labels.dtype()));
+  ONDOL_CHECK(labels.ndim() == 2 && labels.dtype() == DType::i32,
+              "labels of a causal model must be (B, T) integers, got ", labels.shape(), " ",
+              dtype_name(labels.dtype()));
   const Tensor shifted = Tensor::full(labels.shape(), kIgnoreIndex, DType::i32, labels.device());
   const int64_t length = labels.size(1);
   if (length > 1) shifted.narrow(1, 0, length - 1).copy_from(labels.narrow(1, 1, length - 1));

@@ -5,8 +5,8 @@
 
 namespace ondol {
 
-/// labels[b, t] becomes labels[b, t + 1], the last column kIgnoreIndex: the target of each position from labels that say
-/// which token stands there. (B, T) i32.
+/// labels[b, t] becomes labels[b, t + 1], the last column kIgnoreIndex: the target of each position from labels that
+/// say which token stands there. (B, T) i32.
 Tensor shift_labels(const Tensor& labels);
 
 /// scale times the sum of cross-entropies of the model's next-token prediction against batch.labels.
