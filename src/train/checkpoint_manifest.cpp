@@ -75,7 +75,9 @@ void verify_manifest(const std::string& directory) {
   const JsonReader manifest(document, path, ErrorKind::failure);
   ONDOL_CHECK(manifest.require<int64_t>("format") == 1, "unknown manifest format (", path, ")");
   const auto chunk_bytes = static_cast<size_t>(manifest.require<int64_t>("chunk_bytes", at_least(1)));
-  for (const JsonReader& entry : manifest.children("files")) verify_file(directory, entry, chunk_bytes);
+  const std::vector<JsonReader> files = manifest.children("files");
+  ONDOL_CHECK(!files.empty(), "manifest lists no file (", path, ")");
+  for (const JsonReader& entry : files) verify_file(directory, entry, chunk_bytes);
 }
 
 }  // namespace ondol

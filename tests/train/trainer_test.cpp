@@ -1,0 +1,344 @@
+#include <ondol/train/trainer.h>
+
+#include <cmath>
+#include <filesystem>
+#include <map>
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include <ondol/base/parallel.h>
+
+#include "support/temporary_directory.h"
+#include "train/tiny_run.h"
+
+namespace ondol {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::tiny_config;
+
+std::string file_bytes(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  EXPECT_TRUE(in) << path;
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+std::vector<nlohmann::json> metrics_of(const std::string& run) {
+  std::vector<nlohmann::json> lines;
+  std::ifstream in(run + "/metrics.jsonl");
+  for (std::string line; std::getline(in, line);) lines.push_back(nlohmann::json::parse(line));
+  return lines;
+}
+
+/// The metrics without what depends on the clock.
+std::string timeless_metrics(const std::string& run) {
+  std::string text;
+  for (nlohmann::json line : metrics_of(run)) {
+    for (const char* key : {"seconds", "tokens_per_second", "mfu", "eval_seconds"}) line.erase(key);
+    text += line.dump() + "\n";
+  }
+  return text;
+}
+
+void expect_same_run(const std::string& a, const std::string& b) {
+  EXPECT_EQ(timeless_metrics(a), timeless_metrics(b));
+  EXPECT_EQ(file_bytes(a + "/final/model.safetensors"), file_bytes(b + "/final/model.safetensors"));
+  EXPECT_EQ(file_bytes(a + "/checkpoint-12/optimizer.safetensors"),
+            file_bytes(b + "/checkpoint-12/optimizer.safetensors"));
+}
+
+/// Asks the run to stop after a step.
+struct StopAfter : TrainObserver {
+  explicit StopAfter(int64_t step) : last(step) {}
+  void on_step(const StepMetrics& metrics) override {
+    if (metrics.step == last) stop = true;
+  }
+  void on_start(const RunInfo& info) override { first = info.first_step; }
+  void on_warning(const std::string& text) override { warnings += text + "\n"; }
+  int64_t last, first = 0;
+  std::atomic<bool> stop{false};
+  std::string warnings;
+};
+
+TrainResult run_until(const TrainConfig& config, int64_t step, StopAfter* observer = nullptr,
+                      const std::string& resume = "auto") {
+  StopAfter own(step);
+  StopAfter& watcher = observer != nullptr ? *observer : own;
+  Trainer trainer(config, {.resume = resume, .device = "cpu", .stop = &watcher.stop, .observer = &watcher});
+  return trainer.run();
+}
+
+class Dtypes : public ::testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Trainer, Dtypes, ::testing::Values("f32", "bf16"));
+
+TEST_P(Dtypes, ResumedRunIsIdentical) {
+  const testing::TemporaryDirectory directory;
+  testing::write_tiny_inputs(directory, /*dropout=*/0.1);
+  const std::vector<std::string> dtype = {std::string("train.dtype=") + GetParam()};
+  const TrainResult whole = run_until(tiny_config(directory, "whole", dtype), 1000);
+  EXPECT_TRUE(whole.finished);
+  EXPECT_EQ(whole.directory, directory / "whole/final");
+  const TrainConfig config = tiny_config(directory, "parts", dtype);
+  for (const int64_t stop : {1, 6, 7, 11}) {
+    StopAfter observer(stop);
+    const TrainResult part = run_until(config, stop, &observer);
+    EXPECT_FALSE(part.finished);
+    EXPECT_EQ(part.step, stop);
+    EXPECT_EQ(part.directory, concat(directory / "parts/checkpoint-", stop));
+    EXPECT_EQ(observer.warnings.find("configuration"), std::string::npos) << observer.warnings;
+  }
+  EXPECT_TRUE(run_until(config, 1000).finished);
+  // The two runs differ in the name of their directory only.
+  expect_same_run(directory / "whole", directory / "parts");
+  const auto config_json = nlohmann::json::parse(file_bytes(directory / "whole/final/config.json"));
+  EXPECT_EQ(config_json["torch_dtype"], GetParam() == std::string("bf16") ? "bfloat16" : "float32");
+}
+
+TEST(Trainer, LossFallsAndMetricsAreComplete) {
+  const testing::TemporaryDirectory directory;
+  testing::write_tiny_inputs(directory);
+  run_until(tiny_config(directory, "run",
+                        {"train.steps=60", "optimizer.learning_rate=3e-2",
+                         "data.train.0.path=" + directory / "valid.safetensors"}),
+            1000);
+  const auto lines = metrics_of(directory / "run");
+  ASSERT_EQ(lines.size(), 60u + 10u);
+  EXPECT_NEAR(lines[0]["loss"].get<double>(), std::log(testing::kTinyVocabulary), 0.5);
+  double last = 0;
+  int64_t step = 0;
+  for (const auto& line : lines) {
+    if (line.contains("eval_loss")) continue;
+    EXPECT_EQ(line["step"], ++step);
+    EXPECT_EQ(line["samples"], 4 * step);
+    EXPECT_EQ(line["tokens"], 4 * 16 * step);
+    EXPECT_GT(line["seconds"].get<double>(), 0.0);
+    EXPECT_GT(line["mfu"].get<double>(), 0.0);
+    EXPECT_NEAR(line["tokens_per_second"].get<double>() * line["seconds"].get<double>(), 64.0, 1e-6);
+    last = line["loss"];
+  }
+  EXPECT_LT(last, 0.5);
+  EXPECT_LT(lines.back()["eval_loss"].get<double>(), 0.5);
+  EXPECT_EQ(lines.back()["eval_targets"], 6 * 15);
+  EXPECT_TRUE(fs::exists(directory / "run/final/config.json"));
+  EXPECT_EQ(TrainConfig::from_file(directory / "run/config.json").stages[0].steps, 60);
+}
+
+TEST(Trainer, MicroBatchesChangeRoundingOnly) {
+  const testing::TemporaryDirectory directory;
+  testing::write_tiny_inputs(directory);
+  run_until(tiny_config(directory, "one", {"train.micro_batch_size=4"}), 1000);
+  run_until(tiny_config(directory, "four", {"train.micro_batch_size=1"}), 1000);
+  const auto one = metrics_of(directory / "one"), four = metrics_of(directory / "four");
+  ASSERT_EQ(one.size(), four.size());
+  for (size_t i = 0; i < one.size(); ++i) {
+    const char* key = one[i].contains("loss") ? "loss" : "eval_loss";
+    EXPECT_NEAR(one[i][key].get<double>(), four[i][key].get<double>(), 2e-4) << i;
+  }
+}
+
+TEST(Trainer, ThreadsDoNotChangeABit) {
+  const testing::TemporaryDirectory directory;
+  testing::write_tiny_inputs(directory, 0.1);
+  const int threads = num_threads();
+  set_num_threads(1);
+  run_until(tiny_config(directory, "one"), 1000);
+  set_num_threads(2);
+  run_until(tiny_config(directory, "two"), 1000);
+  set_num_threads(threads);
+  expect_same_run(directory / "one", directory / "two");
+}
+
+TEST(Trainer, SeedsChangeTheRun) {
+  const testing::TemporaryDirectory directory;
+  testing::write_tiny_inputs(directory);
+  run_until(tiny_config(directory, "a"), 1000);
+  run_until(tiny_config(directory, "b", {"train.seed=7"}), 1000);
+  EXPECT_NE(timeless_metrics(directory / "a"), timeless_metrics(directory / "b"));
+}
+
+TEST(Trainer, DamagedCheckpointFallsBackToTheOneBefore) {
+  const testing::TemporaryDirectory directory;
+  testing::write_tiny_inputs(directory);
+  run_until(tiny_config(directory, "whole"), 1000);
+  const TrainConfig config = tiny_config(directory, "run");
+  run_until(config, 9);  // checkpoints of steps 4, 8 and 9
+  for (const char* name : {"checkpoint-9/model.safetensors", "checkpoint-8/optimizer.safetensors"}) {
+    fs::resize_file(directory / ("run/" + std::string(name)), 1000);
+  }
+  StopAfter observer(1000);
+  EXPECT_TRUE(run_until(config, 1000, &observer).finished);
+  EXPECT_EQ(observer.first, 5);
+  EXPECT_NE(observer.warnings.find("checkpoint-9/model.safetensors"), std::string::npos) << observer.warnings;
+  EXPECT_NE(observer.warnings.find("checkpoint-8/optimizer.safetensors"), std::string::npos) << observer.warnings;
+  expect_same_run(directory / "whole", directory / "run");
+}
+
+TEST(Trainer, ResumeNeverStartsOver) {
+  const testing::TemporaryDirectory directory;
+  testing::write_tiny_inputs(directory);
+  run_until(tiny_config(directory, "whole"), 1000);
+  const TrainConfig config = tiny_config(directory, "run");
+  run_until(config, 6);
+  StopAfter observer(1000);
+  run_until(config, 1000, &observer, "never");
+  EXPECT_EQ(observer.first, 1);
+  expect_same_run(directory / "whole", directory / "run");
+  EXPECT_THROW(run_until(config, 1000, nullptr, directory / "nothing"), UsageError);
+}
+
+TEST(Trainer, ResumeFromAnotherDirectory) {
+  const testing::TemporaryDirectory directory;
+  testing::write_tiny_inputs(directory);
+  run_until(tiny_config(directory, "whole"), 1000);
+  StopAfter observer(1000);
+  run_until(tiny_config(directory, "branch"), 1000, &observer, directory / "whole/checkpoint-8");
+  EXPECT_EQ(observer.first, 9);
+  EXPECT_EQ(file_bytes(directory / "whole/final/model.safetensors"),
+            file_bytes(directory / "branch/final/model.safetensors"));
+}
+
+TEST(Trainer, AFinishedRunCanBeExtended) {
+  const testing::TemporaryDirectory directory;
+  testing::write_tiny_inputs(directory);
+  const std::vector<std::string> constant = {"schedule.type=constant"};
+  run_until(tiny_config(directory, "run", constant), 1000);
+  StopAfter again(1000);
+  EXPECT_EQ(run_until(tiny_config(directory, "run", constant), 1000, &again).step, 12);
+  StopAfter longer(1000);
+  EXPECT_EQ(run_until(tiny_config(directory, "run", {"schedule.type=constant", "train.steps=16"}), 1000, &longer).step,
+            16);
+  EXPECT_EQ(longer.first, 13);
+  EXPECT_EQ(metrics_of(directory / "run").back()["step"], 16);
+}
+
+TEST(Trainer, ChangedDataAndModelAreRefused) {
+  const testing::TemporaryDirectory directory;
+  testing::write_tiny_inputs(directory);
+  const TrainConfig config = tiny_config(directory, "run");
+  run_until(config, 5);
+  fs::copy_file(directory / "valid.safetensors", directory / "train.safetensors", fs::copy_options::overwrite_existing);
+  try {
+    run_until(config, 1000);
+    FAIL() << "changed data were accepted";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("changed since the checkpoint"), std::string::npos) << error.what();
+  }
+  EXPECT_TRUE(run_until(tiny_config(directory, "run", {"checkpoint.allow_changed_data=true"}), 1000).finished);
+
+  std::string text = directory.read("model.json");
+  text.replace(text.find("\"n_layer\": 2"), 12, "\"n_layer\": 3");
+  directory.write("model.json", text);
+  EXPECT_THROW(run_until(tiny_config(directory, "run", {"checkpoint.allow_changed_data=true"}), 1000), UsageError);
+}
+
+TEST(Trainer, TwoRunsInOneDirectoryAreRefused) {
+  const testing::TemporaryDirectory directory;
+  testing::write_tiny_inputs(directory);
+  const TrainConfig config = tiny_config(directory, "run");
+  struct Second : StopAfter {
+    explicit Second(const TrainConfig& c) : StopAfter(3), config(c) {}
+    void on_step(const StepMetrics& metrics) override {
+      StopAfter::on_step(metrics);
+      if (metrics.step != 2) return;
+      try {
+        Trainer(config).run();
+      } catch (const Error& error) {
+        refusal = error.what();
+      }
+    }
+    const TrainConfig& config;
+    std::string refusal;
+  };
+  Second observer(config);
+  run_until(config, 3, &observer);
+  EXPECT_NE(observer.refusal.find("directory is in use"), std::string::npos) << observer.refusal;
+}
+
+TEST(Trainer, NonFiniteLossStopsOrIsSkipped) {
+  const testing::TemporaryDirectory directory;
+  testing::write_tiny_inputs(directory);
+  // Weights of 1e38 in the last norm make the logits overflow.
+  run_until(tiny_config(directory, "start", {"train.steps=1", "schedule.warmup_steps=0"}), 1000);
+  const std::string source = directory / "start/final";
+  {
+    auto model = load_model(source, {.device = "cpu"});
+    for (const auto& entry : model->parameters().entries()) {
+      if (entry.name.find("ln_f.weight") != std::string::npos) entry.variable.value().fill(1e38);
+    }
+    save_model(*model, source);
+  }
+  const auto config = [&](const char* run, const char* policy) {
+    TrainConfig made =
+        tiny_config(directory, run, {std::string("train.on_non_finite=") + policy, "evaluation.every=0"});
+    made.model = {.config = "", .from = source};
+    return made;
+  };
+  try {
+    run_until(config("stop", "stop"), 1000);
+    FAIL() << "a loss that is not finite went through";
+  } catch (const Error& error) {
+    const std::string message = error.what();
+    EXPECT_NE(message.find("training stopped at step 1: loss "), std::string::npos) << message;
+    EXPECT_NE(message.find("samples 0 to 3"), std::string::npos) << message;
+  }
+  EXPECT_TRUE(run_until(config("skip", "skip"), 1000).finished);
+  EXPECT_EQ(file_bytes(directory / "skip/final/model.safetensors"), file_bytes(source + "/model.safetensors"));
+  const auto lines = metrics_of(directory / "skip");
+  ASSERT_EQ(lines.size(), 12u);
+  EXPECT_EQ(lines[5]["skipped"], true);
+  EXPECT_TRUE(lines[5]["loss"].is_null() || lines[5]["grad_norm"].is_null());
+}
+
+TEST(Trainer, StagesFollowEachOther) {
+  const testing::TemporaryDirectory directory;
+  testing::write_tiny_inputs(directory);
+  const std::string other = R"({"train": [{"path": ")" + directory / "valid.safetensors" + R"("}]})";
+  const std::vector<std::string> stages = {R"(stages=[{"train": {"steps": 3}},
+      {"train": {"steps": 4, "batch_size": 8}, "schedule": {"type": "constant", "warmup_steps": 0}},
+      {"train": {"steps": 5}, "data": )" + other +
+                                           R"(, "optimizer": {"learning_rate": 1e-3}}])"};
+  run_until(tiny_config(directory, "whole", stages), 1000);
+  const auto lines = metrics_of(directory / "whole");
+  std::map<int64_t, nlohmann::json> by_step;
+  for (const auto& line : lines) {
+    if (line.contains("loss")) by_step[line["step"]] = line;
+  }
+  ASSERT_EQ(by_step.size(), 12u);
+  EXPECT_EQ(by_step[3]["samples"], 12);
+  EXPECT_EQ(by_step[7]["samples"], 12 + 32);
+  EXPECT_EQ(by_step[5]["learning_rate"], 1e-2);
+  EXPECT_LT(by_step[9]["learning_rate"].get<double>(), 1.01e-3);
+  const TrainConfig config = tiny_config(directory, "parts", stages);
+  for (const int64_t stop : {2, 3, 5, 7, 9}) run_until(config, stop);
+  run_until(config, 1000);
+  expect_same_run(directory / "whole", directory / "parts");
+}
+
+TEST(Trainer, DryRunLeavesNothing) {
+  const testing::TemporaryDirectory directory;
+  testing::write_tiny_inputs(directory);
+  Trainer trainer(tiny_config(directory, "run"), {.device = "cpu"});
+  const DryRunReport report = trainer.dry_run();
+  EXPECT_EQ(report.run.parameters, trainer.model().parameters().count());
+  EXPECT_EQ(report.run.tokens_per_step, 64);
+  EXPECT_NEAR(report.loss, std::log(testing::kTinyVocabulary), 0.5);
+  EXPECT_GT(report.grad_norm, 0.0);
+  EXPECT_GT(report.peak_memory_bytes, report.parameter_bytes);
+  EXPECT_FALSE(fs::exists(directory / "run"));
+}
+
+TEST(Trainer, MisfitsAreUsageErrors) {
+  const testing::TemporaryDirectory directory;
+  testing::write_tiny_inputs(directory);
+  const auto run_with = [&](const std::vector<std::string>& overrides) {
+    Trainer(tiny_config(directory, "run", overrides), {.device = "cpu"}).run();
+  };
+  EXPECT_THROW(run_with({"parallel.data=2"}), UsageError);
+  EXPECT_THROW(run_with({"data.sequence_length=64"}), UsageError);
+  EXPECT_THROW(run_with({"model.config=" + directory / "absent.json"}), Error);
+  EXPECT_THROW(run_with({"data.train.0.path=" + directory / "absent.safetensors"}), Error);
+}
+
+}  // namespace
+}  // namespace ondol
