@@ -44,6 +44,34 @@ TEST(CudaEmulation, MissingBarrierShows) {
   for (uint64_t seed = 0; seed < 20; ++seed) EXPECT_NE(neighbours(false, seed), neighbours(true, seed)) << seed;
 }
 
+/// Each warp in turn publishes a number twice through the same place; without the barrier in between, a fast warp
+/// overwrites what a slow one has yet to read.
+bool second_round_spoils_the_first(bool with_barrier, uint64_t seed) {
+  bool spoiled = false;
+  emulation::set_seed(seed);
+  emulation::run_kernel({{1, 1, 1}, {128, 1, 1}, 4 * sizeof(float)}, [&] {
+    const unsigned t = current.thread.x, warp = t / 32;
+    for (int round = 0; round < 2; ++round) {
+      const float value = static_cast<float>(10 * round);
+      for (int i = 0; i < 5; ++i) emulation::vote(~0u, true);
+      if (round > 0 && with_barrier) emulation::block_barrier();
+      if (t % 32 == 0) shared_floats()[warp] = value;
+      emulation::block_barrier();
+      spoiled |= shared_floats()[t % 4] != value;
+    }
+  });
+  return spoiled;
+}
+
+TEST(CudaEmulation, MissingBarrierBeforeReuseShows) {
+  int shown = 0;
+  for (uint64_t seed = 0; seed < 30; ++seed) {
+    EXPECT_FALSE(second_round_spoils_the_first(true, seed));
+    shown += second_round_spoils_the_first(false, seed);
+  }
+  EXPECT_GE(shown, 5);
+}
+
 TEST(CudaEmulation, OrderOfThreadsAndBlocksDependsOnTheSeed) {
   std::set<std::vector<unsigned>> orders;
   for (uint64_t seed = 0; seed < 10; ++seed) {

@@ -177,6 +177,17 @@ TYPED_TEST(CudaReductions, CrossEntropy) {
   }
 }
 
+TYPED_TEST(CudaReductions, LogSumExpOfNothingIsMinusInfinity) {
+  using T = TypeParam;
+  EmulatedArray<T> logits(std::vector<T>(700, T(-kInfinity)));
+  EmulatedArray<int32_t> labels(std::vector<int32_t>{-100});
+  EmulatedArray<float> loss(1), lse(1);
+  run_row<T>(&KernelTable::cross_entropy,
+             CrossEntropyArgs{logits.data(), 1, 700, 700, labels.data(), -100, loss.data(), lse.data()});
+  EXPECT_EQ(lse.host()[0], -kInfinity);
+  EXPECT_EQ(loss.host()[0], 0.0f);
+}
+
 TYPED_TEST(CudaReductions, LabelOutsideTheVocabularyGivesNan) {
   using T = TypeParam;
   EmulatedArray<T> logits(random_values<T>(12, 1)), grad(12);

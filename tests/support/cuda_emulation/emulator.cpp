@@ -75,15 +75,18 @@ class Scheduler {
     ready_.fill(0);
     for (int w = 0; w < threads / kWarp; ++w) ready_[w] = ~0u;
     num_ready_ = threads;
-    // Now and then one warp runs far ahead, now and then all go in step.
-    const int stickiness = static_cast<int>(random() % 3) * 45;
+    // Blocks differ in temper: all warps in step, mostly one warp at a time, or strictly the first ready one of a random
+    // order, which lets it run as far ahead as barriers allow.
+    temper_ = static_cast<Temper>(random() % 3);
+    std::iota(warp_order_.begin(), warp_order_.end(), 0);
+    std::shuffle(warp_order_.begin(), warp_order_.begin() + threads / kWarp, random);
     int last_warp = 0;
     for (int done = 0; done < threads;) {
       if (num_ready_ == 0) {
         release_barrier();
         if (num_ready_ == 0) fail_deadlock();
       }
-      const int t = pick(stickiness, last_warp);
+      const int t = pick(last_warp);
       last_warp = t / kWarp;
       resume(*fibers_[t]);
       if (error_) {
@@ -149,10 +152,12 @@ class Scheduler {
     ++num_ready_;
   }
 
-  int pick(int stickiness, int last_warp) {
+  int pick(int last_warp) {
     const uint64_t r = random();
     int warp = last_warp;
-    if (ready_[warp] == 0 || static_cast<int>(r % 100) >= stickiness) {
+    if (temper_ == Temper::ordered) {
+      warp = *std::find_if(warp_order_.begin(), warp_order_.end(), [&](int w) { return ready_[w] != 0; });
+    } else if (ready_[warp] == 0 || temper_ == Temper::in_step || r % 10 == 0) {
       const int warps = threads_ / kWarp;
       warp = static_cast<int>((r >> 32) % static_cast<uint64_t>(warps));
       while (ready_[warp] == 0) warp = (warp + 1) % warps;
@@ -227,7 +232,10 @@ class Scheduler {
   const std::function<void()>* body_ = nullptr;
   std::exception_ptr error_;
   std::vector<std::unique_ptr<Fiber>> fibers_;
-  std::array<unsigned, 32> ready_{};
+  enum class Temper { in_step, sticky, ordered };
+  Temper temper_ = Temper::in_step;
+  std::array<int, 32> warp_order_{};
+  std::array<unsigned, 32> ready_{};  // lanes of each warp
   int num_ready_ = 0;
   int threads_ = 0;
   Fiber* running_ = nullptr;
