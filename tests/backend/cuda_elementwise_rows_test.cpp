@@ -155,18 +155,30 @@ TYPED_TEST(CudaElementwise, Binary) {
 
 double unary_value(UnaryKind kind, double x, double parameter) {
   switch (kind) {
-    case UnaryKind::relu: return x > 0 ? x : 0;
-    case UnaryKind::gelu_erf: return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
-    case UnaryKind::gelu_tanh: return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
-    case UnaryKind::silu: return x / (1 + std::exp(-x));
-    case UnaryKind::tanh: return std::tanh(x);
-    case UnaryKind::sigmoid: return 1 / (1 + std::exp(-x));
-    case UnaryKind::exp: return std::exp(x);
-    case UnaryKind::log: return std::log(x);
-    case UnaryKind::sqrt: return std::sqrt(x);
-    case UnaryKind::square: return x * x;
-    case UnaryKind::scale: return x * parameter;
-    case UnaryKind::add_scalar: return x + parameter;
+    case UnaryKind::relu:
+      return x > 0 ? x : 0;
+    case UnaryKind::gelu_erf:
+      return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
+    case UnaryKind::gelu_tanh:
+      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case UnaryKind::silu:
+      return x / (1 + std::exp(-x));
+    case UnaryKind::tanh:
+      return std::tanh(x);
+    case UnaryKind::sigmoid:
+      return 1 / (1 + std::exp(-x));
+    case UnaryKind::exp:
+      return std::exp(x);
+    case UnaryKind::log:
+      return std::log(x);
+    case UnaryKind::sqrt:
+      return std::sqrt(x);
+    case UnaryKind::square:
+      return x * x;
+    case UnaryKind::scale:
+      return x * parameter;
+    case UnaryKind::add_scalar:
+      return x + parameter;
   }
   return 0;
 }
@@ -186,7 +198,8 @@ TYPED_TEST(CudaElementwise, Unary) {
       for (size_t i = 0; i < count; ++i) {
         const double x = value_of(in[i]), h = 1e-5;
         out.push_back(unary_value(kind, x, 1.5));
-        grad_in.push_back(value_of(grad[i]) * (unary_value(kind, x + h, 1.5) - unary_value(kind, x - h, 1.5)) / (2 * h));
+        grad_in.push_back(value_of(grad[i]) * (unary_value(kind, x + h, 1.5) - unary_value(kind, x - h, 1.5)) /
+                          (2 * h));
       }
       const std::string what = concat("unary ", k, " of ", count);
       const auto n = static_cast<int64_t>(count);
@@ -225,8 +238,12 @@ TEST(CudaOptimizerRows, Adamw) {
         EmulatedArray<float> dp(param), dg(grad), dm(exp_avg), dv(exp_avg_sq);
         EmulatedArray<bfloat16> dlow(count);
         EmulatedArray<OptimizerScalars> ds(std::vector<OptimizerScalars>{scalars});
-        const AdamwArgs args{dp.data(), low ? dlow.data() : nullptr, dg.data(), dm.data(), dv.data(),
-                             static_cast<int64_t>(count), beta1, beta2, eps, decay, ds.data()};
+        const AdamwArgs args{dp.data(), low ? dlow.data() : nullptr,
+                             dg.data(), dm.data(),
+                             dv.data(), static_cast<int64_t>(count),
+                             beta1,     beta2,
+                             eps,       decay,
+                             ds.data()};
         run_row<float>(&KernelTable::adamw, args);
         expect_close(dp.host(), new_param, "adamw param", 1e-6);
         expect_close(dm.host(), new_m, "adamw exp_avg", 1e-6);

@@ -39,9 +39,8 @@ void check_reduce(const std::vector<T>& in, const std::array<size_t, 3>& shape, 
     run_row<T>(&KernelTable::reduce,
                ReduceArgs{din.data(), dout.data(), dtype_of<Out>::value, static_cast<int64_t>(outer),
                           static_cast<int64_t>(reduced), static_cast<int64_t>(inner), kind, accumulate});
-    expect_close(dout.host(), expected,
-                 concat("reduce ", static_cast<int>(kind), " ", outer, "x", reduced, "x", inner), 2e-6,
-                 1.0 + std::sqrt(static_cast<double>(reduced)));
+    expect_close(dout.host(), expected, concat("reduce ", static_cast<int>(kind), " ", outer, "x", reduced, "x", inner),
+                 2e-6, 1.0 + std::sqrt(static_cast<double>(reduced)));
     if (first.empty()) first = dout.host();
     expect_same_bytes(dout.host(), first, "reduce does not depend on the schedule");
   });
@@ -49,8 +48,9 @@ void check_reduce(const std::vector<T>& in, const std::array<size_t, 3>& shape, 
 
 TYPED_TEST(CudaReductions, Reduce) {
   using T = TypeParam;
-  const std::vector<std::array<size_t, 3>> shapes{{0, 3, 2}, {2, 3, 0}, {1, 1, 1},   {3, 0, 2},    {2, 0, 1},   {4, 37, 1},
-                                                  {2, 5, 7}, {1, 300, 33}, {3, 600, 3}, {1, 40000, 1}, {2, 16385, 1}};
+  const std::vector<std::array<size_t, 3>> shapes{{0, 3, 2},   {2, 3, 0},     {1, 1, 1},    {3, 0, 2},
+                                                  {2, 0, 1},   {4, 37, 1},    {2, 5, 7},    {1, 300, 33},
+                                                  {3, 600, 3}, {1, 40000, 1}, {2, 16385, 1}};
   for (const auto& shape : shapes) {
     const auto in = random_values<T>(shape[0] * shape[1] * shape[2], 1);
     for (const ReduceKind kind : {ReduceKind::sum, ReduceKind::mean, ReduceKind::max}) {
@@ -133,8 +133,8 @@ TYPED_TEST(CudaReductions, Softmax) {
 
 TYPED_TEST(CudaReductions, CrossEntropy) {
   using T = TypeParam;
-  for (const auto& [rows, cols, stride] :
-       std::vector<std::array<size_t, 3>>{{0, 4, 4}, {1, 1, 1}, {5, 7, 9}, {4, 64, 64}, {3, 1031, 1040}, {3, 4096, 4104}}) {
+  for (const auto& [rows, cols, stride] : std::vector<std::array<size_t, 3>>{
+           {0, 4, 4}, {1, 1, 1}, {5, 7, 9}, {4, 64, 64}, {3, 1031, 1040}, {3, 4096, 4104}}) {
     const auto logits = random_values<T>(rows * stride, 1, 3.0f);
     auto labels = random_integers(rows, 2, static_cast<int32_t>(cols));
     if (rows > 1) labels[1] = -100;
@@ -197,9 +197,8 @@ TYPED_TEST(CudaReductions, LabelOutsideTheVocabularyGivesNan) {
              CrossEntropyArgs{logits.data(), 2, 6, 6, labels.data(), -100, loss.data(), lse.data()});
   EXPECT_TRUE(std::isnan(loss.host()[0]));
   EXPECT_FALSE(std::isnan(loss.host()[1]));
-  run_row<T>(&KernelTable::cross_entropy_backward,
-             CrossEntropyBackwardArgs{logits.data(), 2, 6, 6, labels.data(), -100, lse.data(), 1.0f, nullptr,
-                                      grad.data(), 6});
+  run_row<T>(&KernelTable::cross_entropy_backward, CrossEntropyBackwardArgs{logits.data(), 2, 6, 6, labels.data(), -100,
+                                                                            lse.data(), 1.0f, nullptr, grad.data(), 6});
   EXPECT_TRUE(std::isnan(value_of(grad.host()[0])));
   EXPECT_FALSE(std::isnan(value_of(grad.host()[6])));
 }
@@ -226,8 +225,7 @@ TYPED_TEST(CudaReductions, GatherAndScatterAdd) {
       EmulatedArray<int32_t> dindex(index);
       run_row<T>(&KernelTable::gather, GatherArgs{din.data(), dindex.data(), dout.data(), a, b, c, d});
       expect_close(dout.host(), out, "gather", 0.0);
-      run_row<T>(&KernelTable::scatter_add,
-                 ScatterAddArgs{dgrad.data(), dindex.data(), dscattered.data(), a, c, b, d});
+      run_row<T>(&KernelTable::scatter_add, ScatterAddArgs{dgrad.data(), dindex.data(), dscattered.data(), a, c, b, d});
       expect_same_bytes(dscattered.host(), scattered, "scatter_add");
     });
   }

@@ -75,8 +75,8 @@ class Scheduler {
     ready_.fill(0);
     for (int w = 0; w < threads / kWarp; ++w) ready_[w] = ~0u;
     num_ready_ = threads;
-    // Blocks differ in temper: all warps in step, mostly one warp at a time, or strictly the first ready one of a random
-    // order, which lets it run as far ahead as barriers allow.
+    // Blocks differ in temper: all warps in step, mostly one warp at a time, or strictly the first ready one of a
+    // random order, which lets it run as far ahead as barriers allow.
     temper_ = static_cast<Temper>(random() % 3);
     std::iota(warp_order_.begin(), warp_order_.end(), 0);
     std::shuffle(warp_order_.begin(), warp_order_.begin() + threads / kWarp, random);
