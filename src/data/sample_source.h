@@ -18,7 +18,7 @@ class SampleSource {
   virtual int64_t size() const = 0;
   /// An empty batch of `rows` samples; one of these is filled from all sources of a mixture.
   virtual Batch allocate(int64_t rows) const = 0;
-  /// Writes sample `index` into row `row` of a batch that a source of the same settings has allocated. Thread-safe.
+  /// Writes sample `index` into row `row` of a batch that a source of the same layout has allocated.
   virtual void read(int64_t index, Batch& batch, int64_t row) const = 0;
   /// Sources of one mixture must have equal layouts.
   virtual std::string layout() const = 0;

@@ -12,8 +12,9 @@ namespace ondol::detail {
 namespace {
 
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;
-constexpr size_t kMaxTensors = size_t{1} << 20;
+constexpr size_t kMaxTensors = size_t{1} << 19;
 constexpr size_t kMaxMetadata = size_t{1} << 16;
+constexpr size_t kMaxTextBytes = size_t{16} << 20;
 
 constexpr std::array<std::pair<const char*, DType>, kNumDTypes> kDTypes = {{{"F32", DType::f32},
                                                                             {"BF16", DType::bf16},
@@ -197,6 +198,17 @@ class HeaderBuilder {
   std::string message_;
 };
 
+// Bytes of the longest stretch between two quotation marks: the parser keeps such a text several times over.
+size_t longest_text(std::string_view text) {
+  size_t longest = 0, start = 0;
+  for (size_t i = 0; i <= text.size(); ++i) {
+    if (i < text.size() && (text[i] != '"' || (i > 0 && text[i - 1] == '\\'))) continue;
+    longest = std::max(longest, i - start);
+    start = i + 1;
+  }
+  return longest;
+}
+
 }  // namespace
 
 const char* safetensors_dtype_name(DType dtype) {
@@ -220,6 +232,8 @@ SafetensorsHeader parse_safetensors_header(std::string_view file, const std::str
   if (length > file.size() - 8) fail("the header claims ", length, " bytes, the file holds ", file.size() - 8);
   const std::string_view text = file.substr(8, length);
   if (!text.starts_with('{')) fail("the header does not start with \"{\"");
+
+  if (longest_text(text) > kMaxTextBytes) fail("the header holds a text of more than ", kMaxTextBytes, " bytes");
 
   SafetensorsHeader header;
   HeaderBuilder builder(header);

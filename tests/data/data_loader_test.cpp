@@ -330,12 +330,14 @@ TEST_F(DataLoaderTest, SplitsOffValidation) {
 
 TEST_F(DataLoaderTest, ReadsFinishedSamples) {
   const std::string path = directory_ / "rows.safetensors";
-  write_safetensors(path, {{"input_ids", Tensor::from_vector<int64_t>({1, 2, 3, 4, 5, 6}, {3, 2})},
-                           {"labels", Tensor::from_vector<int64_t>({1, -100, 3, 4, 5, 6}, {3, 2})},
-                           {"attention_mask", Tensor::from_vector<int64_t>({1, 0, 1, 1, 1, 1}, {3, 2})},
-                           {"token_type_ids", Tensor::from_vector<int32_t>({0, 1, 0, 1, 0, 1}, {3, 2})},
-                           {"next_sentence_label", Tensor::from_vector<int64_t>({0, 1, 0}, {3})},
-                           {"target", Tensor::from_vector<double>({0.5, 1.5, 2.5}, {3})}});
+  write_safetensors(
+      path, {{"input_ids", Tensor::from_vector<int64_t>({1, 2, 3, 4, 5, 6}, {3, 2})},
+             {"labels", Tensor::from_vector<int64_t>({1, -100, 3, 4, 5, 6}, {3, 2})},
+             {"attention_mask", Tensor::from_vector<int64_t>({1, 0, 1, 1, 1, 1}, {3, 2})},
+             {"token_type_ids", Tensor::from_vector<int32_t>({0, 1, 0, 1, 0, 1}, {3, 2})},
+             {"next_sentence_label", Tensor::from_vector<int64_t>({0, 1, 0}, {3})},
+             {"special_tokens_mask", Tensor::from_vector<uint8_t>({0, 1, 0, 2, 1, 1}, {3, 2}).to(DType::boolean)},
+             {"target", Tensor::from_vector<double>({0.5, 1.5, 2.5}, {3})}});
   DataConfig config = {.train = {{path, {}}}, .shuffle = false};
   DataLoader loader = train(config);
   EXPECT_EQ(loader.samples_per_epoch(), 3);
@@ -345,12 +347,15 @@ TEST_F(DataLoaderTest, ReadsFinishedSamples) {
   EXPECT_FALSE(batch.labels_shifted);
   EXPECT_EQ(batch.attention_mask.dtype(), DType::u8);
   EXPECT_EQ(batch.count_tokens(), 6);
-  ASSERT_EQ(batch.others.size(), 3u);
+  ASSERT_EQ(batch.others.size(), 4u);
   EXPECT_EQ(batch.others[0].first, "next_sentence_label");
   EXPECT_EQ(ints(batch.others[0].second), (Ids{0, 1, 0, 0}));
-  EXPECT_EQ(batch.others[1].first, "target");
-  EXPECT_EQ(batch.others[1].second.dtype(), DType::f32);
-  EXPECT_EQ(batch.rows(1, 1).others[1].second.item(), 1.5);
+  EXPECT_EQ(batch.others[1].first, "special_tokens_mask");
+  EXPECT_EQ(batch.others[1].second.dtype(), DType::u8);
+  EXPECT_EQ(ints(batch.others[1].second), (Ids{0, 1, 0, 1, 1, 1, 0, 1}));
+  EXPECT_EQ(batch.others[2].first, "target");
+  EXPECT_EQ(batch.others[2].second.dtype(), DType::f32);
+  EXPECT_EQ(batch.rows(1, 1).others[2].second.item(), 1.5);
   EXPECT_NE(describe_batch(batch).find("target: 2.5"), std::string::npos);
 
   const auto refuse = [&](const NamedTensors& tensors, const std::string& why) {

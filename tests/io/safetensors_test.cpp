@@ -176,6 +176,7 @@ TEST(Safetensors, RefusesMalformedFiles) {
       {file_bytes("{\"a\":{\"dtype\":\"U8\",\"dtype\":\"U8\"}}", ""), "field \"dtype\" is there twice"},
       {file_bytes("{\"a\":{\"x\":1}}", ""), "unknown field \"x\""},
       {file_bytes("{\"__metadata__\":{\"a\":1}}", ""), "a number where"},
+      {file_bytes("{\"a\":{\"dtype\":\"" + std::string(size_t{17} << 20, 'x') + "\"}}", ""), "a text of more than"},
       {file_bytes("{\"__metadata__\":[]}", ""), "an array where"},
       {file_bytes("{\"__metadata__\":{},\"__metadata__\":{}}", ""), "there twice"},
   };
