@@ -46,6 +46,15 @@ void add_global_options(Program& program) {
 void add_verbs(Program& program) {
   add_train_verb(program);
   add_plot_verb(program);
+  add_generate_verb(program);
+  add_chat_verb(program);
+  add_forward_verb(program);
+  add_eval_verb(program);
+  add_tokenizer_verb(program);
+  add_data_verb(program);
+  add_inspect_verb(program);
+  add_bench_verb(program);
+  add_doctor_verb(program);
 }
 
 std::vector<std::string> verb_names(const CLI::App& app) {

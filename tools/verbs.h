@@ -41,6 +41,14 @@ struct Program {
   }
 };
 
-
+void add_bench_verb(Program& program);
+void add_chat_verb(Program& program);
+void add_data_verb(Program& program);
+void add_doctor_verb(Program& program);
+void add_eval_verb(Program& program);
+void add_forward_verb(Program& program);
+void add_generate_verb(Program& program);
+void add_inspect_verb(Program& program);
 void add_plot_verb(Program& program);
+void add_tokenizer_verb(Program& program);
 void add_train_verb(Program& program);

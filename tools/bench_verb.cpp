@@ -1,0 +1,222 @@
+// ondol bench train | generate: speed on random weights and tokens.
+#include <algorithm>
+#include <chrono>
+
+#include <sys/resource.h>
+
+#include <ondol/base/parallel.h>
+#include <ondol/base/philox.h>
+#include <ondol/ops/reduce.h>
+#include <ondol/tensor/allocator.h>
+#include <ondol/train/objective.h>
+#include <ondol/train/optimizer.h>
+
+#include "generate/decode_step.h"
+#include "json_output.h"
+#include "model_files.h"
+#include "verbs.h"
+
+namespace {
+
+using ondol::concat;
+using ondol::Tensor;
+using ondol::UsageError;
+using Clock = std::chrono::steady_clock;
+
+struct TrainOptions {
+  std::string config, task = "clm";
+  int64_t batch = 0, length = 0;
+  int steps = 10, warmup = 3;
+};
+
+struct GenerateOptions {
+  std::string config, model;
+  int64_t batch = 1, prompt = 0, new_tokens = 0;
+  int repeats = 5, warmup = 1;
+};
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const size_t middle = values.size() / 2;
+  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
+
+double smallest(const std::vector<double>& values) { return *std::min_element(values.begin(), values.end()); }
+
+int64_t peak_resident_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return int64_t{usage.ru_maxrss} * 1024;
+}
+
+std::vector<int32_t> random_ids(int64_t count, int64_t vocab_size, uint32_t stream) {
+  const int64_t low = std::min<int64_t>(5, vocab_size / 2);  // clear of padding and begin tokens
+  std::vector<int32_t> ids(static_cast<size_t>(count));
+  for (size_t i = 0; i < ids.size(); ++i) {
+    const uint64_t word = ondol::philox_word({.seed = 0, .stream = stream}, i);
+    ids[i] = static_cast<int32_t>(low + static_cast<int64_t>(word % static_cast<uint64_t>(vocab_size - low)));
+  }
+  return ids;
+}
+
+void check_positions(int64_t length, const ondol::Model& model, const std::string& path) {
+  if (length > model.info().max_positions) {
+    throw UsageError(concat("a sequence of ", length, " tokens is longer than the model allows (",
+                            model.info().max_positions, " positions) (", path, ")"));
+  }
+}
+
+/// The fields that both benches end with.
+void add_machine(OrderedJson& result, const ondol::Model& model) {
+  result["peak_memory_bytes"] = ondol::memory_statistics(model.device()).peak;
+  result["peak_rss_bytes"] = peak_resident_bytes();
+  result["dtype"] = ondol::dtype_name(model.dtype());
+  result["device"] = ondol::to_string(model.device());
+  result["threads"] = ondol::num_threads();
+  result["parameters"] = model.parameters().count();
+}
+
+void report(const OrderedJson& result, bool json) {
+  if (json) return write_json(result);
+  for (const auto& [key, value] : result.items()) write_output(concat(key, " ", value.dump(), "\n"));
+}
+
+/// Forward without dropout, loss, backward, clipping, AdamW.
+class TrainingBench {
+ public:
+  TrainingBench(ondol::Model& model, const TrainOptions& options)
+      : model_(model), objective_(ondol::make_objective(R"({"type": "clm"})")) {
+    model.parameters().enable_gradients();
+    ondol::OptimizerConfig config;
+    config.weight_decay = 0.1;
+    config.decay = "all";
+    config.beta2 = 0.95;
+    optimizer_ = ondol::make_optimizer(config, model.parameters());
+    for (uint32_t i = 0; i < 4; ++i) {
+      ondol::Batch batch;
+      batch.input_ids = Tensor::from_vector(random_ids(options.batch * options.length, model.info().vocab_size, i),
+                                            {options.batch, options.length});
+      batches_.push_back(objective_->prepare(std::move(batch), {.model = model}));
+    }
+  }
+
+  double step() {
+    const auto start = Clock::now();
+    const ondol::Batch& batch = batches_[static_cast<size_t>(steps_) % batches_.size()];
+    ondol::ParameterStore& parameters = model_.parameters();
+    parameters.clear_gradients();
+    ondol::Tape tape;
+    const ondol::Variable loss =
+        objective_->loss(model_, batch, 1.0 / static_cast<double>(objective_->count_targets(batch)), {});
+    tape.backward(loss);
+    parameters.finish_gradients();
+    const double scale = ondol::clipping_factor(ondol::gradient_norm(parameters), 1.0);
+    optimizer_->step({.learning_rate = 3e-4, .gradient_scale = scale, .update = ++steps_});
+    last_loss_ = loss.value().item();  // waits for the device
+    return seconds_since(start);
+  }
+  double last_loss() const { return last_loss_; }
+
+ private:
+  ondol::Model& model_;
+  std::unique_ptr<ondol::Objective> objective_;
+  std::unique_ptr<ondol::Optimizer> optimizer_;
+  std::vector<ondol::Batch> batches_;
+  int64_t steps_ = 0;
+  double last_loss_ = 0.0;
+};
+
+void run_train(const TrainOptions& options, const GlobalOptions& global) {
+  if (options.task != "clm") throw UsageError(concat("unknown task \"", options.task, "\" (--task)"), "tasks: clm");
+  const auto model = ondol::create_model(options.config, global.dtype().value_or(ondol::DType::f32),
+                                         ondol::resolve_device(global.device), 0);
+  check_positions(options.length, *model, options.config);
+  TrainingBench bench(*model, options);
+  for (int i = 0; i < options.warmup; ++i) bench.step();
+  std::vector<double> seconds;
+  for (int i = 0; i < options.steps; ++i) {
+    seconds.push_back(bench.step());
+    log(LogLevel::debug, concat("step ", i, ": ", seconds.back(), " s, loss ", bench.last_loss()));
+  }
+  const double tokens = static_cast<double>(options.batch * options.length);
+  OrderedJson result = {{"tokens_per_second_median", tokens / median(seconds)},
+                        {"tokens_per_second_best", tokens / smallest(seconds)},
+                        {"step_seconds_median", median(seconds)}};
+  add_machine(result, *model);
+  result["steps"] = options.steps;
+  result["last_loss"] = bench.last_loss();
+  report(result, global.json);
+}
+
+void run_generate(const GenerateOptions& options, const GlobalOptions& global) {
+  if (options.config.empty() == options.model.empty()) throw UsageError("give one of --config and --model");
+  std::unique_ptr<ondol::Model> model;
+  if (options.model.empty()) {
+    model = ondol::create_model(options.config, global.dtype().value_or(ondol::DType::f32),
+                                ondol::resolve_device(global.device), 0);
+  } else {
+    model = load_model_directory(options.model, global);
+  }
+  const int64_t capacity = options.prompt + options.new_tokens;
+  check_positions(capacity, *model, options.model.empty() ? options.config : options.model);
+  const std::vector<int32_t> ids = random_ids(options.batch * options.prompt, model->info().vocab_size, 0);
+  std::vector<double> prefill, decode;
+  for (int repeat = 0; repeat < options.warmup + options.repeats; ++repeat) {
+    ondol::KvCache cache = model->make_cache(options.batch, capacity);
+    std::vector<std::span<const int32_t>> tokens;
+    for (int64_t b = 0; b < options.batch; ++b) {
+      tokens.push_back(std::span(ids).subspan(static_cast<size_t>(b * options.prompt), static_cast<size_t>(options.prompt)));
+    }
+    auto start = Clock::now();
+    std::vector<int32_t> next;
+    const auto step = [&] {
+      next = ondol::ops::argmax(ondol::decode_step(*model, cache, tokens)).to_vector<int32_t>();
+      for (size_t b = 0; b < next.size(); ++b) tokens[b] = {&next[b], 1};
+    };
+    step();
+    const double prefill_seconds = seconds_since(start);
+    start = Clock::now();
+    for (int64_t i = 0; i < options.new_tokens; ++i) step();
+    if (repeat < options.warmup) continue;
+    prefill.push_back(prefill_seconds);
+    decode.push_back(seconds_since(start));
+  }
+  const double prompt_tokens = static_cast<double>(options.batch * options.prompt);
+  const double new_tokens = static_cast<double>(options.batch * options.new_tokens);
+  OrderedJson result = {{"prefill_tokens_per_second", prompt_tokens / median(prefill)},
+                        {"decode_tokens_per_second", new_tokens / median(decode)},
+                        {"prefill_tokens_per_second_best", prompt_tokens / smallest(prefill)},
+                        {"decode_tokens_per_second_best", new_tokens / smallest(decode)}};
+  add_machine(result, *model);
+  report(result, global.json);
+}
+
+}  // namespace
+
+void add_bench_verb(Program& program) {
+  CLI::App* verb = program.app.add_subcommand("bench", "Measure speed on random weights and tokens");
+  verb->require_subcommand(1);
+  const auto count = [](const char* name) { return CLI::Range(int64_t{1}, int64_t{1} << 30, name); };
+
+  auto train = std::make_shared<TrainOptions>();
+  CLI::App* train_verb = verb->add_subcommand("train", "Training steps: AdamW, clipping at 1, no dropout");
+  train_verb->add_option("--config", train->config, "Hugging Face config.json")->required();
+  train_verb->add_option("--task", train->task, "clm")->capture_default_str();
+  train_verb->add_option("--batch", train->batch, "Sequences a step")->required()->check(count("COUNT"));
+  train_verb->add_option("--seq", train->length, "Tokens a sequence")->required()->check(count("COUNT"));
+  train_verb->add_option("--steps", train->steps, "Timed steps")->check(CLI::Range(1, 1000000))->capture_default_str();
+  train_verb->add_option("--warmup", train->warmup, "Steps before")->check(CLI::Range(0, 1000000))->capture_default_str();
+  program.run_on(train_verb, [train, &program] { run_train(*train, program.global); });
+
+  auto generate = std::make_shared<GenerateOptions>();
+  CLI::App* generate_verb = verb->add_subcommand("generate", "Reading a prompt and decoding");
+  generate_verb->add_option("--config", generate->config, "Hugging Face config.json: random weights");
+  generate_verb->add_option("--model", generate->model, "Model directory");
+  generate_verb->add_option("--batch", generate->batch, "Sequences")->check(count("COUNT"))->capture_default_str();
+  generate_verb->add_option("--prompt", generate->prompt, "Tokens of the prompt")->required()->check(count("COUNT"));
+  generate_verb->add_option("--new", generate->new_tokens, "Tokens to decode")->required()->check(count("COUNT"));
+  generate_verb->add_option("--repeats", generate->repeats, "Timed repeats")->check(CLI::Range(1, 1000000))->capture_default_str();
+  program.run_on(generate_verb, [generate, &program] { run_generate(*generate, program.global); });
+}

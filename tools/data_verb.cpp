@@ -1,0 +1,116 @@
+// ondol data prepare | inspect.
+#include <ondol/data/data_loader.h>
+#include <ondol/data/token_file.h>
+#include <ondol/tokenizer/tokenizer.h>
+#include <ondol/train/config.h>
+#include <ondol/train/text_encoder.h>
+
+#include "json_output.h"
+#include "verbs.h"
+
+namespace {
+
+using ondol::concat;
+using ondol::UsageError;
+
+struct PrepareOptions {
+  std::string tokenizer, output, separator = "file", text_field = "text";
+  std::vector<std::string> inputs;
+};
+
+struct InspectOptions {
+  std::string config;
+  std::vector<std::string> overrides;
+  int64_t batches = 1;
+  int64_t rows = 2;
+};
+
+void run_prepare(const PrepareOptions& options, const GlobalOptions& global) {
+  const ondol::Tokenizer tokenizer = ondol::load_tokenizer(options.tokenizer);
+  const ondol::TextEncoder encoder = ondol::make_text_encoder(tokenizer);
+  int64_t reported = 0;
+  const auto progress = [&reported](const ondol::PrepareStatistics& so_far) {
+    if (so_far.text_bytes - reported < (int64_t{64} << 20)) return;
+    reported = so_far.text_bytes;
+    log(LogLevel::info, concat(so_far.text_bytes >> 20, " MiB of text, ", so_far.tokens, " tokens"));
+  };
+  const ondol::PrepareStatistics done =
+      ondol::prepare_tokens(encoder, options.inputs, options.output,
+                            {.separator = options.separator, .text_field = options.text_field}, progress);
+  if (global.json) {
+    return write_json({{"output", options.output},
+                       {"documents", done.documents},
+                       {"tokens", done.tokens},
+                       {"text_bytes", done.text_bytes}});
+  }
+  write_output(concat(options.output, ".bin, .idx: ", done.documents, " documents, ", done.tokens, " tokens from ",
+                      done.text_bytes, " bytes\n"));
+}
+
+OrderedJson tensor_json(const ondol::Tensor& tensor) {
+  if (!tensor.defined()) return nullptr;
+  OrderedJson rows = OrderedJson::array();
+  for (int64_t r = 0; r < tensor.size(0); ++r) rows.push_back(tensor.select(0, r).to_vector<int32_t>());
+  return rows;
+}
+
+void run_inspect(const InspectOptions& options, const GlobalOptions& global) {
+  const ondol::TrainConfig config = ondol::TrainConfig::from_file(options.config, options.overrides);
+  const ondol::StageConfig& stage = config.stages.front();
+  std::optional<ondol::Tokenizer> tokenizer;
+  ondol::TextEncoder encoder;
+  ondol::DataContext context;
+  context.cache_directory = config.output + "/data";
+  if (!config.tokenizer.empty()) {
+    tokenizer = ondol::load_tokenizer(config.tokenizer);
+    encoder = ondol::make_text_encoder(*tokenizer);
+    context.encoder = &encoder;
+    context.vocab_size = tokenizer->vocab_size();
+  }
+  ondol::DataLoader loader(stage.data, ondol::DataSplit::train, context);
+  const int64_t rows = std::min(options.rows, stage.batch_size);
+  if (!global.json) {
+    write_output(concat(loader.describe(), "\n", loader.samples_per_epoch(), " samples an epoch, ", stage.batch_size,
+                        " a batch; the first ", rows, " of each:\n"));
+  }
+  const auto spell = [&](int32_t id) { return tokenizer->decode(std::vector<int32_t>{id}); };
+  for (int64_t i = 0; i < options.batches; ++i) {
+    const ondol::Batch batch = loader.next(stage.batch_size, 0, rows);
+    if (!global.json) {
+      write_output(concat("\nbatch ", i, "\n",
+                          ondol::describe_batch(batch, tokenizer ? spell : std::function<std::string(int32_t)>())));
+      continue;
+    }
+    write_json({{"batch", i},
+                {"input_ids", tensor_json(batch.input_ids)},
+                {"labels", tensor_json(batch.labels)},
+                {"attention_mask", tensor_json(batch.attention_mask)},
+                {"document_ids", tensor_json(batch.document_ids)},
+                {"positions", tensor_json(batch.positions)}});
+  }
+}
+
+}  // namespace
+
+void add_data_verb(Program& program) {
+  CLI::App* verb = program.app.add_subcommand("data", "Prepare and look at training data");
+  verb->require_subcommand(1);
+
+  auto prepare = std::make_shared<PrepareOptions>();
+  CLI::App* prepare_verb = verb->add_subcommand("prepare", "Tokenize text once: writes PREFIX.bin and PREFIX.idx");
+  prepare_verb->add_option("--tokenizer", prepare->tokenizer, "Tokenizer directory or file")->required();
+  prepare_verb->add_option("--input", prepare->inputs, ".txt or .jsonl files, also .gz, * ? […] allowed")->required();
+  prepare_verb->add_option("--output", prepare->output, "PREFIX of the two files")->required();
+  prepare_verb->add_option("--separator", prepare->separator, "Documents of .txt: file, line, blank_line or a text")
+      ->capture_default_str();
+  prepare_verb->add_option("--text-field", prepare->text_field, "Field of .jsonl")->capture_default_str();
+  program.run_on(prepare_verb, [prepare, &program] { run_prepare(*prepare, program.global); });
+
+  auto inspect = std::make_shared<InspectOptions>();
+  CLI::App* inspect_verb = verb->add_subcommand("inspect", "Show batches as the model gets them");
+  inspect_verb->add_option("CONFIG", inspect->config, "Training configuration")->required();
+  inspect_verb->add_option("--set", inspect->overrides, "KEY=VALUE of the configuration")->allow_extra_args(false);
+  inspect_verb->add_option("--batches", inspect->batches, "How many")->check(CLI::Range(1, 1 << 20))->capture_default_str();
+  inspect_verb->add_option("--rows", inspect->rows, "Samples of each batch")->check(CLI::Range(1, 1 << 20))->capture_default_str();
+  program.run_on(inspect_verb, [inspect, &program] { run_inspect(*inspect, program.global); });
+}
