@@ -32,6 +32,10 @@ const Backend& backend(DeviceType type);
 
 const Backend& cpu_backend();
 
+/// For tests: run_kernel on devices of this type takes its rows from `table` (another instruction set, an emulated
+/// device that works on host memory) until the next call; null restores the backend's own. Not for use while kernels run.
+void override_kernel_table(DeviceType type, const KernelTable* table);
+
 /// The CUDA backend, or null when this build has none or the machine has no usable GPU. CMake chooses the file that
 /// defines it: kernels/backend.cu, or src/backend/no_cuda/backend.cpp.
 const Backend* cuda_backend();

@@ -1,0 +1,167 @@
+// Cases of attention.h.
+#include <ondol/ops/attention.h>
+
+#include "support/op_cases.h"
+
+namespace ondol::testing {
+
+namespace {
+
+struct AttentionSizes {
+  int64_t batch, q_len, kv_len, heads, kv_heads, dim;
+};
+
+/// What is switched on; bias names its broadcast form.
+struct AttentionKind {
+  const char* name;
+  bool causal = false;
+  int64_t window = 0;
+  bool key_mask = false, documents = false, kv_lengths = false, q_start = false;
+  enum class Bias { none, full, per_head, per_key } bias = Bias::none;
+  float softcap = 0, dropout_p = 0, scale = 0;
+};
+
+int add_input(OpCase& c, Input input) {
+  c.inputs.push_back(std::move(input));
+  return static_cast<int>(c.inputs.size()) - 1;
+}
+
+std::vector<int32_t> repeated(int64_t count, const std::function<int32_t(int64_t)>& value) {
+  std::vector<int32_t> out;
+  for (int64_t i = 0; i < count; ++i) out.push_back(value(i));
+  return out;
+}
+
+OpCase attention_case(DType dtype, const AttentionSizes& s, const AttentionKind& k, Layout layout) {
+  OpCase c;
+  c.op = "attention";
+  c.name = concat("attention ", dtype_name(dtype), " B", s.batch, " Tq", s.q_len, " Tk", s.kv_len, " H", s.heads, "/",
+                  s.kv_heads, " D", s.dim, " ", k.name, layout_name(layout));
+  c.dtype = dtype;
+  add_input(c, {.shape = {s.batch, s.q_len, s.heads, s.dim}, .dtype = dtype, .layout = layout, .differentiable = true});
+  const Shape kv{s.batch, s.kv_len, s.kv_heads, s.dim};
+  add_input(c, {.shape = kv, .dtype = dtype, .layout = layout, .differentiable = true});
+  add_input(c, {.shape = kv, .dtype = dtype, .layout = layout, .differentiable = true});
+  int bias = -1, q_start = -1, kv_lengths = -1, key_mask = -1, documents = -1;
+  using Bias = AttentionKind::Bias;
+  if (k.bias != Bias::none) {
+    const Shape shape = k.bias == Bias::full       ? Shape{s.batch, s.heads, s.q_len, s.kv_len}
+                        : k.bias == Bias::per_head ? Shape{1, s.heads, s.q_len, s.kv_len}
+                                                   : Shape{s.batch, 1, 1, s.kv_len};
+    bias = add_input(c, {.shape = shape, .dtype = dtype, .differentiable = k.bias == Bias::per_head});
+  }
+  const auto ints = [&c](const Shape& shape, DType type, const std::function<int32_t(int64_t)>& value) {
+    return add_input(c, {.shape = shape, .dtype = type, .fill = Fill::given, .given = repeated(shape.numel(), value)});
+  };
+  if (k.q_start) {
+    q_start = ints({s.batch}, DType::i32, [&s](int64_t b) { return static_cast<int32_t>((b * 3 + 1) % s.kv_len); });
+  }
+  if (k.kv_lengths) {
+    kv_lengths = ints({s.batch}, DType::i32, [&s](int64_t b) {
+      return static_cast<int32_t>(std::max<int64_t>(s.kv_len - 2 * b - 1, std::min(s.q_len, s.kv_len)));
+    });
+  }
+  if (k.key_mask) {  // the last sequence is hidden whole when there are several
+    key_mask = ints({s.batch, s.kv_len}, DType::u8, [&s](int64_t i) {
+      return s.batch > 1 && i / s.kv_len == s.batch - 1 ? 0 : static_cast<int32_t>(i % 4 != 2);
+    });
+  }
+  if (k.documents) {
+    documents = ints({s.batch, s.q_len}, DType::i32,
+                     [&s](int64_t i) { return static_cast<int32_t>(i % s.q_len / std::max<int64_t>(s.q_len / 3, 1)); });
+  }
+  const uint64_t seed = 99;
+  c.run = [=](const std::vector<Tensor>& in, bool gradients) {
+    const auto optional = [&in](int at) { return at < 0 ? Tensor() : in[static_cast<size_t>(at)]; };
+    AttentionOptions options{.scale = k.scale, .softcap = k.softcap, .causal = k.causal, .window = k.window};
+    options.bias = optional(bias);
+    options.q_start = optional(q_start);
+    options.kv_lengths = optional(kv_lengths);
+    options.key_mask = optional(key_mask);
+    options.documents = optional(documents);
+    options.dropout_p = k.dropout_p;
+    options.rng = {seed, 3, {}};
+    const ops::AttentionResult r = ops::attention(in[0], in[1], in[2], options, true);
+    OpResult result{{r.out, r.lse}, {}};
+    if (!gradients) return result;
+    result.backward = [=](const std::vector<Tensor>& grads) {
+      std::vector<Tensor> out;
+      for (int i = 0; i < 3; ++i) out.push_back(Tensor::full(in[i].shape(), 7.0, dtype, in[0].device()));
+      if (k.bias == Bias::per_head) {
+        out.push_back(Tensor::full({s.heads, s.q_len, s.kv_len}, 7.0, DType::f32, in[0].device()));
+      }
+      ops::attention_backward_into(grads[0], in[0], in[1], in[2], r, options, out[0], out[1], out[2],
+                                   out.size() > 3 ? out[3] : Tensor());
+      if (out.size() > 3) out[3] = out[3].unsqueeze(0);
+      return out;
+    };
+    return result;
+  };
+  set_reference(c, [=]<class T>(const std::vector<Array<T>>& in, Round) {
+    const auto optional = [&in](int at) { return at < 0 ? nullptr : &in[static_cast<size_t>(at)]; };
+    reference::AttentionInputs<T> a{&in[0], &in[1], &in[2]};
+    a.bias = optional(bias);
+    a.scale = k.scale != 0 ? static_cast<T>(k.scale) : T(1) / std::sqrt(static_cast<T>(s.dim));
+    a.softcap = static_cast<T>(k.softcap);
+    a.causal = k.causal;
+    a.window = k.window;
+    a.q_start = optional(q_start);
+    a.kv_lengths = optional(kv_lengths);
+    a.key_mask = optional(key_mask);
+    a.documents = optional(documents);
+    a.dropout_p = k.dropout_p;
+    a.key = {seed, 3, 0};
+    return reference::attention(a);
+  });
+  c.grad_outputs = 1;
+  c.backward_reads_output = true;
+  c.flops = 4.0 * static_cast<double>(s.batch * s.heads * s.q_len * s.kv_len * s.dim) * (k.causal ? 0.5 : 1.0);
+  return c;
+}
+
+}  // namespace
+
+void add_attention_cases(std::vector<OpCase>& cases, bool large) {
+  using Bias = AttentionKind::Bias;
+  const AttentionKind kinds[] = {
+      {.name = "full"},
+      {.name = "scaled", .scale = 0.3f},
+      {.name = "causal", .causal = true},
+      {.name = "key mask", .key_mask = true},
+      {.name = "causal, key mask", .causal = true, .key_mask = true},
+      {.name = "causal, window 3", .causal = true, .window = 3},
+      {.name = "window 4", .window = 4},
+      {.name = "lengths", .kv_lengths = true},
+      {.name = "causal, lengths", .causal = true, .kv_lengths = true},
+      {.name = "causal, starts", .causal = true, .q_start = true},
+      {.name = "softcap", .softcap = 2.0f},
+      {.name = "bias", .bias = Bias::full},
+      {.name = "causal, bias per head", .causal = true, .bias = Bias::per_head},
+      {.name = "bias per key", .bias = Bias::per_key},
+      {.name = "dropout", .dropout_p = 0.3f},
+      {.name = "causal, dropout, softcap", .causal = true, .softcap = 3.0f, .dropout_p = 0.2f},
+      {.name = "documents", .documents = true},
+      {.name = "causal, documents", .causal = true, .documents = true}};
+  std::vector<AttentionSizes> sizes = {{1, 1, 1, 1, 1, 1},   {2, 3, 3, 2, 2, 8},   {2, 7, 7, 4, 2, 16},
+                                       {1, 1, 9, 6, 2, 32},  {3, 5, 12, 3, 1, 20}, {1, 33, 33, 2, 1, 64},
+                                       {2, 70, 70, 2, 2, 24}};
+  for (const DType dtype : kDataTypes) {
+    if (large) {
+      for (const AttentionSizes& s : {AttentionSizes{8, 256, 256, 6, 6, 64}, AttentionSizes{1, 2048, 2048, 6, 6, 64}}) {
+        cases.push_back(attention_case(dtype, s, {.name = "causal", .causal = true}, Layout::contiguous));
+      }
+      continue;
+    }
+    for (const AttentionKind& kind : kinds) {
+      for (const AttentionSizes& s : sizes) {
+        if (kind.documents && s.q_len != s.kv_len) continue;
+        cases.push_back(attention_case(dtype, s, kind, Layout::contiguous));
+      }
+    }
+    cases.push_back(attention_case(dtype, {2, 9, 9, 3, 3, 16}, kinds[2], Layout::sliced));
+    cases.push_back(attention_case(dtype, {0, 4, 4, 2, 2, 8}, kinds[0], Layout::contiguous));
+    cases.push_back(attention_case(dtype, {2, 0, 4, 2, 2, 8}, kinds[0], Layout::contiguous));
+  }
+}
+
+}  // namespace ondol::testing

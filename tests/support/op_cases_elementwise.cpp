@@ -1,0 +1,316 @@
+// Cases of elementwise.h, glu.h and dropout.h.
+#include <ondol/ops/dropout.h>
+#include <ondol/ops/elementwise.h>
+#include <ondol/ops/glu.h>
+
+#include "support/op_cases.h"
+
+namespace ondol::testing {
+
+namespace {
+
+struct NamedActivation {
+  const char* name;
+  Activation kind;
+};
+constexpr NamedActivation kActivations[] = {{"relu", Activation::relu},           {"gelu_erf", Activation::gelu_erf},
+                                            {"gelu_tanh", Activation::gelu_tanh}, {"silu", Activation::silu},
+                                            {"tanh", Activation::tanh},           {"sigmoid", Activation::sigmoid}};
+
+struct ShapedLayout {
+  Shape shape;
+  Layout layout;
+};
+
+std::vector<ShapedLayout> flat_shapes(bool large) {
+  if (large) return {{{4096, 2048}, Layout::contiguous}};
+  return {{{}, Layout::contiguous},       {{1}, Layout::contiguous},       {{0, 3}, Layout::contiguous},
+          {{7}, Layout::contiguous},      {{2, 3, 5}, Layout::contiguous}, {{16, 16}, Layout::contiguous},
+          {{3, 65}, Layout::contiguous},  {{5, 9}, Layout::transposed},    {{2, 6, 17}, Layout::sliced},
+          {{301, 97}, Layout::contiguous}};
+}
+
+void add_unary(std::vector<OpCase>& cases, const char* op, bool large, Fill fill, Tensor (*call)(const Tensor&),
+               double (*exact)(double), float (*naive)(float)) {
+  for (const DType dtype : kDataTypes) {
+    for (const auto& [shape, layout] : flat_shapes(large)) {
+      OpCase c;
+      c.op = op;
+      c.name = concat(op, " ", dtype_name(dtype), " ", shape, layout_name(layout));
+      c.dtype = dtype;
+      c.inputs = {{.shape = shape, .dtype = dtype, .fill = fill, .layout = layout}};
+      c.run = [call](const std::vector<Tensor>& in, bool) { return OpResult{{call(in[0])}, {}}; };
+      c.oracle = [exact](const std::vector<Array<double>>& in) {
+        return std::vector<Array<double>>{reference::map(in[0], exact)};
+      };
+      c.naive = [naive](const std::vector<Array<float>>& in) {
+        return std::vector<Array<float>>{reference::map(in[0], naive)};
+      };
+      cases.push_back(std::move(c));
+    }
+  }
+}
+
+void add_activation(std::vector<OpCase>& cases, const NamedActivation& act, bool large) {
+  for (const DType dtype : kDataTypes) {
+    for (const auto& [shape, layout] : flat_shapes(large)) {
+      OpCase c;
+      c.op = concat("activation_", act.name);
+      c.name = concat(c.op, " ", dtype_name(dtype), " ", shape, layout_name(layout));
+      c.dtype = dtype;
+      c.inputs = {{.shape = shape, .dtype = dtype, .layout = layout, .differentiable = true, .scale = 2.0}};
+      const Activation kind = act.kind;
+      c.run = [kind](const std::vector<Tensor>& in, bool) {
+        return OpResult{{ops::activation(in[0], kind)}, [in, kind](const std::vector<Tensor>& grads) {
+                          return std::vector<Tensor>{ops::activation_backward(grads[0], in[0], kind)};
+                        }};
+      };
+      set_reference(c, [kind]<class T>(const std::vector<Array<T>>& in, Round) {
+        return std::vector<Array<T>>{reference::map(in[0], [kind](T x) { return reference::activation(x, kind); })};
+      });
+      c.grad_outputs = 1;
+      cases.push_back(std::move(c));
+    }
+  }
+}
+
+struct BinaryShapes {
+  Shape a, b, out;
+  Layout layout_a = Layout::contiguous, layout_b = Layout::contiguous;
+};
+
+enum class Arithmetic { add, sub, mul, div };
+
+template <class T>
+T apply(Arithmetic kind, T a, T b) {
+  switch (kind) {
+    case Arithmetic::add:
+      return a + b;
+    case Arithmetic::sub:
+      return a - b;
+    case Arithmetic::mul:
+      return a * b;
+    case Arithmetic::div:
+      return a / b;
+  }
+  return a;
+}
+
+Tensor call_binary(Arithmetic kind, const Tensor& a, const Tensor& b) {
+  switch (kind) {
+    case Arithmetic::add:
+      return ops::add(a, b);
+    case Arithmetic::sub:
+      return ops::sub(a, b);
+    case Arithmetic::mul:
+      return ops::mul(a, b);
+    case Arithmetic::div:
+      return ops::div(a, b);
+  }
+  return {};
+}
+
+void add_binary(std::vector<OpCase>& cases, bool large) {
+  std::vector<BinaryShapes> shapes = {{{}, {}, {}},
+                                      {{1}, {1}, {1}},
+                                      {{5}, {5}, {5}},
+                                      {{0, 4}, {4}, {0, 4}},
+                                      {{3, 17}, {3, 17}, {3, 17}},
+                                      {{2, 3, 19}, {19}, {2, 3, 19}},
+                                      {{2, 3, 4}, {3, 1}, {2, 3, 4}},
+                                      {{2, 1, 33}, {5, 1}, {2, 5, 33}},
+                                      {{7}, {4, 1}, {4, 7}},
+                                      {{1}, {2, 40}, {2, 40}},
+                                      {{5, 9}, {5, 9}, {5, 9}, Layout::transposed, Layout::contiguous},
+                                      {{6, 21}, {6, 21}, {6, 21}, Layout::sliced, Layout::transposed},
+                                      {{4, 1, 18}, {6, 18}, {4, 6, 18}, Layout::contiguous, Layout::sliced},
+                                      {{120, 300}, {300}, {120, 300}},
+                                      {{33000}, {33000}, {33000}}};
+  if (large) shapes = {{{4096, 2048}, {4096, 2048}, {4096, 2048}}, {{4096, 2048}, {2048}, {4096, 2048}}};
+  constexpr const char* kNames[] = {"add", "sub", "mul", "div"};
+  for (const Arithmetic kind : {Arithmetic::add, Arithmetic::sub, Arithmetic::mul, Arithmetic::div}) {
+    for (const DType dtype : kDataTypes) {
+      for (const BinaryShapes& s : shapes) {
+        OpCase c;
+        c.op = kNames[static_cast<int>(kind)];
+        c.name =
+            concat(c.op, " ", dtype_name(dtype), " ", s.a, layout_name(s.layout_a), " ", s.b, layout_name(s.layout_b));
+        c.dtype = dtype;
+        c.inputs = {{.shape = s.a, .dtype = dtype, .layout = s.layout_a},
+                    {.shape = s.b,
+                     .dtype = dtype,
+                     .fill = kind == Arithmetic::div ? Fill::positive : Fill::normal,
+                     .layout = s.layout_b}};
+        c.run = [kind](const std::vector<Tensor>& in, bool) { return OpResult{{call_binary(kind, in[0], in[1])}, {}}; };
+        const Shape out = s.out;
+        set_reference(c, [kind, out]<class T>(const std::vector<Array<T>>& in, Round) {
+          return std::vector<Array<T>>{
+              reference::binary(in[0], in[1], out, [kind](T a, T b) { return apply(kind, a, b); })};
+        });
+        cases.push_back(std::move(c));
+      }
+    }
+  }
+}
+
+void add_in_place(std::vector<OpCase>& cases, bool large) {
+  for (const DType dtype : kDataTypes) {
+    for (const DType source : kDataTypes) {
+      if (source == DType::f32 && dtype == DType::bf16) continue;  // targets are only widened
+      for (const auto& [shape, layout] : flat_shapes(large)) {
+        OpCase c;
+        c.op = "accumulate";
+        c.name = concat("accumulate ", dtype_name(dtype), " += ", dtype_name(source), " ", shape, layout_name(layout));
+        c.dtype = dtype;
+        c.inputs = {{.shape = shape, .dtype = dtype}, {.shape = shape, .dtype = source, .layout = layout}};
+        c.run = [](const std::vector<Tensor>& in, bool gradients) {
+          const Tensor target = gradients ? in[0].clone() : in[0];
+          ops::accumulate(target, in[1]);
+          return OpResult{{target}, {}};
+        };
+        set_reference(c, []<class T>(const std::vector<Array<T>>& in, Round) {
+          return std::vector<Array<T>>{reference::binary(in[0], in[1], in[0].shape, [](T a, T b) { return a + b; })};
+        });
+        cases.push_back(std::move(c));
+      }
+    }
+  }
+}
+
+void add_sum_to_shape(std::vector<OpCase>& cases) {
+  struct Shapes {
+    Shape from, to;
+  };
+  const Shapes shapes[] = {{{5}, {5}},
+                           {{4, 7}, {7}},
+                           {{4, 7}, {4, 1}},
+                           {{2, 3, 5}, {}},
+                           {{2, 3, 5}, {3, 1}},
+                           {{2, 3, 4, 5}, {3, 1, 5}},
+                           {{2, 3, 4, 5}, {2, 1, 4, 1}},
+                           {{0, 4}, {4}},
+                           {{300, 130}, {130}},
+                           {{2, 1, 6}, {1, 1, 6}}};
+  for (const DType dtype : kDataTypes) {
+    for (const auto& [from, to] : shapes) {
+      OpCase c;
+      c.op = "sum_to_shape";
+      c.name = concat("sum_to_shape ", dtype_name(dtype), " ", from, " to ", to);
+      c.dtype = dtype;
+      c.inputs = {{.shape = from, .dtype = dtype}};
+      const Shape target = to;
+      c.run = [target](const std::vector<Tensor>& in, bool) {
+        return OpResult{{ops::sum_to_shape(in[0], target)}, {}};
+      };
+      set_reference(c, [target]<class T>(const std::vector<Array<T>>& in, Round) {
+        Array<T> out(target);
+        for (int64_t i = 0; i < in[0].numel(); ++i) {
+          out[reference::broadcast_offset(target, in[0].shape, i)] += in[0][i];
+        }
+        return std::vector<Array<T>>{out};
+      });
+      cases.push_back(std::move(c));
+    }
+  }
+}
+
+void add_glu(std::vector<OpCase>& cases, bool large) {
+  std::vector<ShapedLayout> shapes = {{{1, 2}, Layout::contiguous},    {{3, 14}, Layout::contiguous},
+                                      {{0, 8}, Layout::contiguous},    {{2, 3, 66}, Layout::contiguous},
+                                      {{5, 32}, Layout::sliced},       {{6, 10}, Layout::transposed},
+                                      {{2, 5000}, Layout::contiguous}, {{70, 300}, Layout::contiguous}};
+  if (large) shapes = {{{2048, 4096}, Layout::contiguous}};
+  for (const NamedActivation& act : kActivations) {
+    if (act.kind == Activation::tanh) continue;
+    for (const DType dtype : kDataTypes) {
+      for (const auto& [shape, layout] : shapes) {
+        OpCase c;
+        c.op = concat("glu_", act.name);
+        c.name = concat(c.op, " ", dtype_name(dtype), " ", shape, layout_name(layout));
+        c.dtype = dtype;
+        c.inputs = {{.shape = shape, .dtype = dtype, .layout = layout, .differentiable = true}};
+        const Activation kind = act.kind;
+        c.run = [kind](const std::vector<Tensor>& in, bool) {
+          return OpResult{{ops::glu(in[0], kind)}, [in, kind](const std::vector<Tensor>& grads) {
+                            return std::vector<Tensor>{ops::glu_backward(grads[0], in[0], kind)};
+                          }};
+        };
+        set_reference(c, [kind]<class T>(const std::vector<Array<T>>& in, Round) {
+          const int64_t cols = in[0].cols() / 2;
+          Shape out_shape = in[0].shape;
+          out_shape.set(-1, cols);
+          Array<T> out(out_shape);
+          for (int64_t i = 0; i < out.numel(); ++i) {
+            const int64_t at = i / cols * 2 * cols + i % cols;
+            out[i] = reference::activation(in[0][at], kind) * in[0][at + cols];
+          }
+          return std::vector<Array<T>>{out};
+        });
+        c.grad_outputs = 1;
+        cases.push_back(std::move(c));
+      }
+    }
+  }
+}
+
+void add_dropout(std::vector<OpCase>& cases, bool large) {
+  for (const float p : {0.1f, 0.5f, 0.9f}) {
+    for (const DType dtype : kDataTypes) {
+      for (const auto& [shape, layout] : flat_shapes(large)) {
+        OpCase c;
+        c.op = "dropout";
+        c.name = concat("dropout ", p, " ", dtype_name(dtype), " ", shape, layout_name(layout));
+        c.dtype = dtype;
+        c.inputs = {{.shape = shape, .dtype = dtype, .layout = layout, .differentiable = true},
+                    {.shape = {1}, .dtype = DType::i64, .fill = Fill::given, .given = {77}}};
+        const uint64_t seed = 0x123456789abcdefu;
+        c.run = [p, seed](const std::vector<Tensor>& in, bool) {
+          const RngKey key{seed, 5, in[1]};
+          return OpResult{{ops::dropout(in[0], p, key)}, [p, key](const std::vector<Tensor>& grads) {
+                            return std::vector<Tensor>{ops::dropout(grads[0], p, key)};
+                          }};
+        };
+        set_reference(c, [p, seed]<class T>(const std::vector<Array<T>>& in, Round) {
+          Array<T> out(in[0].shape);
+          const PhiloxKey key{seed, 5, 77};
+          for (int64_t i = 0; i < out.numel(); ++i) {
+            out[i] = reference::keeps(key, i, p) ? in[0][i] / (T(1) - static_cast<T>(p)) : T(0);
+          }
+          return std::vector<Array<T>>{out};
+        });
+        c.grad_outputs = 1;
+        cases.push_back(std::move(c));
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void add_elementwise_cases(std::vector<OpCase>& cases, bool large) {
+  add_unary(
+      cases, "exp", large, Fill::normal, ops::exp, [](double x) { return std::exp(x); },
+      [](float x) { return std::exp(x); });
+  add_unary(
+      cases, "log", large, Fill::positive, ops::log, [](double x) { return std::log(x); },
+      [](float x) { return std::log(x); });
+  add_unary(
+      cases, "sqrt", large, Fill::positive, ops::sqrt, [](double x) { return std::sqrt(x); },
+      [](float x) { return std::sqrt(x); });
+  add_unary(
+      cases, "square", large, Fill::normal, ops::square, [](double x) { return x * x; }, [](float x) { return x * x; });
+  add_unary(
+      cases, "scale", large, Fill::normal, [](const Tensor& x) { return ops::scale(x, -1.75f); },
+      [](double x) { return x * -1.75; }, [](float x) { return x * -1.75f; });
+  add_unary(
+      cases, "add_scalar", large, Fill::normal, [](const Tensor& x) { return ops::add_scalar(x, 0.375f); },
+      [](double x) { return x + 0.375; }, [](float x) { return x + 0.375f; });
+  for (const NamedActivation& act : kActivations) add_activation(cases, act, large);
+  add_binary(cases, large);
+  add_in_place(cases, large);
+  if (!large) add_sum_to_shape(cases);
+  add_glu(cases, large);
+  add_dropout(cases, large);
+}
+
+}  // namespace ondol::testing

@@ -1,0 +1,366 @@
+// Cases of embedding.h, gather and scatter_add, concat, rope.h and optimizer.h.
+#include <ondol/ops/embedding.h>
+#include <ondol/ops/optimizer.h>
+#include <ondol/ops/reduce.h>
+#include <ondol/ops/rope.h>
+
+#include "support/op_cases.h"
+
+namespace ondol::testing {
+
+namespace {
+
+void add_embedding(std::vector<OpCase>& cases, bool large) {
+  struct Sizes {
+    int64_t vocab, hidden;
+    Shape ids;
+    int64_t padding_idx = -1;
+  };
+  std::vector<Sizes> sizes = {{1, 1, {1}},         {5, 3, {2, 4}}, {10, 17, {0}},       {7, 16, {3, 5}, 2},
+                              {30, 33, {2, 3, 4}}, {4, 100, {70}}, {50, 64, {8, 9}, 0}, {300, 130, {20, 25}}};
+  if (large) sizes = {{8192, 768, {8192}}};
+  for (const DType dtype : kDataTypes) {
+    for (const Sizes& s : sizes) {
+      OpCase c;
+      c.op = "embedding";
+      c.name =
+          concat("embedding ", dtype_name(dtype), " ", s.vocab, "x", s.hidden, " ", s.ids, " padding ", s.padding_idx);
+      c.dtype = dtype;
+      c.inputs = {{.shape = {s.vocab, s.hidden}, .dtype = dtype, .differentiable = s.padding_idx < 0},
+                  {.shape = s.ids, .dtype = DType::i32, .fill = Fill::uniform_ids, .limit = s.vocab}};
+      c.run = [s](const std::vector<Tensor>& in, bool) {
+        return OpResult{{ops::embedding(in[0], in[1])}, [in, s](const std::vector<Tensor>& grads) {
+                          const Tensor grad = Tensor::full({s.vocab, s.hidden}, 9.0, DType::f32, in[0].device());
+                          ops::embedding_backward_into(grad, grads[0], in[1], false, s.padding_idx);
+                          return std::vector<Tensor>{grad};
+                        }};
+      };
+      std::vector<int64_t> out_sizes(s.ids.begin(), s.ids.end());
+      out_sizes.push_back(s.hidden);
+      const Shape out{std::span<const int64_t>(out_sizes)};
+      set_reference(c, [out]<class T>(const std::vector<Array<T>>& in, Round) {
+        return std::vector<Array<T>>{reference::embedding(in[0], in[1], out)};
+      });
+      c.exact = true;
+      c.grad_outputs = s.padding_idx < 0 ? 1 : 0;
+      cases.push_back(std::move(c));
+
+      OpCase b;  // the backward as an op of its own: padding and accumulation
+      b.op = "embedding_backward";
+      b.name =
+          concat(b.op, " ", dtype_name(dtype), " ", s.vocab, "x", s.hidden, " ", s.ids, " padding ", s.padding_idx);
+      b.dtype = dtype;
+      b.inputs = {{.shape = {s.vocab, s.hidden}},
+                  {.shape = out, .dtype = dtype},
+                  {.shape = s.ids, .dtype = DType::i32, .fill = Fill::uniform_ids, .limit = s.vocab}};
+      b.run = [s, large](const std::vector<Tensor>& in, bool) {
+        const Tensor table = large ? in[0] : in[0].clone();
+        ops::embedding_backward_into(table, in[1], in[2], true, s.padding_idx);
+        return OpResult{{table}, {}};
+      };
+      set_reference(b, [s]<class T>(const std::vector<Array<T>>& in, Round) {
+        Array<T> table = in[0];
+        for (int64_t i = 0; i < in[2].numel(); ++i) {
+          const int64_t id = static_cast<int64_t>(in[2][i]);
+          if (id == s.padding_idx) continue;
+          for (int64_t k = 0; k < s.hidden; ++k) table[id * s.hidden + k] += in[1][i * s.hidden + k];
+        }
+        return std::vector<Array<T>>{table};
+      });
+      cases.push_back(std::move(b));
+    }
+  }
+}
+
+void add_gather(std::vector<OpCase>& cases, bool large) {
+  struct Sizes {
+    Shape x, index;
+    int dim;
+  };
+  std::vector<Sizes> sizes = {{{1}, {1}, 0},
+                              {{5}, {9}, 0},
+                              {{3, 7}, {3, 1}, 1},
+                              {{3, 7}, {4, 7}, 0},
+                              {{2, 5, 3}, {2, 6, 3}, 1},
+                              {{4, 3}, {4, 0}, 1},
+                              {{2, 9, 17}, {2, 4, 17}, 1},
+                              {{100, 40}, {100, 90}, 1}};
+  if (large) sizes = {{{8192, 1024}, {8192, 256}, 1}};
+  for (const DType dtype : kDataTypes) {
+    for (const Sizes& s : sizes) {
+      OpCase c;
+      c.op = "gather";
+      c.name = concat("gather ", dtype_name(dtype), " ", s.x, " ", s.index, " dim ", s.dim);
+      c.dtype = dtype;
+      c.inputs = {{.shape = s.x, .dtype = dtype, .differentiable = true},
+                  {.shape = s.index, .dtype = DType::i32, .fill = Fill::uniform_ids, .limit = s.x[s.dim]}};
+      const int dim = s.dim;
+      c.run = [dim](const std::vector<Tensor>& in, bool) {
+        return OpResult{{ops::gather(in[0], dim, in[1])}, [in, dim](const std::vector<Tensor>& grads) {
+                          const Tensor grad = Tensor::zeros(in[0].shape(), DType::f32, in[0].device());
+                          ops::scatter_add(grad, dim, in[1], grads[0].to(DType::f32));
+                          return std::vector<Tensor>{grad};
+                        }};
+      };
+      set_reference(c, [dim]<class T>(const std::vector<Array<T>>& in, Round) {
+        return std::vector<Array<T>>{reference::gather(in[0], dim, in[1])};
+      });
+      c.exact = true;
+      c.grad_outputs = 1;
+      cases.push_back(std::move(c));
+
+      OpCase a;
+      a.op = "scatter_add";
+      a.name = concat("scatter_add ", dtype_name(dtype), " ", s.x, " ", s.index, " dim ", s.dim);
+      a.dtype = dtype;
+      a.inputs = {{.shape = s.x, .dtype = dtype},
+                  {.shape = s.index, .dtype = DType::i32, .fill = Fill::uniform_ids, .limit = s.x[s.dim]},
+                  {.shape = s.index, .dtype = dtype}};
+      a.run = [dim](const std::vector<Tensor>& in, bool) {
+        const Tensor target = in[0].clone();
+        ops::scatter_add(target, dim, in[1], in[2]);
+        return OpResult{{target}, {}};
+      };
+      set_reference(a, [dim]<class T>(const std::vector<Array<T>>& in, Round round) {
+        return std::vector<Array<T>>{reference::scatter_add(in[0], dim, in[1], in[2], round)};
+      });
+      cases.push_back(std::move(a));
+    }
+  }
+}
+
+void add_concat(std::vector<OpCase>& cases) {
+  struct Shapes {
+    Shape a, b;
+    int dim;
+    Layout layout = Layout::contiguous;
+  };
+  const Shapes shapes[] = {{{1}, {1}, 0},
+                           {{2, 3}, {2, 4}, 1},
+                           {{2, 3}, {5, 3}, 0},
+                           {{2, 0, 4}, {2, 3, 4}, 1},
+                           {{3, 5}, {3, 2}, 1, Layout::transposed},
+                           {{2, 6, 7}, {2, 1, 7}, 1, Layout::sliced}};
+  for (const DType dtype : {DType::f32, DType::bf16, DType::i32}) {
+    for (const auto& [a, b, dim, layout] : shapes) {
+      OpCase c;
+      c.op = "concat";
+      c.name = concat("concat ", dtype_name(dtype), " ", a, layout_name(layout), " ", b, " dim ", dim);
+      c.dtype = dtype == DType::bf16 ? DType::bf16 : DType::f32;
+      const Fill fill = dtype == DType::i32 ? Fill::uniform_ids : Fill::normal;
+      c.inputs = {{.shape = a, .dtype = dtype, .fill = fill, .layout = layout, .limit = 100},
+                  {.shape = b, .dtype = dtype, .fill = fill, .limit = 100}};
+      c.run = [axis = dim](const std::vector<Tensor>& in, bool) { return OpResult{{ops::concat(in, axis)}, {}}; };
+      set_reference(c, [axis = dim]<class T>(const std::vector<Array<T>>& in, Round) {
+        Shape shape = in[0].shape;
+        shape.set(axis, in[0].shape[axis] + in[1].shape[axis]);
+        int64_t inner = 1, outer = 1;
+        for (int d = 0; d < axis; ++d) outer *= shape[d];
+        for (int d = axis + 1; d < shape.ndim(); ++d) inner *= shape[d];
+        Array<T> out(shape);
+        out.values.clear();
+        for (int64_t o = 0; o < outer; ++o) {
+          for (const Array<T>& part : in) {
+            const int64_t run = part.shape[axis] * inner;
+            out.values.insert(out.values.end(), part.values.begin() + o * run, part.values.begin() + (o + 1) * run);
+          }
+        }
+        return std::vector<Array<T>>{out};
+      });
+      c.exact = true;
+      cases.push_back(std::move(c));
+    }
+  }
+}
+
+OpCase rope_case(DType dtype, const Shape& shape, Layout layout, const RopeConfig& config, bool interleaved,
+                 bool inverse, int64_t offset, bool given_positions, bool in_place) {
+  OpCase c;
+  c.op = "rope";
+  c.name = concat("rope ", dtype_name(dtype), " ", shape, layout_name(layout), " rotary ", config.rotary_dim, " ",
+                  config.type, interleaved ? " interleaved" : "", inverse ? " inverse" : "", " offset ", offset,
+                  given_positions ? " positions" : "", in_place ? " in place" : "");
+  c.dtype = dtype;
+  c.inputs = {{.shape = shape, .dtype = dtype, .layout = layout, .differentiable = true}};
+  if (given_positions) {
+    c.inputs.push_back(
+        {.shape = {shape[0], shape[1]}, .dtype = DType::i32, .fill = Fill::uniform_ids, .limit = config.max_positions});
+  }
+  c.run = [=](const std::vector<Tensor>& in, bool) {
+    const RopeTable table = ops::make_rope_table(config, in[0].device());
+    const ops::RopeOptions options{.positions = given_positions ? &in[1] : nullptr,
+                                   .position_offset = offset,
+                                   .interleaved = interleaved,
+                                   .inverse = inverse};
+    Tensor out;
+    if (in_place) {
+      // A view inside a wider tensor, as a slice of a fused projection is.
+      const Tensor wide = Tensor::zeros({shape[0], shape[1], shape[2] + 3, shape[3]}, dtype, in[0].device());
+      out = wide.narrow(2, 1, shape[2]);
+      out.copy_from(in[0]);
+      ops::rope_in_place(out, table, options);
+    } else {
+      out = ops::rope(in[0], table, options);
+    }
+    return OpResult{{out}, [=](const std::vector<Tensor>& grads) {
+                      ops::RopeOptions back = options;
+                      back.positions = given_positions ? &in[1] : nullptr;
+                      back.inverse = !inverse;
+                      return std::vector<Tensor>{ops::rope(grads[0], table, back)};
+                    }};
+  };
+  set_reference(c, [=]<class T>(const std::vector<Array<T>>& in, Round) {
+    return std::vector<Array<T>>{
+        reference::rope(in[0], config, given_positions ? &in[1] : nullptr, offset, interleaved, inverse)};
+  });
+  c.grad_outputs = 1;
+  return c;
+}
+
+void add_optimizer(std::vector<OpCase>& cases, bool large) {
+  std::vector<int64_t> counts = {1, 7, 16, 100, 33333};
+  if (large) counts = {16 << 20};
+  for (const int64_t count : counts) {
+    for (const bool low_precision : {false, true}) {
+      for (const int64_t step : {int64_t{1}, int64_t{1000}}) {
+        OpCase c;
+        c.op = "adamw";
+        c.name = concat("adamw ", count, low_precision ? " with bf16 copy" : "", " step ", step);
+        c.inputs = {{.shape = {count}},
+                    {.shape = {count}},
+                    {.shape = {count}, .scale = 0.1},
+                    {.shape = {count}, .fill = Fill::positive, .scale = 0.01}};
+        c.run = [low_precision, step](const std::vector<Tensor>& in, bool gradients) {
+          const auto target = [gradients](const Tensor& t) { return gradients ? t.clone() : t; };
+          const auto scalars = ops::make_optimizer_scalars(in[0].device());
+          ops::set_optimizer_scalars(scalars, 1e-2f, 0.5f, step);
+          ops::AdamwState state{target(in[0]), {}, in[1], target(in[2]), target(in[3])};
+          if (low_precision) state.low_precision = Tensor::empty(in[0].shape(), DType::bf16, in[0].device());
+          ops::adamw_step(state, {.beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .weight_decay = 0.1f}, scalars);
+          OpResult r{{state.param, state.exp_avg, state.exp_avg_sq}, {}};
+          if (low_precision) r.outputs.push_back(state.low_precision);
+          return r;
+        };
+        set_reference(c, [low_precision, step]<class T>(const std::vector<Array<T>>& in, Round) {
+          Array<T> p = in[0], m = in[2], v = in[3];
+          const T lr = T(1e-2f), b1 = T(0.9f), b2 = T(0.95f), decay = T(0.1f), eps = T(1e-8f);
+          for (int64_t i = 0; i < p.numel(); ++i) {
+            const T g = in[1][i] * T(0.5);
+            p[i] -= lr * decay * p[i];
+            m[i] = b1 * m[i] + (T(1) - b1) * g;
+            v[i] = b2 * v[i] + (T(1) - b2) * g * g;
+            const T corrected_m = m[i] / static_cast<T>(1.0 - std::pow(static_cast<double>(b1), step));
+            const T corrected_v = v[i] / static_cast<T>(1.0 - std::pow(static_cast<double>(b2), step));
+            p[i] -= lr * corrected_m / (std::sqrt(corrected_v) + eps);
+          }
+          std::vector<Array<T>> out = {p, m, v};
+          if (low_precision) out.push_back(p);
+          return out;
+        });
+        cases.push_back(std::move(c));
+      }
+      for (const float momentum : {0.0f, 0.9f}) {
+        for (const bool nesterov : {false, true}) {
+          if (nesterov && momentum == 0.0f) continue;
+          OpCase c;
+          c.op = "sgd";
+          c.name = concat("sgd ", count, low_precision ? " with bf16 copy" : "", " momentum ", momentum,
+                          nesterov ? " nesterov" : "");
+          c.inputs = {{.shape = {count}}, {.shape = {count}}, {.shape = {count}}};
+          c.run = [=](const std::vector<Tensor>& in, bool gradients) {
+            const auto target = [gradients](const Tensor& t) { return gradients ? t.clone() : t; };
+            const auto scalars = ops::make_optimizer_scalars(in[0].device());
+            ops::set_optimizer_scalars(scalars, 0.1f, 2.0f, 3);
+            ops::SgdState state{target(in[0]), {}, in[1], {}};
+            if (momentum != 0.0f) state.momentum_buffer = target(in[2]);
+            if (low_precision) state.low_precision = Tensor::empty(in[0].shape(), DType::bf16, in[0].device());
+            ops::sgd_step(state, {.momentum = momentum, .weight_decay = 0.01f, .nesterov = nesterov}, scalars);
+            OpResult r{{state.param}, {}};
+            if (momentum != 0.0f) r.outputs.push_back(state.momentum_buffer);
+            if (low_precision) r.outputs.push_back(state.low_precision);
+            return r;
+          };
+          set_reference(c, [=]<class T>(const std::vector<Array<T>>& in, Round) {
+            Array<T> p = in[0], buffer = in[2];
+            const T mu = static_cast<T>(momentum);
+            for (int64_t i = 0; i < p.numel(); ++i) {
+              T g = T(2) * in[1][i] + T(0.01f) * p[i];
+              if (momentum != 0.0f) {
+                buffer[i] = mu * buffer[i] + g;
+                g = nesterov ? g + mu * buffer[i] : buffer[i];
+              }
+              p[i] -= T(0.1f) * g;
+            }
+            std::vector<Array<T>> out = {p};
+            if (momentum != 0.0f) out.push_back(buffer);
+            if (low_precision) out.push_back(p);
+            return out;
+          });
+          cases.push_back(std::move(c));
+        }
+      }
+    }
+    OpCase c;
+    c.op = "sum_squares";
+    c.name = concat("sum_squares ", count);
+    c.inputs = {{.shape = {count}}};
+    c.run = [](const std::vector<Tensor>& in, bool) { return OpResult{{ops::sum_squares(in[0])}, {}}; };
+    set_reference(c, []<class T>(const std::vector<Array<T>>& in, Round) {
+      Array<T> out(Shape{});
+      for (const T x : in[0].values) out[0] += x * x;
+      return std::vector<Array<T>>{out};
+    });
+    cases.push_back(std::move(c));
+  }
+}
+
+}  // namespace
+
+void add_index_cases(std::vector<OpCase>& cases, bool large) {
+  add_embedding(cases, large);
+  add_gather(cases, large);
+  if (!large) add_concat(cases);
+}
+
+void add_rope_cases(std::vector<OpCase>& cases, bool large) {
+  for (const DType dtype : kDataTypes) {
+    if (large) {
+      const RopeConfig config{.head_dim = 64, .max_positions = 1024};
+      cases.push_back(rope_case(dtype, {8, 1024, 12, 64}, Layout::contiguous, config, false, false, 0, false, false));
+      continue;
+    }
+    for (const bool interleaved : {false, true}) {
+      for (const bool inverse : {false, true}) {
+        for (const bool positions : {false, true}) {
+          for (const bool in_place : {false, true}) {
+            const auto add = [&](const Shape& shape, Layout layout, const RopeConfig& config, int64_t offset) {
+              cases.push_back(
+                  rope_case(dtype, shape, layout, config, interleaved, inverse, offset, positions, in_place));
+            };
+            add({1, 1, 1, 2}, Layout::contiguous, {.head_dim = 2, .max_positions = 4}, 0);
+            add({2, 5, 3, 8}, Layout::contiguous, {.head_dim = 8, .max_positions = 16}, 4);
+            add({2, 3, 2, 64}, Layout::sliced, {.head_dim = 64, .theta = 500000, .max_positions = 64}, 0);
+            add({1, 4, 2, 80}, Layout::contiguous, {.head_dim = 80, .rotary_dim = 20, .max_positions = 8}, 1);
+            add({2, 0, 2, 8}, Layout::contiguous, {.head_dim = 8, .max_positions = 8}, 0);
+            add({1, 6, 1, 32}, Layout::contiguous, {.head_dim = 32, .type = "linear", .factor = 4, .max_positions = 32},
+                20);
+            add({1, 6, 2, 48}, Layout::contiguous,
+                {.head_dim = 48,
+                 .theta = 500000,
+                 .type = "llama3",
+                 .factor = 8,
+                 .low_freq_factor = 1,
+                 .high_freq_factor = 4,
+                 .original_max_positions = 256,
+                 .max_positions = 512},
+                500);
+          }
+        }
+      }
+    }
+  }
+}
+
+void add_optimizer_cases(std::vector<OpCase>& cases, bool large) { add_optimizer(cases, large); }
+
+}  // namespace ondol::testing
