@@ -146,7 +146,7 @@ std::string check_gradients(const OpCase& c, const std::vector<Tensor>& inputs, 
       // A gradient goes through a few roundings of intermediate results of the largest gradient's size; the last
       // term is the error of the difference quotient.
       double bound = 4.0 * unit * std::abs(want) + (c.dtype == DType::bf16 ? 2.0 : 32.0) * unit * largest + 2e-8;
-      if (c.backward_reads_output) bound += 2.0 * unit * largest_weight;
+      bound += 4.0 * c.cancellation * unit * largest_weight;
       if (std::abs(got - want) <= bound) continue;
       bound += 2.0 * sensitivity(quotient, unit, input, i, want);
       if (!(std::abs(got - want) <= bound)) {

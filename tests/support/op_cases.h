@@ -49,11 +49,11 @@ struct OpCase {
   std::function<OpResult(const std::vector<Tensor>& inputs, bool gradients)> run;
   std::function<std::vector<Array<double>>(const std::vector<Array<double>>& inputs)> oracle;
   std::function<std::vector<Array<float>>(const std::vector<Array<float>>& inputs)> naive;
-  int grad_outputs = 0;                // outputs that a gradient can reach; 0: the case has no backward
-  bool unit_gradient = false;          // the backward is defined for gradients of 1 only (losses)
-  bool backward_reads_output = false;  // the rounding of the output (at most about 1) enters the gradient
-  bool exact = false;                  // outputs must equal the oracle's, rounded
-  double flops = 0;                    // for the benchmark, where arithmetic is the limit
+  int grad_outputs = 0;        // outputs that a gradient can reach; 0: the case has no backward
+  bool unit_gradient = false;  // the backward is defined for gradients of 1 only (losses)
+  double cancellation = 0;     // size of the terms that cancel in the backward, for upstream gradients of size 1
+  bool exact = false;          // outputs must equal the oracle's, rounded
+  double flops = 0;            // for the benchmark, where arithmetic is the limit
 };
 
 /// The generator's numbers for input `index` of a case, in its layout, on the device.

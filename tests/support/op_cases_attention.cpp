@@ -114,7 +114,7 @@ OpCase attention_case(DType dtype, const AttentionSizes& s, const AttentionKind&
     return reference::attention(a);
   });
   c.grad_outputs = 1;
-  c.backward_reads_output = true;
+  c.cancellation = 1;
   c.flops = 4.0 * static_cast<double>(s.batch * s.heads * s.q_len * s.kv_len * s.dim) * (k.causal ? 0.5 : 1.0);
   return c;
 }

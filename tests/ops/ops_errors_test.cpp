@@ -1,0 +1,87 @@
+// Wrong shapes, dtypes and values are refused with messages that name them.
+#include <gtest/gtest.h>
+
+#include <ondol/ops/attention.h>
+#include <ondol/ops/dropout.h>
+#include <ondol/ops/embedding.h>
+#include <ondol/ops/glu.h>
+#include <ondol/ops/loss.h>
+#include <ondol/ops/matmul.h>
+#include <ondol/ops/norm.h>
+#include <ondol/ops/optimizer.h>
+#include <ondol/ops/reduce.h>
+#include <ondol/ops/rope.h>
+
+namespace ondol {
+namespace {
+
+template <class Function>
+std::string message_of(Function function) {
+  try {
+    function();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+#define EXPECT_MESSAGE(text, expression) EXPECT_EQ(message_of([&] { (void)(expression); }), text)
+
+Tensor floats(const Shape& shape, DType dtype = DType::f32) { return Tensor::full(shape, 1.0, dtype); }
+
+TEST(OpErrors, NameShapesAndDtypes) {
+  const Tensor x = floats({4, 48});
+  EXPECT_MESSAGE("[rms_norm] weight has shape (32), x (4, 48): last dimensions differ",
+                 ops::rms_norm(x, floats({32}), {}));
+  EXPECT_MESSAGE("[rms_norm] weight holds bf16, x f32", ops::rms_norm(x, floats({48}, DType::bf16), {}));
+  EXPECT_MESSAGE("[add] shapes (4, 48) and (5, 48) do not broadcast", ops::add(x, floats({5, 48})));
+  EXPECT_MESSAGE("[add] b holds bf16, a f32", ops::add(x, floats({48}, DType::bf16)));
+  EXPECT_MESSAGE("[exp] x holds f64: f32 or bf16 is needed", ops::exp(floats({2}, DType::f64)));
+  EXPECT_MESSAGE("[softmax] x is undefined", ops::softmax(Tensor()));
+  EXPECT_MESSAGE("[matmul] shapes (4, 48) and (4, 48): inner sizes 48 and 4 differ", ops::matmul(x, x));
+  EXPECT_MESSAGE("[linear] weight has shape (3, 5), x (4, 48): last dimension must be 5",
+                 ops::linear(x, {.weight = floats({3, 5})}));
+  EXPECT_MESSAGE("[glu] gate_up has shape (3, 5): the last dimension must be even",
+                 ops::glu(floats({3, 5}), Activation::silu));
+  EXPECT_MESSAGE("[max] dimension 1 of shape (3, 0) is empty", ops::max(floats({3, 0}), 1));
+  EXPECT_MESSAGE("[concat] shapes (2, 3) and (2, 4) differ outside dimension 0",
+                 ops::concat({floats({2, 3}), floats({2, 4})}, 0));
+  EXPECT_MESSAGE("[attention] 3 heads are no multiple of 2 key heads",
+                 ops::attention(floats({1, 2, 3, 4}), floats({1, 2, 2, 4}), floats({1, 2, 2, 4}), {}));
+  EXPECT_MESSAGE("[sgd] momentum 0.9 needs a momentum buffer",
+                 ops::sgd_step({x, {}, x, {}}, {.momentum = 0.9f}, ops::make_optimizer_scalars({})));
+  EXPECT_MESSAGE("[adamw] grad has 3 elements, param 192",
+                 ops::adamw_step({x, {}, floats({3}), x, x}, {}, ops::make_optimizer_scalars({})));
+}
+
+TEST(OpErrors, NameValuesOutOfRange) {
+  const Tensor table = floats({10, 4});
+  EXPECT_MESSAGE("[embedding] id 10 at (1, 0) of (2, 2) is outside [0, 10)",
+                 ops::embedding(table, Tensor::from_vector<int32_t>({0, 9, 10, 3}, {2, 2})));
+  EXPECT_MESSAGE("[cross_entropy] label -1 at (1) of (2) is outside [0, 4)",
+                 ops::cross_entropy(floats({2, 4}), Tensor::from_vector<int32_t>({-100, -1}, {2})));
+  EXPECT_MESSAGE("[linear_cross_entropy] label 10 at (0) of (1) is outside [0, 10)",
+                 ops::linear_cross_entropy(floats({1, 4}), table, Tensor::from_vector<int32_t>({10}, {1}), {}));
+  EXPECT_MESSAGE("[gather] index 4 at (0, 1) of (1, 2) is outside [0, 4)",
+                 ops::gather(floats({1, 4}), 1, Tensor::from_vector<int32_t>({0, 4}, {1, 2})));
+  EXPECT_MESSAGE("[dropout] dropout probability 1 is outside [0, 1)", ops::dropout(table, 1.0f, {}));
+  const RopeTable rope = ops::make_rope_table({.head_dim = 4, .max_positions = 8}, {});
+  EXPECT_MESSAGE("[rope] positions 5 to 8 exceed the table of 8",
+                 ops::rope(floats({1, 4, 1, 4}), rope, {.position_offset = 5}));
+  const Tensor positions = Tensor::from_vector<int32_t>({0, 8}, {1, 2});
+  EXPECT_MESSAGE("[rope] position 8 at (0, 1) of (1, 2) is outside [0, 8)",
+                 ops::rope(floats({1, 2, 1, 4}), rope, {.positions = &positions}));
+}
+
+TEST(OpErrors, UsageErrorsOfConfigurations) {
+  EXPECT_THROW(activation_from_name("gelu2"), UsageError);
+  EXPECT_EQ(activation_from_name("gelu_pytorch_tanh"), Activation::gelu_tanh);
+  EXPECT_EQ(activation_from_name("gelu"), Activation::gelu_erf);
+  EXPECT_EQ(activation_from_name("swish"), Activation::silu);
+  EXPECT_THROW(ops::make_rope_table({.head_dim = 8, .type = "yarn"}, {}), UsageError);
+  EXPECT_THROW(ops::make_rope_table({.head_dim = 8, .rotary_dim = 3}, {}), UsageError);
+  EXPECT_THROW(ops::make_rope_table({.head_dim = 8, .type = "llama3", .factor = 8}, {}), UsageError);
+}
+
+}  // namespace
+}  // namespace ondol
