@@ -19,8 +19,7 @@ namespace {
 /// The merges of a tokenizer, by way of the file it saves.
 std::vector<std::string> merges_of(const Tokenizer& tokenizer) {
   const auto directory =
-      std::filesystem::temp_directory_path() /
-      ("ondol_trained_" + std::string(::testing::UnitTest::GetInstance()->current_test_info()->name()));
+      scratch_directory(std::string(::testing::UnitTest::GetInstance()->current_test_info()->name()));
   tokenizer.save(directory.string());
   const auto root = nlohmann::json::parse(read_text((directory / "tokenizer.json").string()));
   std::filesystem::remove_all(directory);

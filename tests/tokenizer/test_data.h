@@ -1,9 +1,11 @@
 // Reads the reference data of the tokenizer tests.
 #pragma once
 
+#include <unistd.h>
 #include <zlib.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
@@ -47,6 +49,11 @@ inline std::vector<nlohmann::json> read_jsonl(const std::string& name) {
   std::vector<nlohmann::json> lines;
   for (std::string line; std::getline(in, line);) lines.push_back(nlohmann::json::parse(line));
   return lines;
+}
+
+/// A directory for files of one test; not made yet, of this process alone.
+inline std::filesystem::path scratch_directory(const std::string& name) {
+  return std::filesystem::temp_directory_path() / ("ondol_" + name + "_" + std::to_string(getpid()));
 }
 
 inline Tokenizer load(const std::string& name) { return load_tokenizer(data_path("tokenizers/" + name)); }

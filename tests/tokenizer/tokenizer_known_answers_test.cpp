@@ -107,7 +107,7 @@ TEST_F(TokenizerKnownAnswers, TheGeneralRegexPathAgreesWithTheScanners) {
 
 TEST_F(TokenizerKnownAnswers, OtherFormsOfTheSameVocabulary) {
   // OpenAI's encoder.json + vocab.bpe and RoBERTa's vocab.json + merges.txt against the tokenizer.json goldens.
-  const auto directory = std::filesystem::temp_directory_path() / "ondol_tokenizer_forms";
+  const auto directory = scratch_directory("tokenizer_forms");
   for (const auto& [name, files] : {std::pair("gpt2", std::vector<std::string>{"encoder.json", "vocab.bpe"}),
                                     std::pair("roberta-base", std::vector<std::string>{"vocab.json", "merges.txt"})}) {
     std::filesystem::remove_all(directory);
@@ -121,7 +121,7 @@ TEST_F(TokenizerKnownAnswers, OtherFormsOfTheSameVocabulary) {
 }
 
 TEST_F(TokenizerKnownAnswers, SavedTokenizersGiveTheSame) {
-  const auto directory = (std::filesystem::temp_directory_path() / "ondol_tokenizer_saved").string();
+  const auto directory = (scratch_directory("tokenizer_saved")).string();
   const auto check = [&](const Tokenizer& tokenizer, const std::string& golden, EncodeOptions options) {
     tokenizer.save(directory);
     const Tokenizer again = load_tokenizer(directory);
