@@ -1,0 +1,118 @@
+// From text to a trained model: tokenizer, packing, training, a directory that loads again.
+#include <cmath>
+
+#include <gtest/gtest.h>
+
+#include <ondol/base/philox.h>
+#include <ondol/tokenizer/bpe_trainer.h>
+#include <ondol/train/text_encoder.h>
+#include <ondol/train/trainer.h>
+
+#include "support/temporary_directory.h"
+
+namespace ondol {
+namespace {
+
+/// Sentences of a small grammar, documents separated by empty lines.
+std::string small_corpus(int documents) {
+  const char* const who[] = {"the cat", "a dog", "my sister", "the old man"};
+  const char* const what[] = {"sees", "likes", "paints", "finds"};
+  const char* const whom[] = {"the moon", "a red boat", "some bread", "two stones"};
+  std::string text;
+  for (int d = 0; d < documents; ++d) {
+    for (int s = 0; s < 6; ++s) {
+      const uint32_t draw = philox_word({9, 0, 0}, static_cast<uint64_t>(6 * d + s));
+      text += concat(who[draw % 4], " ", what[draw / 4 % 4], " ", whom[draw / 16 % 4], " .\n");
+    }
+    text += "\n";
+  }
+  return text;
+}
+
+struct Collect : TrainObserver {
+  void on_step(const StepMetrics& metrics) override { loss.push_back(metrics.loss); }
+  void on_evaluation(const EvaluationMetrics& metrics) override { evaluation = metrics.loss; }
+  std::vector<double> loss;
+  double evaluation = 0;
+};
+
+Tokenizer small_tokenizer(const std::string& corpus, bool bos = false) {
+  BpeTrainerOptions options;
+  options.vocab_size = 320;
+  options.special_tokens = {"<|endoftext|>"};
+  options.roles["eos"] = "<|endoftext|>";
+  if (bos) options.roles["bos"] = "<|endoftext|>";
+  options.add_bos = bos;
+  return train_bpe_files({corpus}, options);
+}
+
+TEST(TextEncoder, SaysWhatTheDataLayerNeeds) {
+  const testing::TemporaryDirectory directory;
+  const std::string corpus = directory.write("corpus.txt", small_corpus(30));
+  const Tokenizer tokenizer = small_tokenizer(corpus), with_bos = small_tokenizer(corpus, true);
+  const TextEncoder encoder = make_text_encoder(tokenizer), other = make_text_encoder(with_bos);
+  EXPECT_EQ(encoder.vocab_size, tokenizer.vocab_size());
+  EXPECT_EQ(encoder.eos_id, tokenizer.token_to_id("<|endoftext|>"));
+  EXPECT_EQ(encoder.bos_id, -1);
+  EXPECT_EQ(other.bos_id, encoder.eos_id);
+  EXPECT_TRUE(encoder.splits_at_newlines);
+  const std::vector<std::string> texts = {"the cat sees", "<|endoftext|>"};
+  std::vector<std::vector<int32_t>> ids;
+  encoder.encode(texts, ids);
+  ASSERT_EQ(ids.size(), 2u);
+  EXPECT_EQ(tokenizer.decode(ids[0]), texts[0]);
+  EXPECT_GT(ids[1].size(), 1u);  // plain text, not the special token
+
+  tokenizer.save(directory / "tokenizer");
+  EXPECT_EQ(make_text_encoder(load_tokenizer(directory / "tokenizer")).fingerprint, encoder.fingerprint);
+  const Tokenizer another = small_tokenizer(directory.write("other.txt", small_corpus(30) + "zebra zebra zebra"));
+  EXPECT_NE(make_text_encoder(another).fingerprint, encoder.fingerprint);
+}
+
+TEST(TextRun, LlamaLearnsASmallGrammar) {
+  const testing::TemporaryDirectory directory;
+  const std::string corpus = directory.write("corpus.txt", small_corpus(300));
+  small_tokenizer(corpus).save(directory / "tokenizer");
+  directory.write("model.json", R"({"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 320,
+      "max_position_embeddings": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+      "num_attention_heads": 2, "num_key_value_heads": 1, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+      "initializer_range": 0.02, "tie_word_embeddings": true})");
+  const TrainConfig config = TrainConfig::from_json(concat(
+      R"({"model": {"config": ")", directory / "model.json", R"("}, "tokenizer": {"path": ")", directory / "tokenizer",
+      R"("}, "data": {"train": [{"path": ")", corpus, R"("}], "document_separator": "blank_line",
+      "validation_fraction": 0.1, "sequence_length": 32}, "optimizer": {"learning_rate": 1e-2},
+      "schedule": {"type": "wsd", "warmup_steps": 5}, "train": {"steps": 60, "batch_size": 8},
+      "evaluation": {"every": 30}, "output": ")",
+      directory / "run", "\"}"));
+  Collect observer;
+  Trainer trainer(config, {.device = "cpu", .observer = &observer});
+  const TrainResult result = trainer.run();
+  ASSERT_EQ(observer.loss.size(), 60u);
+  EXPECT_NEAR(observer.loss[0], std::log(320.0), 0.2);
+  // The grammar has 6 bits in about 8 tokens: log(64) / 8 = 0.52 nats a token.
+  EXPECT_LT(observer.loss.back(), 1.0);
+  EXPECT_NEAR(observer.evaluation, observer.loss.back(), 0.2);
+
+  const auto model = load_model(result.directory, {.device = "cpu"});
+  EXPECT_EQ(model->parameters().flat_values().to_vector<float>(),
+            trainer.model().parameters().flat_values().to_vector<float>());
+  EXPECT_EQ(load_tokenizer(result.directory).encode("the cat"),
+            load_tokenizer(directory / "tokenizer").encode("the cat"));
+}
+
+TEST(TextRun, ATokenizerLargerThanTheModelIsRefused) {
+  const testing::TemporaryDirectory directory;
+  const std::string corpus = directory.write("corpus.txt", small_corpus(30));
+  small_tokenizer(corpus).save(directory / "tokenizer");
+  directory.write("model.json", R"({"model_type": "gpt2", "vocab_size": 300, "n_positions": 32, "n_embd": 16,
+      "n_layer": 1, "n_head": 2})");
+  const TrainConfig config = TrainConfig::from_json(
+      concat(R"({"model": {"config": ")", directory / "model.json", R"("}, "tokenizer": {"path": ")",
+             directory / "tokenizer", R"("}, "data": {"train": [{"path": ")", corpus, R"("}], "sequence_length": 16},
+      "train": {"steps": 1, "batch_size": 1}, "output": ")",
+             directory / "run", "\"}"));
+  EXPECT_THROW(Trainer(config, {.device = "cpu"}).run(), UsageError);
+}
+
+}  // namespace
+}  // namespace ondol
