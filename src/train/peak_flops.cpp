@@ -1,7 +1,9 @@
 #include "train/peak_flops.h"
 
 #include <algorithm>
-#include <chrono>
+#include <ctime>
+#include <numeric>
+#include <vector>
 
 #include <ondol/base/parallel.h>
 
@@ -16,6 +18,8 @@ namespace ondol {
 namespace {
 
 constexpr int64_t kIterations = 200000;  // about 1 ms
+
+constexpr int64_t kChains = 12;
 
 #if defined(__x86_64__)
 // Twelve independent chains hide the latency of a multiply-add on two ports.
@@ -34,11 +38,9 @@ constexpr int64_t kIterations = 200000;  // about 1 ms
 __attribute__((target("avx512f"))) void run_avx512() { ONDOL_FMA_CHAINS(__m512, _mm512_set1_ps, _mm512_fmadd_ps) }
 __attribute__((target("avx2,fma"))) void run_avx2() { ONDOL_FMA_CHAINS(__m256, _mm256_set1_ps, _mm256_fmadd_ps) }
 #undef ONDOL_FMA_CHAINS
-
-constexpr int64_t kChains = 12;
 #endif
 
-/// Operations of one thread in one run of the loop, and the loop itself; lanes 0: unknown instruction set.
+/// Floats of a vector, and the loop; no loop: unknown instruction set.
 struct Probe {
   int64_t lanes = 0;
   void (*run)() = nullptr;
@@ -52,6 +54,23 @@ Probe probe_of(const std::string& isa) {
   return {};
 }
 
+/// Of the calling thread, in its own CPU time, so that other processes on the machine do not count.
+double best_rate(const Probe& probe) {
+  const auto cpu_seconds = [] {
+    timespec time{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+  };
+  double best = 0.0;
+  for (int trial = 0; trial < 6; ++trial) {
+    const double start = cpu_seconds();
+    probe.run();
+    const double seconds = std::max(cpu_seconds() - start, 1e-9);
+    best = std::max(best, static_cast<double>(2 * kChains * kIterations * probe.lanes) / seconds);
+  }
+  return best;
+}
+
 }  // namespace
 
 std::optional<double> measured_peak_flops(Device device, DType dtype) {
@@ -59,20 +78,12 @@ std::optional<double> measured_peak_flops(Device device, DType dtype) {
   const std::string& isa = cpu::active_isa();
   const Probe probe = probe_of(isa);
   if (probe.run == nullptr || (isa == "amx" && dtype != DType::f32)) return std::nullopt;
-#if defined(__x86_64__)
-  const int64_t threads = num_threads();
-  double best = 1e9;
-  for (int trial = 0; trial < 6; ++trial) {
-    const auto start = std::chrono::steady_clock::now();
-    parallel_for(threads, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) probe.run();
-    });
-    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-  }
-  return static_cast<double>(2 * kChains * kIterations * probe.lanes * threads) / best;
-#else
-  return std::nullopt;
-#endif
+  const auto threads = static_cast<size_t>(num_threads());
+  std::vector<double> rates(threads, 0.0);
+  parallel_for(static_cast<int64_t>(threads), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) rates[static_cast<size_t>(i)] = best_rate(probe);
+  });
+  return std::accumulate(rates.begin(), rates.end(), 0.0);
 }
 
 }  // namespace ondol
