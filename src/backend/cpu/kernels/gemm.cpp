@@ -17,10 +17,12 @@ namespace ondol::cpu::ONDOL_ISA {
 namespace {
 
 constexpr int64_t kMaxDepth = 384;
-constexpr int64_t kRowsInCache = 252;     // rows of a block of a that is used against one block of b
-constexpr int64_t kColsInCache = 512;     // columns of that block of b
+constexpr int64_t kRowsInCache = 252;     // rows of a task where tasks share packed b
+constexpr int64_t kColsInCache = 256;     // columns of a block of b that stays in the second-level cache
+constexpr int64_t kPackGroup = 8;         // neighbouring panels packed together
 constexpr int64_t kChunk = 4096;          // bound of m, n and k between packing passes: bounds the packed copies
-constexpr int64_t kSharedPackRows = 256;  // from this m on, packed b is shared between threads
+constexpr int64_t kSharedPackRows = 256;  // from this m on, packing b more than once is felt
+constexpr int64_t kMinTaskCols = 96;
 
 /// `total` cut into the fewest equal parts of at most `limit`, rounded up to `unit`.
 int64_t equal_part(int64_t total, int64_t limit, int64_t unit) {
@@ -43,10 +45,11 @@ class Product {
         a_(static_cast<const T*>(args.a) + index * args.stride_a),
         b_(static_cast<const T*>(args.b) + index * args.stride_b) {
     depth_ = equal_part(args.k, kMaxDepth, 8);
-    // Rows that share the cache sets of the first level would evict each other.
-    a_direct_ = sizeof(T) == 4 && !args.trans_a && (args.lda % 1024 != 0 || args.m <= 8);
+    a_direct_ = sizeof(T) == 4 && !args.trans_a;
     b_direct_ = sizeof(T) == 4 && !args.trans_b && args.m <= 2 * kTileRows;
-    b_shared_ = args.m > kSharedPackRows;
+    // A task packs its own columns of b into its second-level cache, which is cheapest as long as no other task needs
+    // them: as long as the columns alone give every thread something to do.
+    b_shared_ = args.m > kSharedPackRows && args.n < 2 * kMinTaskCols * workers;
     plain_ = args.alpha == 1.0f && (args.beta == 0.0f || args.beta == 1.0f) && args.bias == nullptr &&
              args.residual == nullptr && args.pre_activation == nullptr && args.epilogue == GemmEpilogue::none &&
              args.c_dtype == DType::f32;
@@ -54,8 +57,10 @@ class Product {
 
   void run() {
     const int64_t row_chunk = equal_part(args_.m, kChunk, kTileRows);
-    const int64_t col_chunk = b_shared_ ? equal_part(args_.n, kChunk, kTileCols) : args_.n;
-    const int64_t k_chunk = b_shared_ ? equal_part(args_.k, kChunk, depth_) : larger(args_.k, 1);
+    const bool packs_chunk = b_shared_ || !a_direct_;
+    const int64_t k_chunk = packs_chunk ? equal_part(args_.k, kChunk, depth_) : larger(args_.k, 1);
+    const bool whole_cols = !b_shared_ && k_chunk >= args_.k;
+    const int64_t col_chunk = whole_cols ? args_.n : equal_part(args_.n, kChunk, kTileCols);
     for (int64_t col = 0; col < args_.n; col += col_chunk) {
       for (int64_t row = 0; row < args_.m; row += row_chunk) {
         row_begin_ = row;
@@ -85,22 +90,23 @@ class Product {
   /// Packs what all tasks of the chunk read: a unless it can be read in place, b when there are enough rows.
   void pack_shared() {
     const int64_t steps = ceil_div(k_end_ - k_begin_, depth_);
-    const int64_t a_panels = a_direct_ ? 0 : row_panels_;
-    const int64_t b_panels = b_shared_ ? col_panels_ : 0;
-    if (a_panels + b_panels == 0 || steps == 0) return;
+    const int64_t a_groups = a_direct_ ? 0 : ceil_div(row_panels_, kPackGroup);
+    const int64_t b_groups = b_shared_ ? ceil_div(col_panels_, kPackGroup) : 0;
+    if (a_groups + b_groups == 0 || steps == 0) return;
     const int64_t k_count = k_end_ - k_begin_;
-    if (a_panels > 0) packed_a_ = scratch_floats(ScratchSlot::packed_a, row_panels_ * panel_rows_ * k_count);
-    if (b_panels > 0) packed_b_ = scratch_floats(ScratchSlot::packed_b, col_panels_ * kTileCols * k_count);
-    const int64_t panels = a_panels + b_panels;
-    const int64_t grain = larger(1, 16384 / (kTileCols * depth_));
-    parallel_for(panels * steps, workers_ == 1 ? panels * steps : grain, [&](int64_t begin, int64_t end) {
+    if (a_groups > 0) packed_a_ = scratch_floats(ScratchSlot::packed_a, row_panels_ * panel_rows_ * k_count);
+    if (b_groups > 0) packed_b_ = scratch_floats(ScratchSlot::packed_b, col_panels_ * kTileCols * k_count);
+    const int64_t groups = a_groups + b_groups;
+    parallel_for(groups * steps, workers_ == 1 ? groups * steps : 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        const int64_t k = k_begin_ + i / panels * depth_;
-        const int64_t panel = i % panels;
-        if (panel < a_panels) {
-          pack_a_panel(panel, k);
+        const int64_t k = k_begin_ + i / groups * depth_;
+        const int64_t group = i % groups;
+        if (group < a_groups) {
+          const int64_t first = group * kPackGroup;
+          pack_a_panels(first, smaller(first + kPackGroup, row_panels_), k);
         } else {
-          pack_b_panel(panel - a_panels, k, packed_b_ + packed_b_offset(panel - a_panels, k));
+          const int64_t first = (group - a_groups) * kPackGroup;
+          pack_b_panels(first, smaller(first + kPackGroup, col_panels_), k, packed_b_ + packed_b_offset(first, k));
         }
       }
     });
@@ -113,24 +119,32 @@ class Product {
     return (k - k_begin_) * col_panels_ * kTileCols + panel * kTileCols * depth_at(k);
   }
 
-  void pack_a_panel(int64_t panel, int64_t k) {
+  void pack_a_panels(int64_t panel, int64_t panel_end, int64_t k) const {
     const int64_t row = row_begin_ + panel * panel_rows_;
-    const int64_t present = smaller(panel_rows_, row_begin_ + rows_ - row);
+    const int64_t present = smaller(panel_end * panel_rows_, rows_) - panel * panel_rows_;
+    const int64_t depth = depth_at(k);
     float* out = packed_a_ + packed_a_offset(panel, k);
     if (args_.trans_a) {
-      pack_rows(a_ + k * args_.lda + row, args_.lda, depth_at(k), present, panel_rows_, out, panel_rows_);
+      pack_rows(a_ + k * args_.lda + row, args_.lda, depth, present, panel_rows_, out, panel_rows_ * depth);
     } else {
-      pack_transposed(a_ + row * args_.lda + k, args_.lda, depth_at(k), present, panel_rows_, out, panel_rows_);
+      for (int64_t i = 0; i < present; i += panel_rows_, out += panel_rows_ * depth) {
+        pack_transposed(a_ + (row + i) * args_.lda + k, args_.lda, depth, smaller(panel_rows_, present - i),
+                        panel_rows_, out, panel_rows_);
+      }
     }
   }
 
-  void pack_b_panel(int64_t panel, int64_t k, float* out) const {
+  void pack_b_panels(int64_t panel, int64_t panel_end, int64_t k, float* out) const {
     const int64_t col = col_begin_ + panel * kTileCols;
-    const int64_t present = smaller(kTileCols, col_begin_ + cols_ - col);
-    if (args_.trans_b) {
-      pack_transposed(b_ + col * args_.ldb + k, args_.ldb, depth_at(k), present, kTileCols, out, kTileCols);
+    const int64_t present = smaller(panel_end * kTileCols, cols_) - panel * kTileCols;
+    const int64_t depth = depth_at(k);
+    if (!args_.trans_b) {
+      pack_rows(b_ + k * args_.ldb + col, args_.ldb, depth, present, kTileCols, out, kTileCols * depth);
     } else {
-      pack_rows(b_ + k * args_.ldb + col, args_.ldb, depth_at(k), present, kTileCols, out, kTileCols);
+      for (int64_t j = 0; j < present; j += kTileCols, out += kTileCols * depth) {
+        pack_transposed(b_ + (col + j) * args_.ldb + k, args_.ldb, depth, smaller(kTileCols, present - j), kTileCols,
+                        out, kTileCols);
+      }
     }
   }
 
@@ -178,12 +192,15 @@ class Product {
     }
     for (int64_t k = k_begin_; k == k_begin_ || k < k_end_; k += depth_) {
       if (pack_here) {
-        for (int64_t panel = col_begin; panel < col_end; ++panel) {
-          if (!b_in_place(panel)) pack_b_panel(panel, k, task_memory + (panel - col_begin) * kTileCols * depth_at(k));
+        // In place or not is decided panel by panel: only the last can be a partial one.
+        const int64_t first = b_in_place(col_begin) ? (b_in_place(col_end - 1) ? col_end : col_end - 1) : col_begin;
+        if (first < col_end) {
+          pack_b_panels(first, col_end, k, task_memory + (first - col_begin) * kTileCols * depth_at(k));
         }
       }
       for (int64_t row = row_begin; row < row_end; ++row) {
         for (int64_t col = col_begin; col < col_end; ++col) {
+          if (row + 1 < row_end) prefetch_a(row + 1, k, col - col_begin, col_end - col_begin);
           const float* b_panel = b_shared_ ? packed_b_ + packed_b_offset(col, k)
                                            : task_memory + (col - col_begin) * kTileCols * depth_at(k);
           float* waiting = sums == nullptr
@@ -191,6 +208,19 @@ class Product {
                                : sums + (row - row_begin) * panel_rows_ * sums_stride + (col - col_begin) * kTileCols;
           multiply_tile(row, col, k, b_panel, waiting, sums_stride);
         }
+      }
+    }
+  }
+
+  /// Part `part` of `parts` of the panel of a that comes next, while the kernel works on this one: its rows lie apart,
+  /// each too short for the hardware to follow.
+  void prefetch_a(int64_t panel, int64_t k, int64_t part, int64_t parts) const {
+    if constexpr (sizeof(T) == 4) {
+      if (!a_direct_) return;
+      const T* first = a_ + (row_begin_ + panel * panel_rows_) * args_.lda + k;
+      const int64_t rows = smaller(panel_rows_, rows_ - panel * panel_rows_), depth = depth_at(k);
+      for (int64_t i = rows * part / parts; i < rows * (part + 1) / parts; ++i) {
+        for (int64_t l = 0; l < depth; l += 16) __builtin_prefetch(first + i * args_.lda + l);
       }
     }
   }

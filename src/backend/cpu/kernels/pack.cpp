@@ -2,6 +2,10 @@
 
 namespace ondol::cpu::ONDOL_ISA {
 
+namespace {
+constexpr int64_t kPrefetchRows = 8;
+}  // namespace
+
 #if defined(ONDOL_ISA_avx512) || defined(ONDOL_ISA_amx)
 
 void transpose_block(Floats (&block)[kLanes]) {
@@ -66,18 +70,24 @@ void transpose_block(Floats (&block)[kLanes]) {
 #endif
 
 template <class T>
-void pack_rows(const T* in, int64_t in_stride, int64_t rows, int64_t cols, int64_t padded_cols, float* out,
-               int64_t out_stride) {
+void pack_rows(const T* in, int64_t in_stride, int64_t rows, int64_t cols, int64_t panel_cols, float* out,
+               int64_t panel_stride) {
   for (int64_t l = 0; l < rows; ++l) {
     const T* source = in + l * in_stride;
-    float* target = out + l * out_stride;
-    int64_t j = 0;
-    for (; j + kLanes <= cols; j += kLanes) store(target + j, load(source + j));
-    if (j < cols) {
-      store_n(target + j, load_n(source + j, cols - j), padded_cols - j < kLanes ? padded_cols - j : kLanes);
-      j += kLanes;
+    const T* ahead = source + kPrefetchRows * in_stride;  // hardware does not follow long strides
+    for (int64_t i = 0; i < cols; i += 64 / sizeof(T)) __builtin_prefetch(ahead + i);
+    float* target = out + l * panel_cols;
+    for (int64_t begin = 0; begin < cols; begin += panel_cols, target += panel_stride) {
+      const int64_t width = cols - begin < panel_cols ? cols - begin : panel_cols;
+      int64_t j = 0;
+      for (; j + kLanes <= width; j += kLanes) store(target + j, load(source + begin + j));
+      if (j < width) {
+        const int64_t room = panel_cols - j < kLanes ? panel_cols - j : kLanes;
+        store_n(target + j, load_n(source + begin + j, width - j), room);
+        j += room;
+      }
+      for (; j < panel_cols; ++j) target[j] = 0.0f;
     }
-    for (; j < padded_cols; ++j) target[j] = 0.0f;
   }
 }
 

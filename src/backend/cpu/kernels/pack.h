@@ -9,10 +9,12 @@
 
 namespace ondol::cpu::ONDOL_ISA {
 
-/// out[l * out_stride + j] = in[l * in_stride + j] for l < rows, j < cols; zeros for cols <= j < padded_cols.
+/// Panels of panel_cols columns, panel p at out + p * panel_stride: out[l * panel_cols + j] = in[l * in_stride + p *
+/// panel_cols
+/// + j] for l < rows; zeros behind the last of `cols` columns. Rows are read whole, so that memory streams.
 template <class T>
-void pack_rows(const T* in, int64_t in_stride, int64_t rows, int64_t cols, int64_t padded_cols, float* out,
-               int64_t out_stride);
+void pack_rows(const T* in, int64_t in_stride, int64_t rows, int64_t cols, int64_t panel_cols, float* out,
+               int64_t panel_stride);
 
 /// out[l * out_stride + j] = in[j * in_stride + l] for l < rows, j < cols; zeros for cols <= j < padded_cols.
 template <class T>
