@@ -96,7 +96,7 @@ std::vector<double> round_ticks(const Range& range, int count) {
   const double step = power * (ratio < 1.5 ? 1.0 : ratio < 3.5 ? 2.0 : ratio < 7.5 ? 5.0 : 10.0);
   std::vector<double> ticks;
   for (double k = std::ceil(range.low / step); k * step <= range.high + step * 1e-9; k += 1.0)
-    ticks.push_back(k * step);
+    ticks.push_back(k * step + 0.0);  // no -0
   return ticks;
 }
 

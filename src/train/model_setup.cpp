@@ -12,27 +12,26 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::unique_ptr<Model> build(const TrainConfig& config, const std::string& device, const std::string& checkpoint,
-                             DType dtype) {
+std::unique_ptr<Model> build(const TrainConfig& config, const std::string& device, const std::string& checkpoint) {
   const std::string& directory = checkpoint.empty() ? config.model.from : checkpoint;
-  if (!directory.empty()) return load_model(directory, {.device = device, .dtype = dtype});
-  return create_model(config.model.config, dtype, resolve_device(device), config.seed);
+  if (!directory.empty()) return load_model(directory, {.device = device, .dtype = DType::f32});
+  return create_model(config.model.config, DType::f32, resolve_device(device), config.seed);
 }
 
 }  // namespace
 
 TrainingModel make_training_model(const TrainConfig& config, const std::string& device, const std::string& checkpoint) {
   TrainingModel made;
-  made.model = build(config, device, checkpoint, config.dtype);
+  made.model = build(config, device, checkpoint);
   ParameterStore& parameters = made.model->parameters();
   Tensor master;
-  if (config.dtype != DType::f32) master = build(config, device, checkpoint, DType::f32)->parameters().flat_values();
-  made.optimizer = make_optimizer(config.optimizer, parameters, master);
-  if (!checkpoint.empty()) {
-    load_optimizer(checkpoint, parameters, *made.optimizer);
-  } else {
-    made.optimizer->publish();
+  if (config.dtype != DType::f32) {  // the buffer of f32 values becomes the master
+    master = parameters.flat_values();
+    parameters.materialize(config.dtype, master.device());
   }
+  made.optimizer = make_optimizer(config.optimizer, parameters, master);
+  made.optimizer->publish();
+  if (!checkpoint.empty()) load_optimizer(checkpoint, parameters, *made.optimizer);
   return made;
 }
 

@@ -2,12 +2,17 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 #include <filesystem>
+
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <gtest/gtest.h>
 
 #include <ondol/base/file.h>
+#include <ondol/base/parallel.h>
 
 #include "support/temporary_directory.h"
 #include "train/tiny_run.h"
@@ -252,6 +257,55 @@ TEST_P(Faults, AFailedWriteLeavesEarlierCheckpointsWhole) {
     }
   }
   EXPECT_GE(failures, 25);
+  EXPECT_EQ(find(fixture.directory.path()), fixture.directory / "checkpoint-2");
+}
+
+/// In a child process: dies at the N-th call of the file system while it writes a checkpoint. False when it got
+/// through.
+bool killed_at_call(Fixture& fixture, int n) {
+  const pid_t child = fork();
+  if (child == 0) {
+    set_num_threads(1);  // the threads of the pool were left behind by fork
+    static int left = 0;
+    left = n;
+    static const FileOperations real = file_operations();
+    static const auto strike = [] {
+      if (left-- == 0) raise(SIGKILL);
+    };
+    FileOperations& table = file_operations();
+    table.open = [](const char* path, int flags, mode_t mode) { return strike(), real.open(path, flags, mode); };
+    table.write = [](int fd, const void* data, size_t size) { return strike(), real.write(fd, data, size); };
+    table.fsync = [](int fd) { return strike(), real.fsync(fd); };
+    table.close = [](int fd) { return strike(), real.close(fd); };
+    table.rename = [](const char* from, const char* to) { return strike(), real.rename(from, to); };
+    table.unlink = [](const char* path) { return strike(), real.unlink(path); };
+    table.mkdir = [](const char* path, mode_t mode) { return strike(), real.mkdir(path, mode); };
+    fixture.write(2, 1);
+    _exit(0);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  EXPECT_TRUE(WIFSIGNALED(status) ? WTERMSIG(status) == SIGKILL : WEXITSTATUS(status) == 0) << status;
+  return WIFSIGNALED(status);
+}
+
+TEST(Checkpoint, KilledAtEveryCallOldOrNewIsWhole) {
+  Fixture fixture;
+  fixture.write(1);
+  const std::vector<float> old_weights = fixture.weights();
+  fixture.change(2);  // what the child writes; write() in the child changes once more
+  int killed = 0;
+  for (; killed < 500; ++killed) {
+    const bool died = killed_at_call(fixture, killed);
+    const std::string found = find(fixture.directory.path());
+    ASSERT_NE(found, "") << "call " << killed;
+    const std::vector<float> weights = load_model(found)->parameters().flat_values().to_vector<float>();
+    EXPECT_EQ(weights == old_weights, found.ends_with("checkpoint-1")) << "call " << killed;
+    if (!died) break;
+    clean_run_directory(fixture.directory.path(), false);
+    if (found.ends_with("checkpoint-2")) break;  // the new one was complete: later calls only remove the old one
+  }
+  EXPECT_GT(killed, 25);
   EXPECT_EQ(find(fixture.directory.path()), fixture.directory / "checkpoint-2");
 }
 
