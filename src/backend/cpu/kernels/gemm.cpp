@@ -6,6 +6,7 @@
 // tile, task, thread or instruction set computes an element therefore changes no bit of its sum, and a row of c does
 // not depend on how many other rows are computed with it.
 #include "backend/cpu/kernels/gemm_epilogue.h"
+#include "backend/cpu/kernels/gemm_few_rows.h"
 #include "backend/cpu/kernels/gemm_micro.h"
 #include "backend/cpu/kernels/pack.h"
 #include "backend/cpu/kernels/rows.h"
@@ -30,11 +31,13 @@ int64_t equal_part(int64_t total, int64_t limit, int64_t unit) {
   return round_up(ceil_div(total, ceil_div(total, limit)), unit);
 }
 
+int64_t block_depth(int64_t k) { return equal_part(k, kMaxDepth, 8); }
+
 float* scratch_floats(ScratchSlot slot, int64_t count) {
   return static_cast<float*>(thread_scratch(slot, static_cast<size_t>(count) * sizeof(float)));
 }
 
-/// One matrix of the batch.
+/// The product of one matrix of the batch by packed panels.
 template <class T>
 class Product {
  public:
@@ -44,7 +47,7 @@ class Product {
         workers_(workers),
         a_(static_cast<const T*>(args.a) + index * args.stride_a),
         b_(static_cast<const T*>(args.b) + index * args.stride_b) {
-    depth_ = equal_part(args.k, kMaxDepth, 8);
+    depth_ = block_depth(args.k);
     a_direct_ = sizeof(T) == 4 && !args.trans_a;
     b_direct_ = sizeof(T) == 4 && !args.trans_b && args.m <= 2 * kTileRows;
     // A task packs its own columns of b into its second-level cache, which is cheapest as long as no other task needs
@@ -287,6 +290,16 @@ class Product {
   float* packed_b_ = nullptr;
 };
 
+/// One matrix of the batch.
+template <class T>
+void multiply(const GemmArgs& args, int64_t index, int64_t workers) {
+  if (args.m <= kFewRows) {
+    multiply_few_rows<T>(args, index, block_depth(args.k), workers);
+  } else {
+    Product<T>(args, index, workers).run();
+  }
+}
+
 template <class T>
 void gemm(const GemmArgs& args, Stream) {
   if (args.m == 0 || args.n == 0) return;
@@ -295,12 +308,14 @@ void gemm(const GemmArgs& args, Stream) {
   if (args.batch > 1 && flops < kParallelFlops * static_cast<double>(threads)) {
     parallel_for(args.batch, larger(1, static_cast<int64_t>(kParallelFlops / (flops + 1.0))),
                  [&](int64_t begin, int64_t end) {
-                   for (int64_t i = begin; i < end; ++i) Product<T>(args, i, 1).run();
+                   for (int64_t i = begin; i < end; ++i) multiply<T>(args, i, 1);
                  });
     return;
   }
-  const int64_t workers = flops < kParallelFlops ? 1 : threads;
-  for (int64_t i = 0; i < args.batch; ++i) Product<T>(args, i, workers).run();
+  // Few rows: reading b is the work, not the arithmetic.
+  const double work = args.m <= kFewRows ? flops * 8.0 / static_cast<double>(args.m) : flops;
+  const int64_t workers = work < kParallelFlops ? 1 : threads;
+  for (int64_t i = 0; i < args.batch; ++i) multiply<T>(args, i, workers);
 }
 
 }  // namespace

@@ -1,0 +1,15 @@
+// The matrix product with few rows of a (decoding): b is streamed once, never packed, at the rate of memory.
+#pragma once
+
+#include "backend/kernel_args.h"
+
+namespace ondol::cpu::ONDOL_ISA {
+
+inline constexpr int64_t kFewRows = 8;
+
+/// One matrix of the batch with m <= kFewRows. `depth` is the length of the blocks of k, whose sums are formed exactly
+/// as in the general product: the results have the same bytes.
+template <class T>
+void multiply_few_rows(const GemmArgs& args, int64_t index, int64_t depth, int64_t workers);
+
+}  // namespace ondol::cpu::ONDOL_ISA
