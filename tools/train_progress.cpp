@@ -102,8 +102,9 @@ void TrainProgress::show_bar(const ondol::StepMetrics& metrics) {
   text.resize(kWidth, '.');
   text = concat("[", text, "] ", metrics.step, "/", total_steps_, "  ", numbers(metrics), "  ", time_left(metrics));
   text.resize(std::min(text.size(), static_cast<size_t>(terminal_columns() - 1)));
-  std::fprintf(stderr, "\r%s\x1b[K", text.c_str());
-  bar_shown_ = true;
+  const bool last = metrics.step == total_steps_;
+  std::fprintf(stderr, "\r%s\x1b[K%s", text.c_str(), last ? "\n" : "");
+  bar_shown_ = !last;
 }
 
 void TrainProgress::on_step(const ondol::StepMetrics& metrics) {

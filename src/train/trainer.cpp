@@ -36,6 +36,21 @@ struct ScratchDirectory {
   std::string path;
 };
 
+/// The run directory; one that this run has made goes away again unless the run gets as far as training.
+class NewDirectory {
+ public:
+  explicit NewDirectory(const std::string& path) : path_(path), made_(!fs::exists(path)) { make_directories(path); }
+  ~NewDirectory() {
+    std::error_code ignored;
+    if (made_) fs::remove_all(path_, ignored);
+  }
+  void keep() { made_ = false; }
+
+ private:
+  std::string path_;
+  bool made_;
+};
+
 }  // namespace
 
 struct Trainer::Impl {
@@ -257,13 +272,14 @@ Trainer::~Trainer() = default;
 
 TrainResult Trainer::run() {
   Impl& run = *impl_;
-  make_directories(run.config.output);
+  NewDirectory directory(run.config.output);
   const DirectoryLock lock(run.config.output);
   clean_run_directory(run.config.output, run.options.resume == "never");
   const std::string checkpoint = run.choose_checkpoint();
   run.build(checkpoint, run.config.output + "/data");
   write_file_atomic(run.config.output + "/config.json", run.config.resolved_json());
   run.log = std::make_unique<RunLog>(run.config.output, run.state.step, run.config.logging.tensorboard);
+  directory.keep();
   run.options.observer->on_start(run.describe(checkpoint));
   return run.loop();
 }

@@ -338,6 +338,7 @@ TEST(Trainer, MisfitsAreUsageErrors) {
   EXPECT_THROW(run_with({"data.sequence_length=64"}), UsageError);
   EXPECT_THROW(run_with({"model.config=" + directory / "absent.json"}), Error);
   EXPECT_THROW(run_with({"data.train.0.path=" + directory / "absent.safetensors"}), Error);
+  EXPECT_FALSE(fs::exists(directory / "run"));
 }
 
 }  // namespace

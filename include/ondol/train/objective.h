@@ -4,7 +4,7 @@
 //   Batch batch = objective->prepare(loader.next(32), {.model = *model, .seed = 1, .step = 7});
 //   Variable loss = objective->loss(*model, batch.rows(0, 8), 1.0 / objective->count_targets(batch), context);
 //
-// To add one: a file src/train/objectives/<name>.cpp with a class and a factory, and one line in registry.cpp.
+// To add one: docs/adding_an_objective.md.
 #pragma once
 
 #include <cstdint>
