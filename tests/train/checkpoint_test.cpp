@@ -15,6 +15,7 @@
 #include <ondol/base/parallel.h>
 
 #include "support/temporary_directory.h"
+#include "train/fault_injection.h"
 #include "train/tiny_run.h"
 
 namespace ondol {
@@ -171,52 +172,6 @@ TEST(Checkpoint, SwappedFilesAreNoticed) {
   EXPECT_EQ(find(fixture.directory.path()), first);
 }
 
-// Fault injection: the N-th call of one kind fails.
-struct Fault {
-  int calls = 0;
-  int fail_at = -1;
-  int error = ENOSPC;
-  FileOperations real{};
-
-  bool strikes() {
-    if (calls++ != fail_at) return false;
-    errno = error;
-    return true;
-  }
-};
-Fault& fault() {
-  static Fault state;
-  return state;
-}
-
-class FaultInjection {
- public:
-  FaultInjection(int fail_at, int error) {
-    fault() = {0, fail_at, error, file_operations()};
-    FileOperations& table = file_operations();
-    table.open = [](const char* path, int flags, mode_t mode) {
-      return fault().strikes() ? -1 : fault().real.open(path, flags, mode);
-    };
-    table.write = [](int fd, const void* data, size_t size) -> ssize_t {
-      if (!fault().strikes()) return fault().real.write(fd, data, size);
-      if (errno == ENOSPC && size > 1) {  // a full disk takes a part first, and fails on the rest
-        fault().fail_at = fault().calls;
-        return fault().real.write(fd, data, size / 2);
-      }
-      return -1;
-    };
-    table.fsync = [](int fd) { return fault().strikes() ? -1 : fault().real.fsync(fd); };
-    table.rename = [](const char* from, const char* to) {
-      return fault().strikes() ? -1 : fault().real.rename(from, to);
-    };
-    table.mkdir = [](const char* path, mode_t mode) {
-      if (fs::exists(path)) return fault().real.mkdir(path, mode);
-      return fault().strikes() ? -1 : fault().real.mkdir(path, mode);
-    };
-  }
-  ~FaultInjection() { file_operations() = fault().real; }
-};
-
 class Faults : public ::testing::TestWithParam<int> {};
 INSTANTIATE_TEST_SUITE_P(Checkpoint, Faults, ::testing::Values(ENOSPC, EIO));
 
@@ -230,9 +185,9 @@ TEST_P(Faults, AFailedWriteLeavesEarlierCheckpointsWhole) {
     ASSERT_LT(n, 500);
     std::string message, hint;
     try {
-      const FaultInjection injection(n, GetParam());
+      const testing::FaultInjection injection(n, GetParam());
       fixture.write(2);
-      completed = fault().calls <= n;  // no call was left to fail
+      completed = testing::fault().calls <= n;  // no call was left to fail
     } catch (const Error& error) {
       message = error.what();
       hint = error.hint();

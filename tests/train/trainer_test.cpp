@@ -1,5 +1,6 @@
 #include <ondol/train/trainer.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <map>
@@ -10,6 +11,7 @@
 #include <ondol/base/parallel.h>
 
 #include "support/temporary_directory.h"
+#include "train/fault_injection.h"
 #include "train/tiny_run.h"
 
 namespace ondol {
@@ -288,6 +290,31 @@ TEST(Trainer, NonFiniteLossStopsOrIsSkipped) {
   ASSERT_EQ(lines.size(), 12u);
   EXPECT_EQ(lines[5]["skipped"], true);
   EXPECT_TRUE(lines[5]["loss"].is_null() || lines[5]["grad_norm"].is_null());
+}
+
+TEST(Trainer, AfterAnyFailedWriteTheSameCommandGivesTheSameRun) {
+  const testing::TemporaryDirectory directory;
+  testing::write_tiny_inputs(directory);
+  const std::vector<std::string> plain = {"logging.tensorboard=false"};  // events are no part of the result
+  run_until(tiny_config(directory, "whole", plain), 1000);
+  const TrainConfig config = tiny_config(directory, "run", plain);
+  int failures = 0, calls = 1;
+  for (int n = 0; n < calls; n += 11) {
+    fs::remove_all(directory / "run");
+    std::string message;
+    try {
+      const testing::FaultInjection injection(n, n % 2 == 0 ? ENOSPC : EIO);
+      run_until(config, 1000);
+      calls = std::max(calls, testing::fault().calls);
+    } catch (const Error& error) {
+      message = error.what();
+      calls = std::max(calls, n + 12);
+      ++failures;
+    }
+    EXPECT_TRUE(run_until(config, 1000).finished) << "call " << n << ": " << message;
+    expect_same_run(directory / "whole", directory / "run");
+  }
+  EXPECT_GE(failures, 10);
 }
 
 TEST(Trainer, StagesFollowEachOther) {
