@@ -18,6 +18,8 @@ void add_glu_rows(KernelTable& table);            // glu.cu: glu, glu_backward
 void add_dropout_rows(KernelTable& table);        // dropout.cu: dropout
 void add_index_rows(KernelTable& table);          // index.cu: gather, scatter_add, argmax
 void add_optimizer_rows(KernelTable& table);      // optimizer.cu: sum_squares, adamw, sgd
+void add_gemm_rows(KernelTable& table);           // gemm.cu: gemm
+void add_attention_rows(KernelTable& table);      // attention.cu: attention, attention_backward
 
 /// Every row that has a CUDA kernel (table.cu).
 void fill_cuda_table(KernelTable& table);

@@ -17,6 +17,8 @@ void fill_cuda_table(KernelTable& table) {
   add_dropout_rows(table);
   add_index_rows(table);
   add_optimizer_rows(table);
+  add_gemm_rows(table);
+  add_attention_rows(table);
 }
 
 }  // namespace ondol::ONDOL_CUDA_SPACE

@@ -1,16 +1,19 @@
-// The kernel tables of every instruction set that this machine can run, for tests that compare them.
+// The kernel tables of every instruction set that this machine can run, and of CUDA in emulation, for tests that
+// compare them.
 #pragma once
 
 #include <string>
 #include <vector>
 
 #include "backend/cpu/isa.h"
+#include "support/cuda_emulation/emulated_cuda.h"
 
 namespace ondol {
 
 struct NamedTable {
   std::string isa;
   KernelTable table;
+  bool emulated = false;  // thousands of times slower: tests give it their smaller cases only
 };
 
 inline std::vector<NamedTable>& kernel_tables_under_test() {
@@ -27,6 +30,7 @@ inline std::vector<NamedTable>& kernel_tables_under_test() {
     list.push_back({"portable", {}});
     cpu::portable::fill_table(list.back().table);
 #endif
+    list.push_back({"emulated cuda", emulated_cuda_table(), true});
     return list;
   }();
   return tables;
