@@ -270,7 +270,7 @@ Value make_range(const Arguments& a) {
   if (step == 0) throw Failure{"range with step 0"};
   List list;
   for (int64_t i = begin; step > 0 ? i < end : i > end;) {
-    if (static_cast<int64_t>(list.size()) == kMaxRange) throw Failure{"a range of more than 1000000 numbers"};
+    if (static_cast<int64_t>(list.size()) == kMaxRange) throw Failure{"a range of more than 100000 numbers"};
     list.emplace_back(i);
     if (__builtin_add_overflow(i, step, &i)) break;
   }

@@ -23,6 +23,6 @@ Dict global_functions();
 
 /// Bounds what one template can make.
 inline constexpr size_t kMaxText = size_t{64} << 20;
-inline constexpr int64_t kMaxRange = 1'000'000;
+inline constexpr int64_t kMaxRange = 100'000;
 
 }  // namespace ondol::jinja

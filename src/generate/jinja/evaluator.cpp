@@ -8,7 +8,7 @@ namespace ondol::jinja {
 
 namespace {
 
-constexpr int64_t kMaxSteps = 10'000'000;
+constexpr int64_t kMaxSteps = 5'000'000;
 constexpr int kMaxMacroDepth = 50;
 
 enum class Flow { normal, leave_loop, next_iteration };
@@ -34,6 +34,13 @@ class Evaluator {
   void count_step(int line) {
     line_ = line;
     if (++steps_ > kMaxSteps) throw Failure{"the template does not come to an end"};
+  }
+
+  /// Values that were made count by their size, so that few steps cannot do much work.
+  Value charge(Value value) {
+    if (value.is_list()) steps_ += static_cast<int64_t>(value.list("").size());
+    if (value.is_string()) steps_ += static_cast<int64_t>(value.string("").size() / 64);
+    return value;
   }
 
   void append(std::string& out, const std::string& text) {
@@ -189,15 +196,15 @@ class Evaluator {
       case Expression::Kind::index: return subscript(child(e, 0), child(e, 1));
       case Expression::Kind::slice: {
         const Value object = child(e, 0), begin = child(e, 1), end = child(e, 2);
-        return slice(object, begin, end, child(e, 3));
+        return charge(slice(object, begin, end, child(e, 3)));
       }
       case Expression::Kind::call: {
         const Value callee = child(e, 0);
-        return callee.function()(arguments(e));
+        return charge(callee.function()(arguments(e)));
       }
       case Expression::Kind::filter: {
         const Value input = child(e, 0);
-        return apply_filter(e.name, input, arguments(e));
+        return charge(apply_filter(e.name, input, arguments(e)));
       }
       case Expression::Kind::test: {
         const Value input = child(e, 0);
@@ -211,7 +218,7 @@ class Evaluator {
       }
       case Expression::Kind::arithmetic: {
         const Value left = child(e, 0);
-        return arithmetic(e.name, left, child(e, 1));
+        return charge(arithmetic(e.name, left, child(e, 1)));
       }
       case Expression::Kind::comparison: return comparison(e);
       case Expression::Kind::conjunction: {
