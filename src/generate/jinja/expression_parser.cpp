@@ -140,27 +140,30 @@ ExpressionPtr ExpressionParser::joined() {
 }
 
 ExpressionPtr ExpressionParser::product() {
-  ExpressionPtr left = unary();
+  ExpressionPtr left = unary(true);
   while (is_symbol("*") || is_symbol("/") || is_symbol("//") || is_symbol("%")) {
     const std::string name = tokens_[at_++].text;
-    left = binary(Expression::Kind::arithmetic, name, std::move(left), unary());
+    left = binary(Expression::Kind::arithmetic, name, std::move(left), unary(true));
   }
   return left;
 }
 
-ExpressionPtr ExpressionParser::unary() {
-  if (!is_symbol("-") && !is_symbol("+")) return postfix(primary());
+ExpressionPtr ExpressionParser::unary(bool with_filters) {
+  if (!is_symbol("-") && !is_symbol("+")) return postfix(primary(), with_filters);
   if (++depth_ > kMaxDepth) fail("expressions are nested too deeply");
   const bool minus = tokens_[at_++].text == "-";
-  ExpressionPtr operand = unary();
+  // A filter or test behind the operand is one of the whole: -3|abs is 3.
+  ExpressionPtr node = unary(false);
   --depth_;
-  if (!minus) return operand;
-  ExpressionPtr node = make(Expression::Kind::minus);
-  node->children.push_back(std::move(operand));
-  return node;
+  if (minus) {
+    ExpressionPtr operand = std::move(node);
+    node = make(Expression::Kind::minus);
+    node->children.push_back(std::move(operand));
+  }
+  return postfix(std::move(node), with_filters);
 }
 
-ExpressionPtr ExpressionParser::postfix(ExpressionPtr base) {
+ExpressionPtr ExpressionParser::postfix(ExpressionPtr base, bool with_filters) {
   while (true) {
     if (take(".")) {
       ExpressionPtr node = make(Expression::Kind::attribute);
@@ -180,6 +183,8 @@ ExpressionPtr ExpressionParser::postfix(ExpressionPtr base) {
       node->children.push_back(std::move(base));
       arguments(*node);
       base = std::move(node);
+    } else if (!with_filters) {
+      return base;
     } else if (take("|")) {
       ExpressionPtr node = make(Expression::Kind::filter, expect_name());
       node->children.push_back(std::move(base));

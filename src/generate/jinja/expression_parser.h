@@ -34,8 +34,8 @@ class ExpressionParser {
   ExpressionPtr sum();
   ExpressionPtr joined();
   ExpressionPtr product();
-  ExpressionPtr unary();
-  ExpressionPtr postfix(ExpressionPtr base);
+  ExpressionPtr unary(bool with_filters);
+  ExpressionPtr postfix(ExpressionPtr base, bool with_filters);
   ExpressionPtr subscript(ExpressionPtr base);
   ExpressionPtr test(ExpressionPtr base);
   ExpressionPtr primary();

@@ -1,0 +1,168 @@
+// What users and broken files hand in: one line that names the fault, the right exit code, earlier files untouched.
+#include <ondol/io/safetensors.h>
+
+#include "tools/program.h"
+
+namespace ondol::testing {
+namespace {
+
+namespace fs = std::filesystem;
+
+class BadInput : public ::testing::Test {
+ protected:
+  std::string file(const std::string& name, const std::string& content) const {
+    return model_.directory().write(name, content);
+  }
+  std::string path(const std::string& name) const { return model_.directory() / name; }
+
+  /// A configuration over `text` that would work.
+  std::string config(const std::string& text, const std::string& extra = "") const {
+    return file("train.json", concat(R"({"model": {"config": ")", path("llama.json"), R"("}, "tokenizer": {"path": ")",
+                                     model_.path(), R"("}, "data": {"train": [{"path": ")", text,
+                                     R"("}], "sequence_length": 16}, "train": {"steps": 2, "batch_size": 2}, "output": ")",
+                                     path("run"), "\"", extra, "}"));
+  }
+  std::string good_text() const {
+    std::string text;
+    for (int i = 0; i < 40; ++i) text += "the cat sat on the mat\n";
+    return file("good.txt", text);
+  }
+
+  const TinyModel model_;
+};
+
+TEST_F(BadInput, TrainingConfigurations) {
+  const std::string good = config(good_text());
+  EXPECT_EQ(run_program({"train", good, "--dry-run"}).code, 0);
+  expect_failure({"train", path("absent.json")}, 2, "absent.json");
+  expect_failure({"train", good, "--set", "train.stpes=3"}, 2, "train.stpes");
+  expect_failure({"train", good, "--set", "train.stpes=3"}, 2, "did you mean");
+  expect_failure({"train", good, "--set", "train.steps=\"many\""}, 2, "train.steps");
+  expect_failure({"train", good, "--set", "data.sequence_length=0"}, 2, "data.sequence_length");
+  expect_failure({"train", good, "--set", "data.sequence_length=64"}, 2, "48");
+  expect_failure({"train", file("cut.json", R"({"model": {)")}, 2, "cut.json");
+  expect_failure({"train", config(path("absent.txt"))}, 2, "absent.txt");
+  expect_failure({"train", config(file("empty.txt", ""))}, 2, "empty.txt");
+  expect_failure({"train", config(file("short.txt", "the cat"))}, 2, "short.txt");
+  EXPECT_FALSE(fs::exists(path("run/final")));
+}
+
+TEST_F(BadInput, UnwritableRunDirectory) {
+  file("occupied", "kept");
+  const std::string good = config(good_text());
+  const ProgramResult result = run_program({"train", good, "--output", path("occupied/run"), "--quiet"});
+  EXPECT_EQ(result.code, 1) << result.err;
+  EXPECT_NE(result.err.find("occupied"), std::string::npos) << result.err;
+  EXPECT_EQ(model_.directory().read("occupied"), "kept");
+}
+
+TEST_F(BadInput, ModelConfigurations) {
+  const auto bench = [&](const std::string& config_path) {
+    return std::vector<std::string>{"bench", "train", "--config", config_path, "--batch", "1", "--seq", "8"};
+  };
+  expect_failure(bench(path("absent.json")), 2, "absent.json");
+  std::string odd = tiny_llama_config(270);
+  odd.replace(odd.find("\"num_attention_heads\": 2"), 24, "\"num_attention_heads\": 3");
+  expect_failure(bench(file("odd.json", odd)), 2, "num_attention_heads");
+  std::string kv = tiny_llama_config(270);
+  kv.replace(kv.find("\"num_key_value_heads\": 1"), 24, "\"num_key_value_heads\": 4");
+  expect_failure(bench(file("kv.json", kv)), 2, "num_key_value_heads");
+  expect_failure(bench(file("other.json", R"({"model_type": "perceptron"})")), 2, "perceptron");
+  expect_failure({"bench", "train", "--config", path("llama.json"), "--batch", "1", "--seq", "49"}, 2, "48 positions");
+}
+
+TEST_F(BadInput, ModelDirectories) {
+  const std::vector<std::string> generate = {"generate", model_.path(), "--prompt", "the cat"};
+  EXPECT_EQ(run_program(generate).code, 0);
+  expect_failure({"generate", path("absent"), "--prompt", "x"}, 2, "absent");
+  expect_failure({"generate", model_.directory().path(), "--prompt", "x"}, 2, "config.json");
+
+  const std::string weights = model_.path() + "/model.safetensors";
+  const auto size = fs::file_size(weights);
+  fs::resize_file(weights, size - 100);
+  expect_failure(generate, 1, "model.safetensors");
+  fs::resize_file(weights, 4);
+  expect_failure(generate, 1, "model.safetensors");
+  fs::remove(weights);
+  expect_failure(generate, 1, "model");
+}
+
+TEST_F(BadInput, VocabularyLargerThanTheEmbedding) {
+  file("small.json", tiny_llama_config(100));
+  save_model(*create_model(path("small.json"), DType::f32, {}, 1), model_.path());
+  expect_failure({"generate", model_.path(), "--prompt", "the cat"}, 2, "270 tokens");
+  EXPECT_EQ(run_program({"generate", model_.path(), "--prompt-ids", "1,2"}).code, 0);
+}
+
+TEST_F(BadInput, Prompts) {
+  const std::string& m = model_.path();
+  expect_failure({"generate", m}, 2, "--prompt");
+  expect_failure({"generate", m, "--prompt", "a", "--prompt-ids", "1"}, 2, "give one of");
+  expect_failure({"generate", m, "--prompt-ids", "1,x"}, 2, "--prompt-ids");
+  expect_failure({"generate", m, "--prompt-ids", ""}, 2, "empty");
+  expect_failure({"generate", m, "--prompt-ids", "1,270"}, 2, "token id 270");
+  expect_failure({"generate", m, "--prompt-ids", "99999999999"}, 2, "--prompt-ids");
+  std::string long_prompt = "1";
+  for (int i = 0; i < 60; ++i) long_prompt += ",1";
+  expect_failure({"generate", m, "--prompt-ids", long_prompt}, 2, "48 positions");
+  expect_failure({"generate", m, "--prompt", "a", "--temperature", "-1"}, 2, "temperature");
+  expect_failure({"generate", m, "--prompt", "a", "--beams", "3", "--temperature", "1"}, 2, "beam search");
+  expect_failure({"generate", m, "--prompt-file", file("none.txt", "")}, 2, "none.txt");
+  expect_failure({"generate", m, "--chat", file("chat.jsonl", "{\"role\": \"user\"")}, 2, "chat.jsonl line 1");
+  expect_failure({"generate", m, "--chat", file("chat2.jsonl", "{\"text\": \"x\"}")}, 2, "neither a message");
+}
+
+TEST_F(BadInput, ForwardLeavesAnEarlierOutputAlone) {
+  const std::string output = file("out.safetensors", "earlier");
+  const auto forward = [&](const std::string& input) {
+    return std::vector<std::string>{"forward", model_.path(), "--input", input, "--output", output};
+  };
+  const auto tensors = [&](const std::string& name, const NamedTensors& list) {
+    write_safetensors(path(name), list);
+    return path(name);
+  };
+  const Tensor ids = Tensor::from_vector(std::vector<int32_t>{1, 2, 3, 4}, {1, 4});
+  expect_failure(forward(path("absent.safetensors")), 1, "absent.safetensors");
+  expect_failure(forward(file("noise.safetensors", "this is no safetensors file")), 1, "noise.safetensors");
+  expect_failure(forward(tensors("none.safetensors", {{"labels", ids}})), 2, "\"input_ids\" is missing");
+  expect_failure(forward(tensors("extra.safetensors", {{"input_ids", ids}, {"pixels", ids}})), 2, "\"pixels\"");
+  expect_failure(forward(tensors("float.safetensors", {{"input_ids", ids.to(DType::f32)}})), 2, "integers");
+  expect_failure(forward(tensors("shape.safetensors", {{"input_ids", ids.reshape({4})}})), 2, "(B, T)");
+  expect_failure(forward(tensors("mask.safetensors", {{"input_ids", ids}, {"attention_mask", ids.reshape({4, 1})}})), 2,
+                 "attention_mask");
+  const Tensor outside = Tensor::from_vector(std::vector<int32_t>{1, 270}, {1, 2});
+  expect_failure(forward(tensors("id.safetensors", {{"input_ids", outside}})), 1, "270");
+  const Tensor long_ids = Tensor::zeros({1, 49}, DType::i32);
+  expect_failure(forward(tensors("long.safetensors", {{"input_ids", long_ids}})), 1, "48 positions");
+  std::vector<std::string> gradients = forward(tensors("ids.safetensors", {{"input_ids", ids}}));
+  gradients.push_back("--gradients");
+  expect_failure(gradients, 2, "labels");
+  EXPECT_EQ(model_.directory().read("out.safetensors"), "earlier");
+  expect_failure({"forward", model_.path(), "--input", path("ids.safetensors"), "--output", path("out.safetensors/x")}, 1,
+                 "out.safetensors");
+  EXPECT_EQ(model_.directory().read("out.safetensors"), "earlier");
+  EXPECT_EQ(run_program(forward(path("ids.safetensors"))).code, 0);
+  EXPECT_TRUE(SafetensorsFile(output).has("logits"));
+}
+
+TEST_F(BadInput, TextsAndIds) {
+  const std::string& m = model_.path();
+  expect_failure({"tokenizer", "encode", path("absent")}, 2, "absent");
+  expect_failure({"tokenizer", "encode", m, "--file", path("absent.txt")}, 1, "absent.txt");
+  expect_failure({"tokenizer", "encode", m, "--file", file("bad.jsonl", "{\"body\": 1}\n")}, 2, "bad.jsonl line 1");
+  expect_failure({"tokenizer", "decode", m}, 2, "standard input", "12 cats");
+  expect_failure({"tokenizer", "decode", m}, 1, "100000", "100000");
+  expect_failure({"tokenizer", "train", "--vocab-size", "10", "--input", good_text(), "--output", path("t")}, 2, "10");
+  expect_failure({"tokenizer", "train", "--type", "magic", "--vocab-size", "300", "--input", good_text(), "--output",
+                  path("t")}, 2, "magic");
+  expect_failure({"eval", m, "--task", "perplexity", "--data", file("empty.txt", "")}, 2, "empty.txt");
+  expect_failure({"eval", m, "--task", "perplexity", "--data", good_text(), "--window", "64"}, 2, "48 positions");
+  expect_failure({"data", "prepare", "--tokenizer", m, "--input", path("absent.txt"), "--output", path("p")}, 2, "absent.txt");
+  expect_failure({"inspect", path("absent")}, 2, "absent");
+  expect_failure({"inspect", good_text()}, 2, "unknown kind of file");
+  EXPECT_FALSE(fs::exists(path("t")));
+  EXPECT_FALSE(fs::exists(path("p.bin")));
+}
+
+}  // namespace
+}  // namespace ondol::testing
