@@ -20,6 +20,10 @@ const Backend& emulated_cuda_backend() {
     b.copy_bytes = [](void* out, const void* in, size_t bytes, Device) { std::memcpy(out, in, bytes); };
     b.synchronize = [](Device) {};
     b.stream = [](Device) -> Stream { return nullptr; };
+    b.describe = [] {
+      return std::vector<DeviceDescription>{
+          {.device = {DeviceType::cuda, 0}, .name = "emulated", .architecture = "none"}};
+    };
     cuda_emulated::fill_cuda_table(b.table);
     return b;
   }();

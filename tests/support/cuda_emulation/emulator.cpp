@@ -292,6 +292,7 @@ struct Allocation {
   size_t mapped, bytes;
 };
 std::exception_ptr deferred_error;
+uint64_t launches = 0;
 
 void throw_deferred() {
   if (deferred_error) std::rethrow_exception(std::exchange(deferred_error, nullptr));
@@ -303,10 +304,13 @@ std::unordered_map<void*, Allocation>& allocations() {
 
 }  // namespace
 
+uint64_t launch_count() { return launches; }
+
 void set_seed(uint64_t seed) { scheduler().random.seed(seed); }
 
 void run_kernel(const LaunchShape& shape, const std::function<void()>& body) {
   throw_deferred();
+  ++launches;
   const uint64_t threads = uint64_t{shape.block.x} * shape.block.y * shape.block.z;
   if (threads % kWarp != 0) throw_error("emulated kernel: a block of ", threads, " threads is not whole warps");
   const uint64_t blocks = uint64_t{shape.grid.x} * shape.grid.y * shape.grid.z;

@@ -33,6 +33,9 @@ extern ThreadContext current;
 /// Runs `body` once for each thread of each block. Throws ondol::Error on any misuse.
 void run_kernel(const LaunchShape& shape, const std::function<void()>& body);
 
+/// Kernels run so far.
+uint64_t launch_count();
+
 /// The seed of the scheduler; every launch continues the sequence.
 void set_seed(uint64_t seed);
 
