@@ -6,69 +6,6 @@ namespace {
 constexpr int64_t kPrefetchRows = 8;
 }  // namespace
 
-#if defined(ONDOL_ISA_avx512) || defined(ONDOL_ISA_amx)
-
-void transpose_block(Floats (&block)[kLanes]) {
-  __m512 pair[16], quad[16];
-  for (int i = 0; i < 16; i += 2) {
-    pair[i] = _mm512_unpacklo_ps(block[i].v, block[i + 1].v);
-    pair[i + 1] = _mm512_unpackhi_ps(block[i].v, block[i + 1].v);
-  }
-  for (int i = 0; i < 16; i += 4) {
-    for (int half = 0; half < 2; ++half) {
-      const __m512d low = _mm512_castps_pd(pair[i + half]), high = _mm512_castps_pd(pair[i + half + 2]);
-      quad[i + 2 * half] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, high));
-      quad[i + 2 * half + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, high));
-    }
-  }
-  // quad[4 g + c] holds, in its 128-bit part p, column 4 p + c of the rows 4 g .. 4 g + 3.
-  for (int c = 0; c < 4; ++c) {
-    const __m512 even01 = _mm512_shuffle_f32x4(quad[c], quad[4 + c], 0x88);
-    const __m512 odd01 = _mm512_shuffle_f32x4(quad[c], quad[4 + c], 0xdd);
-    const __m512 even23 = _mm512_shuffle_f32x4(quad[8 + c], quad[12 + c], 0x88);
-    const __m512 odd23 = _mm512_shuffle_f32x4(quad[8 + c], quad[12 + c], 0xdd);
-    block[c].v = _mm512_shuffle_f32x4(even01, even23, 0x88);
-    block[8 + c].v = _mm512_shuffle_f32x4(even01, even23, 0xdd);
-    block[4 + c].v = _mm512_shuffle_f32x4(odd01, odd23, 0x88);
-    block[12 + c].v = _mm512_shuffle_f32x4(odd01, odd23, 0xdd);
-  }
-}
-
-#elif defined(ONDOL_ISA_avx2)
-
-void transpose_block(Floats (&block)[kLanes]) {
-  __m256 pair[8], quad[8];
-  for (int i = 0; i < 8; i += 2) {
-    pair[i] = _mm256_unpacklo_ps(block[i].v, block[i + 1].v);
-    pair[i + 1] = _mm256_unpackhi_ps(block[i].v, block[i + 1].v);
-  }
-  for (int i = 0; i < 8; i += 4) {
-    for (int half = 0; half < 2; ++half) {
-      const __m256d low = _mm256_castps_pd(pair[i + half]), high = _mm256_castps_pd(pair[i + half + 2]);
-      quad[i + 2 * half] = _mm256_castpd_ps(_mm256_unpacklo_pd(low, high));
-      quad[i + 2 * half + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(low, high));
-    }
-  }
-  for (int c = 0; c < 4; ++c) {
-    block[c].v = _mm256_permute2f128_ps(quad[c], quad[4 + c], 0x20);
-    block[4 + c].v = _mm256_permute2f128_ps(quad[c], quad[4 + c], 0x31);
-  }
-}
-
-#else
-
-void transpose_block(Floats (&block)[kLanes]) {
-  for (int i = 0; i < kLanes; ++i) {
-    for (int j = 0; j < i; ++j) {
-      const float upper = block[j].v[i];
-      block[j].v[i] = block[i].v[j];
-      block[i].v[j] = upper;
-    }
-  }
-}
-
-#endif
-
 template <class T>
 void pack_rows(const T* in, int64_t in_stride, int64_t rows, int64_t cols, int64_t panel_cols, float* out,
                int64_t panel_stride) {
