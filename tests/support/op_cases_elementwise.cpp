@@ -23,7 +23,7 @@ struct ShapedLayout {
 };
 
 std::vector<ShapedLayout> flat_shapes(bool large) {
-  if (large) return {{{4096, 2048}, Layout::contiguous}};
+  if (large) return {{{2048, 1024}, Layout::contiguous}};
   return {{{}, Layout::contiguous},       {{1}, Layout::contiguous},       {{0, 3}, Layout::contiguous},
           {{7}, Layout::contiguous},      {{2, 3, 5}, Layout::contiguous}, {{16, 16}, Layout::contiguous},
           {{3, 65}, Layout::contiguous},  {{5, 9}, Layout::transposed},    {{2, 6, 17}, Layout::sliced},
@@ -126,7 +126,7 @@ void add_binary(std::vector<OpCase>& cases, bool large) {
                                       {{4, 1, 18}, {6, 18}, {4, 6, 18}, Layout::contiguous, Layout::sliced},
                                       {{120, 300}, {300}, {120, 300}},
                                       {{33000}, {33000}, {33000}}};
-  if (large) shapes = {{{4096, 2048}, {4096, 2048}, {4096, 2048}}, {{4096, 2048}, {2048}, {4096, 2048}}};
+  if (large) shapes = {{{2048, 1024}, {2048, 1024}, {2048, 1024}}, {{2048, 1024}, {2048}, {2048, 1024}}};
   constexpr const char* kNames[] = {"add", "sub", "mul", "div"};
   for (const Arithmetic kind : {Arithmetic::add, Arithmetic::sub, Arithmetic::mul, Arithmetic::div}) {
     for (const DType dtype : kDataTypes) {

@@ -18,7 +18,7 @@ void add_embedding(std::vector<OpCase>& cases, bool large) {
   };
   std::vector<Sizes> sizes = {{1, 1, {1}},         {5, 3, {2, 4}}, {10, 17, {0}},       {7, 16, {3, 5}, 2},
                               {30, 33, {2, 3, 4}}, {4, 100, {70}}, {50, 64, {8, 9}, 0}, {300, 130, {20, 25}}};
-  if (large) sizes = {{8192, 768, {8192}}};
+  if (large) sizes = {{8192, 768, {2048}}};
   for (const DType dtype : kDataTypes) {
     for (const Sizes& s : sizes) {
       OpCase c;
@@ -85,7 +85,7 @@ void add_gather(std::vector<OpCase>& cases, bool large) {
                               {{4, 3}, {4, 0}, 1},
                               {{2, 9, 17}, {2, 4, 17}, 1},
                               {{100, 40}, {100, 90}, 1}};
-  if (large) sizes = {{{8192, 1024}, {8192, 256}, 1}};
+  if (large) sizes = {{{2048, 1024}, {2048, 256}, 1}};
   for (const DType dtype : kDataTypes) {
     for (const Sizes& s : sizes) {
       OpCase c;
@@ -219,7 +219,7 @@ OpCase rope_case(DType dtype, const Shape& shape, Layout layout, const RopeConfi
 
 void add_optimizer(std::vector<OpCase>& cases, bool large) {
   std::vector<int64_t> counts = {1, 7, 16, 100, 33333};
-  if (large) counts = {16 << 20};
+  if (large) counts = {4 << 20};
   for (const int64_t count : counts) {
     for (const bool low_precision : {false, true}) {
       for (const int64_t step : {int64_t{1}, int64_t{1000}}) {
@@ -326,7 +326,7 @@ void add_rope_cases(std::vector<OpCase>& cases, bool large) {
   for (const DType dtype : kDataTypes) {
     if (large) {
       const RopeConfig config{.head_dim = 64, .max_positions = 1024};
-      cases.push_back(rope_case(dtype, {8, 1024, 12, 64}, Layout::contiguous, config, false, false, 0, false, false));
+      cases.push_back(rope_case(dtype, {8, 256, 12, 64}, Layout::contiguous, config, false, false, 0, false, false));
       continue;
     }
     for (const bool interleaved : {false, true}) {

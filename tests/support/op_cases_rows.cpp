@@ -15,7 +15,7 @@ struct ShapedLayout {
 };
 
 std::vector<ShapedLayout> row_shapes(bool large) {
-  if (large) return {{{8192, 768}}, {{256, 32768}}};
+  if (large) return {{{2048, 768}}, {{64, 32768}}};
   return {{{1, 1}},    {{1, 2}},
           {{3, 7}},    {{5, 16}},
           {{0, 5}},    {{2, 64}},
@@ -53,7 +53,7 @@ void add_reductions(std::vector<OpCase>& cases, bool large) {
                                 {{700, 65}, 0},
                                 {{70000}, 0},
                                 {{2100, 1100}, 0}};
-  if (large) shapes = {{{8192, 1024}, 0}, {{8192, 1024}, 1}, {{8388608}, 0}};
+  if (large) shapes = {{{2048, 1024}, 0}, {{2048, 1024}, 1}, {{2097152}, 0}};
   for (const Reduction& reduction : reductions) {
     for (const DType dtype : kDataTypes) {
       for (const auto& [shape, dim, layout] : shapes) {
@@ -82,7 +82,7 @@ void add_reductions(std::vector<OpCase>& cases, bool large) {
 
 void add_sum_rows(std::vector<OpCase>& cases, bool large) {
   std::vector<Shape> shapes = {{5}, {1, 7}, {0, 4}, {2, 3, 19}, {513, 48}, {6, 1}};
-  if (large) shapes = {{8192, 3072}};
+  if (large) shapes = {{2048, 1536}};
   for (const DType dtype : kDataTypes) {
     for (const Shape& shape : shapes) {
       for (const bool accumulate : {false, true}) {
@@ -336,7 +336,7 @@ void add_loss_cases(std::vector<OpCase>& cases, bool large) {
 
 void add_norm_cases(std::vector<OpCase>& cases, bool large) {
   std::vector<ShapedLayout> shapes = row_shapes(false);
-  if (large) shapes = {{{8192, 768}}};
+  if (large) shapes = {{{2048, 768}}};
   const NormCase kinds[] = {{false, false, true, false, 0.0f}, {false, true, true, false, 0.0f},
                             {false, false, true, false, 1.0f}, {false, true, false, false, 0.0f},
                             {true, false, true, true, 0.0f},   {true, true, true, true, 0.0f},

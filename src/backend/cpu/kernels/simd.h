@@ -6,8 +6,8 @@
 //
 // From the file of the instruction set: Floats (kLanes of them), Mask; splat; load, store of float and bfloat16
 // (rounded to nearest even, NaN kept), load_n, store_n of the first n lanes (the other lanes read as 0); + - * / fma
-// min max sqrt abs round copysign; < > >= == is_nan select any; scale_by_power_of_two, split_exponent; reduce_sum,
-// reduce_max in a fixed order. min and max give their second operand when one is NaN.
+// min max sqrt abs round copysign reciprocal; < > >= == is_nan select any; scale_by_power_of_two, split_exponent;
+// reduce_sum, reduce_max in a fixed order. min and max give their second operand when one is NaN.
 //
 // Here: exp, log, tanh, erf, sigmoid. The polynomials are minimax fits of this project (relative error below 1e-8
 // before rounding); the errors stated are the largest seen against double over all exponents
@@ -108,12 +108,13 @@ inline Floats tanh(Floats x) {
   const Floats square = x * x;
   const Floats near_zero = fma(x * square, polynomial(square, kOddTail), x);
   const Floats magnitude = abs(x);
-  const Floats far = splat(1.0f) - splat(2.0f) / (exp(magnitude + magnitude) + splat(1.0f));
+  const Floats bounded = min(splat(20.0f), magnitude + magnitude);  // beyond, the result is 1
+  const Floats far = fma(splat(-2.0f), reciprocal(exp(bounded) + splat(1.0f)), splat(1.0f));
   return select(magnitude < splat(0.625f), near_zero, copysign(far, x));
 }
 
-/// 2.5 ulp down to the smallest normal result.
-inline Floats sigmoid(Floats x) { return splat(1.0f) / (splat(1.0f) + exp(splat(0.0f) - x)); }
+/// 2.5 ulp; what lies below e^-87 is taken for that.
+inline Floats sigmoid(Floats x) { return reciprocal(splat(1.0f) + exp(min(splat(87.0f), splat(0.0f) - x))); }
 
 /// 1.3 ulp. Near zero x + x P(x^2); beyond 0.92, 1 - exp(-x Q(x)).
 inline Floats erf(Floats x) {

@@ -83,6 +83,8 @@ inline Mask operator|(Mask a, Mask b) { return {_mm256_or_ps(a.v, b.v)}; }
 inline Floats select(Mask mask, Floats yes, Floats no) { return {_mm256_blendv_ps(no.v, yes.v, mask.v)}; }
 inline bool any(Mask mask) { return _mm256_movemask_ps(mask.v) != 0; }
 
+inline Floats reciprocal(Floats a) { return splat(1.0f) / a; }
+
 /// a * 2^n for integral n in [-300, 300]; overflows to infinity and underflows through the subnormals. In two steps,
 /// because one factor holds only exponents of normal numbers.
 inline Floats scale_by_power_of_two(Floats a, Floats n) {

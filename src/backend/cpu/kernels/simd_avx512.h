@@ -69,6 +69,13 @@ inline Mask operator|(Mask a, Mask b) { return {static_cast<__mmask16>(a.v | b.v
 inline Floats select(Mask mask, Floats yes, Floats no) { return {_mm512_mask_blend_ps(mask.v, no.v, yes.v)}; }
 inline bool any(Mask mask) { return mask.v != 0; }
 
+/// 1 / a for finite a whose inverse is finite, within 1 ulp: a third of the time of a division.
+inline Floats reciprocal(Floats a) {
+  const __m512 guess = _mm512_rcp14_ps(a.v);
+  const __m512 rest = _mm512_fnmadd_ps(a.v, guess, _mm512_set1_ps(1.0f));
+  return {_mm512_fmadd_ps(guess, rest, guess)};
+}
+
 /// a * 2^n for integral n; overflows to infinity and underflows through the subnormals.
 inline Floats scale_by_power_of_two(Floats a, Floats n) { return {_mm512_scalef_ps(a.v, n.v)}; }
 

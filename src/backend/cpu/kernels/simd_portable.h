@@ -86,6 +86,8 @@ inline Floats select(Mask mask, Floats yes, Floats no) { return {mask.v ? yes.v 
 inline Mask first_lanes(int64_t n) { return {IntLanes{0, 1, 2, 3} < splat_int(static_cast<int32_t>(n))}; }
 inline bool any(Mask mask) { return (mask.v[0] | mask.v[1] | mask.v[2] | mask.v[3]) != 0; }
 
+inline Floats reciprocal(Floats a) { return splat(1.0f) / a; }
+
 /// a * 2^n for integral n in [-300, 300]; overflows to infinity and underflows through the subnormals. In two steps,
 /// because one factor holds only exponents of normal numbers.
 inline Floats scale_by_power_of_two(Floats a, Floats n) {
