@@ -12,6 +12,7 @@ int num_threads();
 
 /// Calls body(begin, end) over disjoint ranges that cover [0, count). Ranges are multiples of `grain` long (but for the
 /// last), and nothing is run in parallel when count <= grain: fork and join cost a few microseconds.
+/// In the body, results below the smallest normal number become 0 (flush to zero), on every thread alike.
 /// Called inside another parallel_for it runs on the calling thread. An exception in the body is rethrown to the caller.
 template <class Body>
 void parallel_for(int64_t count, int64_t grain, const Body& body);

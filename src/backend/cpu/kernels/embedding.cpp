@@ -55,6 +55,16 @@ void gather(const GatherArgs& args, Stream) {
   const T* in = static_cast<const T*>(args.in);
   T* out = static_cast<T*>(args.out);
   const int64_t rows = args.outer * args.out_size;
+  if (args.inner == 1) {
+    parallel_for(args.outer, rows_per_piece(args.out_size), [&](int64_t begin, int64_t end) {
+      for (int64_t outer = begin; outer < end; ++outer) {
+        const T* from = in + outer * args.in_size;
+        const int32_t* index = args.index + outer * args.out_size;
+        for (int64_t i = 0; i < args.out_size; ++i) out[outer * args.out_size + i] = from[index[i]];
+      }
+    });
+    return;
+  }
   parallel_for(rows, rows_per_piece(args.inner), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const T* from = in + row / args.out_size * args.in_size * args.inner;

@@ -31,10 +31,15 @@ void write(const ReduceArgs& args, int64_t index, float value) {
 template <class T>
 float row_max_or_nan(const T* in, int64_t count) {
   const Floats lowest = splat(-__builtin_inff());
-  Floats best = lowest;
-  for_each_vector(count,
-                  [&](int64_t i, auto n) { best = max_or_nan(best, keep_lanes(load_lanes(in + i, n), lowest, n)); });
-  return any(is_nan(best)) ? __builtin_nanf("") : reduce_max(best);
+  Floats best[4] = {lowest, lowest, lowest, lowest};
+  Mask nan = is_nan(lowest);
+  accumulate_row(count, best, [&](Floats largest, int64_t i, auto n) {
+    const Floats value = keep_lanes(load_lanes(in + i, n), lowest, n);
+    nan = nan | is_nan(value);
+    return max(largest, value);
+  });
+  if (any(nan)) return __builtin_nanf("");
+  return reduce_max(max(max(best[0], best[1]), max(best[2], best[3])));
 }
 
 /// inner == 1: each result from one contiguous row.
@@ -156,11 +161,9 @@ void argmax(const ArgmaxArgs& args, Stream) {
       const T* in = static_cast<const T*>(args.in) + row * args.cols;
       const float best = row_max_or_nan(in, args.cols);  // a NaN counts as the largest
       int64_t at = 0;
-      while (at < args.cols) {
-        const int64_t count = args.cols - at < kLanes ? args.cols - at : kLanes;
-        const Floats value = keep_lanes(load_n(in + at, count), splat(0.0f), SomeLanes{count});
+      for (; at + kLanes <= args.cols; at += kLanes) {
+        const Floats value = load(in + at);
         if (any((value == splat(best)) | is_nan(value))) break;
-        at += kLanes;
       }
       while (at < args.cols - 1 && !(static_cast<float>(in[at]) == best) &&
              static_cast<float>(in[at]) == static_cast<float>(in[at])) {
