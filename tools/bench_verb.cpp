@@ -167,7 +167,8 @@ void run_generate(const GenerateOptions& options, const GlobalOptions& global) {
     ondol::KvCache cache = model->make_cache(options.batch, capacity);
     std::vector<std::span<const int32_t>> tokens;
     for (int64_t b = 0; b < options.batch; ++b) {
-      tokens.push_back(std::span(ids).subspan(static_cast<size_t>(b * options.prompt), static_cast<size_t>(options.prompt)));
+      tokens.push_back(
+          std::span(ids).subspan(static_cast<size_t>(b * options.prompt), static_cast<size_t>(options.prompt)));
     }
     auto start = Clock::now();
     std::vector<int32_t> next;
@@ -207,7 +208,9 @@ void add_bench_verb(Program& program) {
   train_verb->add_option("--batch", train->batch, "Sequences a step")->required()->check(count("COUNT"));
   train_verb->add_option("--seq", train->length, "Tokens a sequence")->required()->check(count("COUNT"));
   train_verb->add_option("--steps", train->steps, "Timed steps")->check(CLI::Range(1, 1000000))->capture_default_str();
-  train_verb->add_option("--warmup", train->warmup, "Steps before")->check(CLI::Range(0, 1000000))->capture_default_str();
+  train_verb->add_option("--warmup", train->warmup, "Steps before")
+      ->check(CLI::Range(0, 1000000))
+      ->capture_default_str();
   program.run_on(train_verb, [train, &program] { run_train(*train, program.global); });
 
   auto generate = std::make_shared<GenerateOptions>();
@@ -217,6 +220,8 @@ void add_bench_verb(Program& program) {
   generate_verb->add_option("--batch", generate->batch, "Sequences")->check(count("COUNT"))->capture_default_str();
   generate_verb->add_option("--prompt", generate->prompt, "Tokens of the prompt")->required()->check(count("COUNT"));
   generate_verb->add_option("--new", generate->new_tokens, "Tokens to decode")->required()->check(count("COUNT"));
-  generate_verb->add_option("--repeats", generate->repeats, "Timed repeats")->check(CLI::Range(1, 1000000))->capture_default_str();
+  generate_verb->add_option("--repeats", generate->repeats, "Timed repeats")
+      ->check(CLI::Range(1, 1000000))
+      ->capture_default_str();
   program.run_on(generate_verb, [generate, &program] { run_generate(*generate, program.global); });
 }

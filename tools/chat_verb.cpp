@@ -31,8 +31,9 @@ void run_chat(const Options& options, const GlobalOptions& global) {
     write_output(piece);
     flush_output();
   };
-  const std::vector<ondol::ChatMessage> start =
-      options.system.empty() ? std::vector<ondol::ChatMessage>() : std::vector<ondol::ChatMessage>{{"system", options.system}};
+  const std::vector<ondol::ChatMessage> start = options.system.empty()
+                                                    ? std::vector<ondol::ChatMessage>()
+                                                    : std::vector<ondol::ChatMessage>{{"system", options.system}};
   std::vector<ondol::ChatMessage> messages = start;
   const bool terminal = isatty(STDIN_FILENO) != 0;
   if (terminal) log(LogLevel::info, "Write a line; /reset starts over, /exit or the end of input ends.");

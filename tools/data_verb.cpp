@@ -110,7 +110,11 @@ void add_data_verb(Program& program) {
   CLI::App* inspect_verb = verb->add_subcommand("inspect", "Show batches as the model gets them");
   inspect_verb->add_option("CONFIG", inspect->config, "Training configuration")->required();
   inspect_verb->add_option("--set", inspect->overrides, "KEY=VALUE of the configuration")->allow_extra_args(false);
-  inspect_verb->add_option("--batches", inspect->batches, "How many")->check(CLI::Range(1, 1 << 20))->capture_default_str();
-  inspect_verb->add_option("--rows", inspect->rows, "Samples of each batch")->check(CLI::Range(1, 1 << 20))->capture_default_str();
+  inspect_verb->add_option("--batches", inspect->batches, "How many")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  inspect_verb->add_option("--rows", inspect->rows, "Samples of each batch")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
   program.run_on(inspect_verb, [inspect, &program] { run_inspect(*inspect, program.global); });
 }

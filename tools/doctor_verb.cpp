@@ -66,8 +66,8 @@ OrderedJson libraries() {
           {"zlib", zlibVersion()},
           {"PCRE2", pcre2_version()},
           {"CLI11", CLI11_VERSION},
-          {"nlohmann_json", concat(NLOHMANN_JSON_VERSION_MAJOR, ".", NLOHMANN_JSON_VERSION_MINOR, ".",
-                                   NLOHMANN_JSON_VERSION_PATCH)}};
+          {"nlohmann_json",
+           concat(NLOHMANN_JSON_VERSION_MAJOR, ".", NLOHMANN_JSON_VERSION_MINOR, ".", NLOHMANN_JSON_VERSION_PATCH)}};
 }
 
 int gpu_count() {
@@ -91,14 +91,10 @@ OrderedJson self_test_json(ondol::Device device, bool& passed) {
 OrderedJson collect(bool& passed) {
   const ondol::BuildInfo& build = ondol::build_info();
   OrderedJson report;
-  report["build"] = {{"version", build.version},
-                     {"build_type", build.build_type},
-                     {"compiler", build.compiler},
-                     {"cpu_instruction_sets", build.cpu_instruction_sets},
-                     {"cuda", build.cuda},
-                     {"cuda_architectures", build.cuda_architectures},
-                     {"nccl", build.nccl},
-                     {"mpi", build.mpi}};
+  report["build"] = {{"version", build.version},   {"build_type", build.build_type},
+                     {"compiler", build.compiler}, {"cpu_instruction_sets", build.cpu_instruction_sets},
+                     {"cuda", build.cuda},         {"cuda_architectures", build.cuda_architectures},
+                     {"nccl", build.nccl},         {"mpi", build.mpi}};
   report["cpu"] = {{"name", cpu_name()},
                    {"features", ondol::cpu::cpu_features()},
                    {"kernels", ondol::cpu::active_isa()},

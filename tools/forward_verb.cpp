@@ -49,8 +49,9 @@ Inputs read_inputs(const std::string& path, const ondol::Model& model) {
   const ondol::SafetensorsFile file(path);
   for (const ondol::SafetensorsEntry& entry : file.entries()) {
     if (!known.contains(entry.name)) {
-      throw UsageError(concat("tensor \"", entry.name, "\" is no input of a ", model.info().model_type, " model (", path, ")"),
-                       "it takes input_ids, attention_mask and labels");
+      throw UsageError(
+          concat("tensor \"", entry.name, "\" is no input of a ", model.info().model_type, " model (", path, ")"),
+          "it takes input_ids, attention_mask and labels");
     }
   }
   if (!file.has("input_ids")) throw UsageError(concat("tensor \"input_ids\" is missing (", path, ")"));
@@ -73,7 +74,8 @@ Inputs read_inputs(const std::string& path, const ondol::Model& model) {
     const Tensor labels = read_integers(file, "labels");
     check_shape("labels", labels);
     inputs.shifted_labels = ondol::shift_labels(labels);
-    for (const int32_t label : inputs.shifted_labels.to_vector<int32_t>()) inputs.targets += label != ondol::kIgnoreIndex;
+    for (const int32_t label : inputs.shifted_labels.to_vector<int32_t>())
+      inputs.targets += label != ondol::kIgnoreIndex;
     inputs.shifted_labels = inputs.shifted_labels.to(model.device());
   }
   return inputs;
@@ -128,11 +130,13 @@ void add_forward_verb(Program& program) {
   auto options = std::make_shared<Options>();
   CLI::App* verb = program.app.add_subcommand("forward", "Run a model over tensors of a file");
   verb->add_option("MODEL_DIR", options->model, "Model directory")->required();
-  verb->add_option("--input", options->input,
-                   "safetensors: input_ids (B, T), attention_mask, labels (-100: not counted; position t+1 is predicted at t)")
+  verb->add_option(
+          "--input", options->input,
+          "safetensors: input_ids (B, T), attention_mask, labels (-100: not counted; position t+1 is predicted at t)")
       ->required();
   verb->add_option("--output", options->output, "safetensors to write: logits, last_hidden_state, loss, …")->required();
-  verb->add_flag("--hidden-states", options->hidden_states, "Also hidden_states.N: 0 the embeddings, the last the output");
+  verb->add_flag("--hidden-states", options->hidden_states,
+                 "Also hidden_states.N: 0 the embeddings, the last the output");
   verb->add_flag("--gradients", options->gradients, "Also grad.NAME of the loss for every weight");
   program.run_on(verb, [options, &program] { run_forward(*options, program.global); });
 }

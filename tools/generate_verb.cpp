@@ -177,7 +177,9 @@ void add_generate_verb(Program& program) {
   verb->add_option("--prompt-file", options->prompt_file, "File with one prompt a line; one answer for each, in order");
   verb->add_option("--chat", options->chat,
                    "JSONL: conversations, one {\"messages\": […]} a line, or one conversation with a message a line");
-  verb->add_option("--batch", options->batch, "Prompts that run together")->check(CLI::Range(1, 4096))->capture_default_str();
+  verb->add_option("--batch", options->batch, "Prompts that run together")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
   options->flags.add_to(verb);
   verb->add_option("--beams", options->flags.options.num_beams, "More than 1: beam search")->capture_default_str();
   verb->add_option("--length-penalty", options->flags.options.length_penalty, "Of beam search; above 0 favours length")

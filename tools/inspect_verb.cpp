@@ -151,7 +151,8 @@ std::string readable(const OrderedJson& report) {
 void add_inspect_verb(Program& program) {
   auto path = std::make_shared<std::string>();
   CLI::App* verb = program.app.add_subcommand("inspect", "Show what a file or directory holds");
-  verb->add_option("PATH", *path, "Model, checkpoint or run directory, .safetensors file, prepared .bin/.idx")->required();
+  verb->add_option("PATH", *path, "Model, checkpoint or run directory, .safetensors file, prepared .bin/.idx")
+      ->required();
   program.run_on(verb, [path, &program] {
     const OrderedJson report = inspect(*path);
     write_output(program.global.json ? json_text(report) + "\n" : readable(report));

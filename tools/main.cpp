@@ -33,8 +33,7 @@ void add_global_options(Program& program) {
   GlobalOptions& global = program.global;
   app.add_option("--device", global.device, "auto, cpu, cuda or cuda:N")->type_name("NAME")->capture_default_str();
   app.add_option("--dtype", global.dtype_name, "f32 or bf16")->type_name("NAME");
-  app.add_option("--threads", global.threads, "CPU threads (default: all)")->type_name("N")->check(
-      CLI::Range(1, 4096));
+  app.add_option("--threads", global.threads, "CPU threads (default: all)")->type_name("N")->check(CLI::Range(1, 4096));
   app.add_flag("--quiet", global.quiet, "Errors only on standard error");
   app.add_option("--log-level", global.log_level, "error, warning, info or debug")
       ->type_name("NAME")

@@ -17,7 +17,8 @@ std::unique_ptr<ondol::Model> load_model_directory(const std::string& directory,
                      fs::exists(path / "final") ? concat("its model is ", (path / "final").string())
                                                 : "give one of its checkpoint directories");
   }
-  std::unique_ptr<ondol::Model> model = ondol::load_model(directory, {.device = global.device, .dtype = global.dtype()});
+  std::unique_ptr<ondol::Model> model =
+      ondol::load_model(directory, {.device = global.device, .dtype = global.dtype()});
   log(LogLevel::debug, concat(model->info().architecture, ", ", model->parameters().count(), " parameters, ",
                               ondol::dtype_name(model->dtype()), " on ", ondol::to_string(model->device())));
   return model;

@@ -26,38 +26,53 @@ Tensor tensor(const std::vector<float>& values, const ondol::Shape& shape, ondol
 
 std::vector<Case> cases() {
   return {
-      {"matmul", {19, 22, 43, 50}, [](ondol::Device d) {
+      {"matmul",
+       {19, 22, 43, 50},
+       [](ondol::Device d) {
          return ondol::ops::matmul(tensor({1, 2, 3, 4}, {2, 2}, d), tensor({5, 6, 7, 8}, {2, 2}, d));
        }},
-      {"softmax", {0.25, 0.75}, [](ondol::Device d) {
+      {"softmax",
+       {0.25, 0.75},
+       [](ondol::Device d) {
          return ondol::ops::softmax(tensor({0.0f, std::log(3.0f)}, {1, 2}, d));
        }},
-      {"rms_norm", {3 / std::sqrt(12.5), 8 / std::sqrt(12.5)}, [](ondol::Device d) {
+      {"rms_norm",
+       {3 / std::sqrt(12.5), 8 / std::sqrt(12.5)},
+       [](ondol::Device d) {
          return ondol::ops::rms_norm(tensor({3, 4}, {1, 2}, d), tensor({1, 2}, {2}, d), {.eps = 1e-12f}).out;
        }},
-      {"layer_norm", {-1, 1.5}, [](ondol::Device d) {
+      {"layer_norm",
+       {-1, 1.5},
+       [](ondol::Device d) {
          return ondol::ops::layer_norm(tensor({2, 4}, {1, 2}, d), tensor({1, 1}, {2}, d), tensor({0, 0.5f}, {2}, d),
                                        {.eps = 1e-12f})
              .out;
        }},
       // Two keys with equal scores: the mean of the values.
-      {"attention", {2, 3}, [](ondol::Device d) {
+      {"attention",
+       {2, 3},
+       [](ondol::Device d) {
          return ondol::ops::attention(tensor({0, 0}, {1, 1, 1, 2}, d), tensor({1, 2, 3, 4}, {1, 2, 1, 2}, d),
                                       tensor({1, 2, 3, 4}, {1, 2, 1, 2}, d), {})
              .out;
        }},
-      {"cross_entropy", {std::log(4.0)}, [](ondol::Device d) {
+      {"cross_entropy",
+       {std::log(4.0)},
+       [](ondol::Device d) {
          return ondol::ops::cross_entropy(tensor({5, 5, 5, 5}, {1, 4}, d),
                                           Tensor::from_vector(std::vector<int32_t>{2}, {1}, d))
              .loss;
        }},
       // d/dw of the sum over rows of (x w^T): the sum of the rows of x.
-      {"backward", {4, 6}, [](ondol::Device d) {
+      {"backward",
+       {4, 6},
+       [](ondol::Device d) {
          const ondol::Variable weight(tensor({0.5f, -1}, {1, 2}, d), true);
          weight.set_grad_buffer(Tensor::zeros({1, 2}, ondol::DType::f32, d));
          ondol::Tape tape;
-         const ondol::Variable y = ondol::functions::linear(ondol::Variable(tensor({1, 2, 3, 4}, {2, 2}, d)),
-                                                            {.weight = weight, .bias = {}, .activation = {}, .residual = {}});
+         const ondol::Variable y =
+             ondol::functions::linear(ondol::Variable(tensor({1, 2, 3, 4}, {2, 2}, d)),
+                                      {.weight = weight, .bias = {}, .activation = {}, .residual = {}});
          tape.backward(ondol::functions::sum(ondol::functions::reshape(y, {2}), 0));
          return weight.grad();
        }},

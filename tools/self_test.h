@@ -8,9 +8,9 @@
 
 struct SelfTestResult {
   std::string name;
-  double error = 0.0;    // largest difference from the known values
+  double error = 0.0;  // largest difference from the known values
   bool passed = false;
-  std::string message;   // why it could not run
+  std::string message;  // why it could not run
 };
 
 std::vector<SelfTestResult> run_self_test(ondol::Device device);

@@ -91,7 +91,8 @@ void write_encoding(const ondol::Tokenizer& tokenizer, const Ids& ids, bool json
 }
 
 /// Calls `body` for every document of a file, in the order of its lines; empty ones count.
-void for_each_line(const std::string& path, const std::function<void(const std::string& text, const std::string& place)>& body) {
+void for_each_line(const std::string& path,
+                   const std::function<void(const std::string& text, const std::string& place)>& body) {
   ondol::TextReader reader(path);
   std::string line;
   while (reader.read_line(line)) body(line, concat(path, " line ", reader.line_number()));
@@ -110,7 +111,8 @@ void run_encode(const CodeOptions& options, const GlobalOptions& global) {
   check_source(options);
   const ondol::Tokenizer tokenizer = ondol::load_tokenizer(options.model);
   const ondol::EncodeOptions encode{.add_special_tokens = !options.no_special_tokens};
-  if (options.file.empty()) return write_encoding(tokenizer, tokenizer.encode(read_standard_input(), encode), global.json);
+  if (options.file.empty())
+    return write_encoding(tokenizer, tokenizer.encode(read_standard_input(), encode), global.json);
 
   constexpr size_t kBatchBytes = size_t{16} << 20;
   std::vector<std::string> texts;
@@ -137,7 +139,9 @@ Ids parse_ids(const std::string& text, const std::string& place) {
   Ids ids;
   const char* at = text.data();
   const char* end = at + text.size();
-  const auto separator = [](char c) { return c == ' ' || c == ',' || c == '\n' || c == '\r' || c == '\t' || c == '[' || c == ']'; };
+  const auto separator = [](char c) {
+    return c == ' ' || c == ',' || c == '\n' || c == '\r' || c == '\t' || c == '[' || c == ']';
+  };
   while (true) {
     while (at < end && separator(*at)) ++at;
     if (at == end) return ids;
@@ -175,7 +179,8 @@ void add_tokenizer_verb(Program& program) {
   auto train = std::make_shared<TrainOptions>();
   CLI::App* train_verb = verb->add_subcommand("train", "Train a byte-level BPE tokenizer");
   train_verb->add_option("--type", train->type, "bpe")->capture_default_str();
-  train_verb->add_option("--vocab-size", train->vocab_size, "Special tokens, 256 bytes and merges together")->required();
+  train_verb->add_option("--vocab-size", train->vocab_size, "Special tokens, 256 bytes and merges together")
+      ->required();
   train_verb->add_option("--input", train->inputs, ".txt or .jsonl files, also .gz, * ? […] allowed")->required();
   train_verb->add_option("--output", train->output, "Directory to write")->required();
   train_verb->add_option("--separator", train->separator, "Documents of .txt: file, line, blank_line or a text")
@@ -183,18 +188,22 @@ void add_tokenizer_verb(Program& program) {
   train_verb->add_option("--split", train->bpe.split_pattern, "gpt2, cl100k, qwen2 or a regular expression")
       ->capture_default_str();
   train_verb->add_option("--min-frequency", train->bpe.min_frequency, "Pairs seen less often are not merged");
-  train_verb->add_option("--special-token", train->bpe.special_tokens, "Further special tokens")->allow_extra_args(false);
+  train_verb->add_option("--special-token", train->bpe.special_tokens, "Further special tokens")
+      ->allow_extra_args(false);
   train_verb->add_option("--eos", train->eos, "End-of-document token, \"\" for none")->capture_default_str();
   train_verb->add_option("--bos", train->bos, "Begin token");
   train_verb->add_option("--pad", train->pad, "Padding token");
   program.run_on(train_verb, [train, &program] { run_train(*train, program.global); });
 
-  const auto add_code_verb = [&](const char* name, const char* help, void (*run)(const CodeOptions&, const GlobalOptions&)) {
+  const auto add_code_verb = [&](const char* name, const char* help,
+                                 void (*run)(const CodeOptions&, const GlobalOptions&)) {
     auto options = std::make_shared<CodeOptions>();
     CLI::App* code_verb = verb->add_subcommand(name, help);
     code_verb->add_option("MODEL_DIR", options->model, "Model directory, or a tokenizer file")->required();
-    code_verb->add_option("SOURCE", options->source, "-: all of standard input as one text (the default)")->type_name("");
-    code_verb->add_option("--file", options->file, "One answer a line: .jsonl holds one object a line, others one text a line");
+    code_verb->add_option("SOURCE", options->source, "-: all of standard input as one text (the default)")
+        ->type_name("");
+    code_verb->add_option("--file", options->file,
+                          "One answer a line: .jsonl holds one object a line, others one text a line");
     code_verb->add_flag("--no-special-tokens", options->no_special_tokens, "Neither add nor show special tokens");
     program.run_on(code_verb, [options, run, &program] { run(*options, program.global); });
   };

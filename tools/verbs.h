@@ -1,4 +1,5 @@
-// What main.cpp and the verbs share. A verb is one file with one function that adds its subcommand and says what to run:
+// What main.cpp and the verbs share. A verb is one file with one function that adds its subcommand and says what to
+// run:
 //
 //   void add_example_verb(Program& program) {
 //     auto options = std::make_shared<Options>();

@@ -13,18 +13,24 @@ namespace {
 
 jinja::Value to_value(const nlohmann::ordered_json& json) {
   switch (json.type()) {
-    case nlohmann::ordered_json::value_t::null: return jinja::Value::none();
-    case nlohmann::ordered_json::value_t::boolean: return json.get<bool>();
+    case nlohmann::ordered_json::value_t::null:
+      return jinja::Value::none();
+    case nlohmann::ordered_json::value_t::boolean:
+      return json.get<bool>();
     case nlohmann::ordered_json::value_t::number_integer:
-    case nlohmann::ordered_json::value_t::number_unsigned: return json.get<int64_t>();
-    case nlohmann::ordered_json::value_t::number_float: return json.get<double>();
-    case nlohmann::ordered_json::value_t::string: return json.get<std::string>();
+    case nlohmann::ordered_json::value_t::number_unsigned:
+      return json.get<int64_t>();
+    case nlohmann::ordered_json::value_t::number_float:
+      return json.get<double>();
+    case nlohmann::ordered_json::value_t::string:
+      return json.get<std::string>();
     case nlohmann::ordered_json::value_t::array: {
       jinja::List list;
       for (const auto& item : json) list.push_back(to_value(item));
       return list;
     }
-    default: break;
+    default:
+      break;
   }
   jinja::Dict dict;
   for (const auto& [key, item] : json.items()) dict.emplace_back(key, to_value(item));
@@ -78,7 +84,9 @@ ChatTemplate ChatTemplate::of(const Tokenizer& tokenizer) {
   return chat;
 }
 
-void ChatTemplate::set(const std::string& variable, const std::string& text) { variables_.emplace_back(variable, text); }
+void ChatTemplate::set(const std::string& variable, const std::string& text) {
+  variables_.emplace_back(variable, text);
+}
 
 std::string ChatTemplate::render(const std::vector<ChatMessage>& messages, bool add_generation_prompt) const {
   jinja::List list;
@@ -93,7 +101,8 @@ std::string ChatTemplate::render(const std::vector<ChatMessage>& messages, bool 
 std::string ChatTemplate::render_json(const std::string& text) const {
   parse_json(text, "conversation");  // limits and errors; the order of keys is kept by the other parser
   const auto json = nlohmann::ordered_json::parse(text);
-  if (!json.is_object() || !json.contains("messages")) throw UsageError("a conversation is an object with \"messages\"");
+  if (!json.is_object() || !json.contains("messages"))
+    throw UsageError("a conversation is an object with \"messages\"");
   const jinja::Value given = to_value(json);
   jinja::Dict variables = given.dict("variables");
   if (!json.contains("add_generation_prompt")) variables.emplace_back("add_generation_prompt", true);

@@ -8,7 +8,8 @@ namespace ondol {
 
 namespace {
 
-/// Windows that are one forward: rows of inputs with the target of each position, -100 where another window predicts it.
+/// Windows that are one forward: rows of inputs with the target of each position, -100 where another window predicts
+/// it.
 struct Windows {
   std::vector<int32_t> ids, labels;
   int64_t rows = 0, targets = 0;
@@ -33,7 +34,8 @@ PerplexityResult perplexity(Model& model, std::span<const int32_t> ids, const Pe
   if (window < 1 || window > positions) {
     throw UsageError(concat("a window of ", window, " tokens does not fit the model's ", positions, " positions"));
   }
-  if (stride < 1 || stride > window) throw UsageError(concat("a stride of ", stride, " does not fit a window of ", window));
+  if (stride < 1 || stride > window)
+    throw UsageError(concat("a stride of ", stride, " does not fit a window of ", window));
   if (options.batch < 1) throw UsageError(concat("batch must be at least 1, got ", options.batch));
   const int64_t count = static_cast<int64_t>(ids.size());
   ONDOL_CHECK(count >= 2, "cannot measure perplexity: the text has ", count, " tokens, two are the least");

@@ -15,7 +15,9 @@ struct Candidate {
   int32_t id;
 };
 
-bool more_likely(const Candidate& a, const Candidate& b) { return a.score != b.score ? a.score > b.score : a.id < b.id; }
+bool more_likely(const Candidate& a, const Candidate& b) {
+  return a.score != b.score ? a.score > b.score : a.id < b.id;
+}
 
 void keep_top_k(std::vector<Candidate>& candidates, int64_t k) {
   if (k <= 0 || k >= static_cast<int64_t>(candidates.size())) return;

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "base/json_reader.h"
+#include "generate/decode_step.h"
 #include "support/test_data.h"
 
 namespace ondol {
@@ -128,6 +129,45 @@ TEST(Generate, SampledTokensDependOnSeedAndPromptAlone) {
   }
   options.sampling.seed = 8;
   EXPECT_NE(generate_ids(*model, {prompts[0]}, options)[0].tokens, together[0].tokens);
+}
+
+TEST(Generate, PublishedStory) {
+  ONDOL_REQUIRE_DATA("models/stories260K");
+  const auto model = load_model(test::data_path("models/stories260K"), {.device = "cpu", .dtype = DType::f32});
+  const Json reference = load_json(test::data_path("vectors/stories260K/reference.json"));
+  const Ids expected = reference["published_token_ids_float64"].get<Ids>();
+  ASSERT_GT(expected.size(), 150u);
+  GenerateOptions options{.max_new_tokens = static_cast<int64_t>(expected.size()) - 1, .ignore_eos = true};
+  const Ids tokens = generate_ids(*model, {{expected[0]}}, options)[0].tokens;
+  EXPECT_EQ(tokens, Ids(expected.begin() + 1, expected.end()));
+}
+
+// The rows of a batch are computed bit by bit as they are alone: serving depends on it.
+TEST(Generate, LogitsDoNotDependOnTheBatch) {
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const auto model = create_model(ONDOL_SOURCE_DIR "/configs/models/llama-3m.json", dtype, {}, 1);
+    std::vector<Ids> prompts;
+    for (int32_t b = 0; b < 5; ++b) {
+      for (int32_t t = 0; t < 3 + 7 * b; ++t) {
+        if (t == 0) prompts.emplace_back();
+        prompts.back().push_back((17 * b + 5 * t * t + 3) % 4096);
+      }
+    }
+    KvCache together = model->make_cache(5, 64);
+    std::vector<std::span<const int32_t>> rows(prompts.begin(), prompts.end());
+    const Ids next = {7, 8, 9, 10, 11};
+    std::vector<std::span<const int32_t>> next_rows;
+    for (const int32_t& id : next) next_rows.emplace_back(&id, 1);
+    const Tensor prefill = decode_step(*model, together, rows), decode = decode_step(*model, together, next_rows);
+    for (size_t b = 0; b < prompts.size(); ++b) {
+      KvCache alone = model->make_cache(1, 64);
+      const int64_t row = static_cast<int64_t>(b);
+      EXPECT_EQ(decode_step(*model, alone, {rows[b]}).to_vector<float>(), prefill.select(0, row).to_vector<float>())
+          << b;
+      EXPECT_EQ(decode_step(*model, alone, {next_rows[b]}).to_vector<float>(), decode.select(0, row).to_vector<float>())
+          << b;
+    }
+  }
 }
 
 }  // namespace

@@ -12,7 +12,8 @@ namespace {
 
 /// -log p of ids[target] given the tokens from `begin` on.
 double surprise(Model& model, const std::vector<int32_t>& ids, size_t begin, size_t target) {
-  const std::vector<int32_t> context(ids.begin() + static_cast<ptrdiff_t>(begin), ids.begin() + static_cast<ptrdiff_t>(target));
+  const std::vector<int32_t> context(ids.begin() + static_cast<ptrdiff_t>(begin),
+                                     ids.begin() + static_cast<ptrdiff_t>(target));
   const Shape shape{1, static_cast<int64_t>(context.size())};
   const Tensor hidden = model.hidden({.input_ids = Tensor::from_vector(context, shape)}, {}).value();
   const std::vector<float> logits = model.logits(hidden.select(1, shape[1] - 1)).to_vector<float>();

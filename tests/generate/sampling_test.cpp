@@ -84,7 +84,8 @@ TEST(Sampling, FrequenciesFollowTheDistribution) {
   std::vector<int> counts(5);
   constexpr int kDraws = 20000;
   for (int step = 0; step < kDraws; ++step) {
-    ++counts[static_cast<size_t>(sample_token(kLogits, {}, {.temperature = 1, .seed = 3}, static_cast<uint64_t>(step)))];
+    ++counts[static_cast<size_t>(
+        sample_token(kLogits, {}, {.temperature = 1, .seed = 3}, static_cast<uint64_t>(step)))];
   }
   double chi_squared = 0;
   const double expected[] = {0.5, 0.25, 0.125, 0.0625, 0.0625};

@@ -17,10 +17,11 @@ class BadInput : public ::testing::Test {
 
   /// A configuration over `text` that would work.
   std::string config(const std::string& text, const std::string& extra = "") const {
-    return file("train.json", concat(R"({"model": {"config": ")", path("llama.json"), R"("}, "tokenizer": {"path": ")",
-                                     model_.path(), R"("}, "data": {"train": [{"path": ")", text,
-                                     R"("}], "sequence_length": 16}, "train": {"steps": 2, "batch_size": 2}, "output": ")",
-                                     path("run"), "\"", extra, "}"));
+    return file("train.json",
+                concat(R"({"model": {"config": ")", path("llama.json"), R"("}, "tokenizer": {"path": ")", model_.path(),
+                       R"("}, "data": {"train": [{"path": ")", text,
+                       R"("}], "sequence_length": 16}, "train": {"steps": 2, "batch_size": 2}, "output": ")",
+                       path("run"), "\"", extra, "}"));
   }
   std::string good_text() const {
     std::string text;
@@ -138,8 +139,8 @@ TEST_F(BadInput, ForwardLeavesAnEarlierOutputAlone) {
   gradients.push_back("--gradients");
   expect_failure(gradients, 2, "labels");
   EXPECT_EQ(model_.directory().read("out.safetensors"), "earlier");
-  expect_failure({"forward", model_.path(), "--input", path("ids.safetensors"), "--output", path("out.safetensors/x")}, 1,
-                 "out.safetensors");
+  expect_failure({"forward", model_.path(), "--input", path("ids.safetensors"), "--output", path("out.safetensors/x")},
+                 1, "out.safetensors");
   EXPECT_EQ(model_.directory().read("out.safetensors"), "earlier");
   EXPECT_EQ(run_program(forward(path("ids.safetensors"))).code, 0);
   EXPECT_TRUE(SafetensorsFile(output).has("logits"));
@@ -153,11 +154,13 @@ TEST_F(BadInput, TextsAndIds) {
   expect_failure({"tokenizer", "decode", m}, 2, "standard input", "12 cats");
   expect_failure({"tokenizer", "decode", m}, 1, "100000", "100000");
   expect_failure({"tokenizer", "train", "--vocab-size", "10", "--input", good_text(), "--output", path("t")}, 2, "10");
-  expect_failure({"tokenizer", "train", "--type", "magic", "--vocab-size", "300", "--input", good_text(), "--output",
-                  path("t")}, 2, "magic");
+  expect_failure(
+      {"tokenizer", "train", "--type", "magic", "--vocab-size", "300", "--input", good_text(), "--output", path("t")},
+      2, "magic");
   expect_failure({"eval", m, "--task", "perplexity", "--data", file("empty.txt", "")}, 2, "empty.txt");
   expect_failure({"eval", m, "--task", "perplexity", "--data", good_text(), "--window", "64"}, 2, "48 positions");
-  expect_failure({"data", "prepare", "--tokenizer", m, "--input", path("absent.txt"), "--output", path("p")}, 2, "absent.txt");
+  expect_failure({"data", "prepare", "--tokenizer", m, "--input", path("absent.txt"), "--output", path("p")}, 2,
+                 "absent.txt");
   expect_failure({"inspect", path("absent")}, 2, "absent");
   expect_failure({"inspect", good_text()}, 2, "unknown kind of file");
   EXPECT_FALSE(fs::exists(path("t")));

@@ -8,8 +8,8 @@ TEST(CommandLine, VersionAndHelp) {
   const ProgramResult version = run_program({"--version"});
   EXPECT_EQ(version.code, 0);
   EXPECT_TRUE(version.out.starts_with("ondol ")) << version.out;
-  for (const char* verb : {"train", "plot", "generate", "chat", "forward", "eval", "tokenizer", "data", "inspect",
-                           "bench", "doctor"}) {
+  for (const char* verb :
+       {"train", "plot", "generate", "chat", "forward", "eval", "tokenizer", "data", "inspect", "bench", "doctor"}) {
     const ProgramResult help = run_program({verb, "--help"});
     EXPECT_EQ(help.code, 0) << verb;
     EXPECT_NE(help.out.find(std::string("ondol ") + verb), std::string::npos) << help.out;

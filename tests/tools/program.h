@@ -4,8 +4,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <fcntl.h>
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -60,7 +60,8 @@ inline void expect_failure(const std::vector<std::string>& arguments, int code, 
 }
 
 inline std::string tiny_llama_config(int64_t vocab_size) {
-  return concat(R"({"model_type": "llama", "vocab_size": )", vocab_size, R"(, "hidden_size": 16, "intermediate_size": 32,
+  return concat(R"({"model_type": "llama", "vocab_size": )", vocab_size,
+                R"(, "hidden_size": 16, "intermediate_size": 32,
     "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 48,
     "rms_norm_eps": 1e-5, "initializer_range": 0.3, "eos_token_id": 0, "bos_token_id": 0})");
 }

@@ -25,8 +25,9 @@ bool is_letter(char c) { return c >= 'a' && c <= 'z'; }
 
 TEST(GenerateVerb, AnswerAndStreamAgree) {
   const TinyModel model;
-  const std::vector<std::string> arguments = {"generate", model.path(),      "--prompt", "the cat", "--max-new-tokens",
-                                              "20",       "--temperature", "0.9",      "--seed",  "5", "--ignore-eos"};
+  const std::vector<std::string> arguments = {"generate",         model.path(), "--prompt",      "the cat",
+                                              "--max-new-tokens", "20",         "--temperature", "0.9",
+                                              "--seed",           "5",          "--ignore-eos"};
   const Json answer = run_json(arguments);
   expect_keys(answer, {"prompt", "text", "tokens", "finish_reason", "prompt_tokens", "generated_tokens",
                        "seconds_prefill", "seconds_decode", "tokens_per_second"});
@@ -37,7 +38,8 @@ TEST(GenerateVerb, AnswerAndStreamAgree) {
   EXPECT_EQ(run_json(arguments)["tokens"], answer["tokens"]);
 
   // The stream holds the bytes themselves; JSON has U+FFFD for what is no UTF-8.
-  std::vector<std::string> greedy = {"generate", model.path(), "--prompt", "the", "--max-new-tokens", "20", "--ignore-eos"};
+  std::vector<std::string> greedy = {"generate",         model.path(), "--prompt",    "the",
+                                     "--max-new-tokens", "20",         "--ignore-eos"};
   const std::string stream = run_program(greedy).out;
   const Json same = run_json(greedy);
   std::vector<std::string> decode = {"tokenizer", "decode", model.path(), "--no-special-tokens"};
@@ -46,8 +48,9 @@ TEST(GenerateVerb, AnswerAndStreamAgree) {
 
 TEST(GenerateVerb, StopStringEndsTheText) {
   const TinyModel model;
-  const std::vector<std::string> arguments = {"generate", model.path(), "--prompt", "the", "--max-new-tokens", "30",
-                                              "--temperature", "1", "--top-k", "3", "--ignore-eos"};
+  const std::vector<std::string> arguments = {"generate",         model.path(), "--prompt",      "the",
+                                              "--max-new-tokens", "30",         "--temperature", "1",
+                                              "--top-k",          "3",          "--ignore-eos"};
   const std::string text = run_json(arguments)["text"];
   ASSERT_GT(text.size(), 6u);
   // Random weights write bytes of all kinds; the stop string is the first pair of letters.
@@ -87,10 +90,13 @@ TEST(GenerateVerb, ChatFilesAndTheChatVerb) {
   const Json one = run_json({"generate", model.path(), "--chat", messages, "--max-new-tokens", "3"});
   EXPECT_EQ(one["prompt"], "user: Hi\nassistant: Hello\nassistant:");
   const std::string conversations = model.directory().write(
-      "two.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"A\"}]}\n[{\"role\": \"user\", \"content\": \"B\"}]\n");
-  const ProgramResult two = run_program({"generate", model.path(), "--chat", conversations, "--max-new-tokens", "3", "--json"});
+      "two.jsonl",
+      "{\"messages\": [{\"role\": \"user\", \"content\": \"A\"}]}\n[{\"role\": \"user\", \"content\": \"B\"}]\n");
+  const ProgramResult two =
+      run_program({"generate", model.path(), "--chat", conversations, "--max-new-tokens", "3", "--json"});
   EXPECT_EQ(std::count(two.out.begin(), two.out.end(), '\n'), 2) << two.err;
-  const ProgramResult chat = run_program({"chat", model.path(), "--max-new-tokens", "4"}, "Hi\n/reset\nBye\n/exit\nnever\n");
+  const ProgramResult chat =
+      run_program({"chat", model.path(), "--max-new-tokens", "4"}, "Hi\n/reset\nBye\n/exit\nnever\n");
   EXPECT_EQ(chat.code, 0) << chat.err;
   EXPECT_GE(std::count(chat.out.begin(), chat.out.end(), '\n'), 2);
 }
@@ -111,16 +117,18 @@ TEST(ForwardVerb, EverythingThatTransformersComputed) {
   ONDOL_REQUIRE_DATA("hf_tiny/gpt2");
   const std::string directory = test::data_path("hf_tiny/gpt2");
   const TemporaryDirectory scratch;
-  const ProgramResult result = run_program({"forward", directory, "--input", directory + "/inputs.safetensors", "--output",
-                                            scratch / "out.safetensors", "--hidden-states", "--gradients"});
+  const ProgramResult result = run_program({"forward", directory, "--input", directory + "/inputs.safetensors",
+                                            "--output", scratch / "out.safetensors", "--hidden-states", "--gradients"});
   ASSERT_EQ(result.code, 0) << result.err;
   EXPECT_EQ(result.out, "");
   const SafetensorsFile out(scratch / "out.safetensors"), expected(directory + "/outputs.safetensors");
-  const std::vector<int64_t> mask = SafetensorsFile(directory + "/inputs.safetensors").tensor("attention_mask").to_vector<int64_t>();
+  const std::vector<int64_t> mask =
+      SafetensorsFile(directory + "/inputs.safetensors").tensor("attention_mask").to_vector<int64_t>();
   for (const SafetensorsEntry& entry : expected.entries()) {
     ASSERT_TRUE(out.has(entry.name)) << entry.name;
     EXPECT_EQ(out.tensor(entry.name).dtype(), DType::f32);
-    const std::vector<float> a = out.tensor(entry.name).to_vector<float>(), b = expected.tensor(entry).to_vector<float>();
+    const std::vector<float> a = out.tensor(entry.name).to_vector<float>(),
+                             b = expected.tensor(entry).to_vector<float>();
     ASSERT_EQ(a.size(), b.size()) << entry.name;
     const size_t width = a.size() < mask.size() ? 0 : a.size() / mask.size();
     for (size_t i = 0; i < a.size(); ++i) {
@@ -142,7 +150,8 @@ TEST(ForwardVerb, EverythingThatTransformersComputed) {
 TEST(EvalVerb, LossIsThatOfForward) {
   const TinyModel model;
   const std::string text = "the cat sat on the mat";
-  const Json eval = run_json({"eval", model.path(), "--task", "perplexity", "--data", model.directory().write("t.txt", text)});
+  const Json eval =
+      run_json({"eval", model.path(), "--task", "perplexity", "--data", model.directory().write("t.txt", text)});
   expect_keys(eval, {"task", "metric", "samples", "seconds"});
   const Json encoded = run_json({"tokenizer", "encode", model.path()}, text);
   const std::vector<int32_t> ids = encoded["ids"].get<std::vector<int32_t>>();
@@ -150,7 +159,9 @@ TEST(EvalVerb, LossIsThatOfForward) {
   const Tensor tensor = Tensor::from_vector(ids, {1, static_cast<int64_t>(ids.size())});
   write_safetensors(model.directory() / "in.safetensors", {{"input_ids", tensor}, {"labels", tensor}});
   ASSERT_EQ(run_program({"forward", model.path(), "--input", model.directory() / "in.safetensors", "--output",
-                         model.directory() / "out.safetensors"}).code, 0);
+                         model.directory() / "out.safetensors"})
+                .code,
+            0);
   const double loss = SafetensorsFile(model.directory() / "out.safetensors").tensor("loss").item();
   EXPECT_NEAR(eval["metric"]["loss"].get<double>(), loss, 1e-6);
   EXPECT_NEAR(eval["metric"]["perplexity"].get<double>(), std::exp(loss), 1e-5 * std::exp(loss));
@@ -161,8 +172,8 @@ TEST(TokenizerVerb, TrainEncodeDecode) {
   const TinyModel model;
   const TemporaryDirectory& directory = model.directory();
   const std::string corpus = directory.write("corpus.txt", "low lower lowest\nnew newer newest\n\nlow low low\n");
-  const Json trained = run_json({"tokenizer", "train", "--type", "bpe", "--vocab-size", "265", "--input", corpus, "--output",
-                                 directory / "tokenizer"});
+  const Json trained = run_json({"tokenizer", "train", "--type", "bpe", "--vocab-size", "265", "--input", corpus,
+                                 "--output", directory / "tokenizer"});
   EXPECT_EQ(trained["vocab_size"], 265);
   const std::string tokenizer = directory / "tokenizer";
   const std::string text = "lowest 서울 newer";
@@ -181,15 +192,15 @@ TEST(DataVerb, PrepareAndInspect) {
   const TinyModel model;
   const TemporaryDirectory& directory = model.directory();
   const std::string corpus = directory.write("corpus.txt", "the cat sat\nthe dog sat on the log\n");
-  const Json prepared = run_json({"data", "prepare", "--tokenizer", model.path(), "--input", corpus, "--separator", "line",
-                                  "--output", directory / "tokens"});
+  const Json prepared = run_json({"data", "prepare", "--tokenizer", model.path(), "--input", corpus, "--separator",
+                                  "line", "--output", directory / "tokens"});
   EXPECT_EQ(prepared["documents"], 2);
   const Json inspected = run_json({"inspect", directory / "tokens.bin"});
   EXPECT_EQ(inspected["kind"], "tokens");
   EXPECT_EQ(inspected["tokens"], prepared["tokens"]);
   const std::string config = directory.write(
-      "train.json", concat(R"({"model": {"config": ")", directory / "llama.json", R"("}, "tokenizer": {"path": ")", model.path(),
-                           R"("}, "data": {"train": [{"path": ")", directory / "tokens.bin",
+      "train.json", concat(R"({"model": {"config": ")", directory / "llama.json", R"("}, "tokenizer": {"path": ")",
+                           model.path(), R"("}, "data": {"train": [{"path": ")", directory / "tokens.bin",
                            R"("}], "sequence_length": 4, "shuffle": false}, "train": {"steps": 1, "batch_size": 1}})"));
   const Json batch = run_json({"data", "inspect", config});
   const Json ids = run_json({"tokenizer", "encode", model.path()}, "the cat sat")["ids"];
@@ -201,12 +212,14 @@ TEST(DataVerb, PrepareAndInspect) {
 TEST(BenchVerb, KeysOfTheContract) {
   const TinyModel model;
   const std::string config = model.directory() / "llama.json";
-  const Json train = run_json({"bench", "train", "--config", config, "--batch", "2", "--seq", "16", "--steps", "2", "--warmup", "1"});
+  const Json train =
+      run_json({"bench", "train", "--config", config, "--batch", "2", "--seq", "16", "--steps", "2", "--warmup", "1"});
   expect_keys(train, {"tokens_per_second_median", "tokens_per_second_best", "step_seconds_median", "peak_memory_bytes",
                       "dtype", "device", "threads"});
   // Random labels over 270 - 5 ids: the loss starts near that of guessing.
   EXPECT_NEAR(train["last_loss"].get<double>(), std::log(270.0), 1.5);
-  const Json generate = run_json({"bench", "generate", "--config", config, "--prompt", "8", "--new", "4", "--repeats", "1"});
+  const Json generate =
+      run_json({"bench", "generate", "--config", config, "--prompt", "8", "--new", "4", "--repeats", "1"});
   expect_keys(generate, {"prefill_tokens_per_second", "decode_tokens_per_second"});
 }
 

@@ -4,9 +4,9 @@
 //   std::string prompt = chat.render({{"user", "Hello"}});        // ends where the answer begins
 //   std::vector<int32_t> ids = tokenizer.encode(prompt, {.add_special_tokens = false});
 //
-// The part of Jinja that real templates use, with trim_blocks and lstrip_blocks on as in transformers: for (else, filter,
-// break, continue, loop.*), if, set (also blocks and namespaces), macro, generation blocks, all operators, slices,
-// filters, tests and string methods, raise_exception, namespace, range, dict, strftime_now. Templates come from
+// The part of Jinja that real templates use, with trim_blocks and lstrip_blocks on as in transformers: for (else,
+// filter, break, continue, loop.*), if, set (also blocks and namespaces), macro, generation blocks, all operators,
+// slices, filters, tests and string methods, raise_exception, namespace, range, dict, strftime_now. Templates come from
 // strangers: loops, output and nesting are bounded. Errors are UsageErrors `chat template: WHAT (NAME line L)`.
 #pragma once
 
@@ -28,7 +28,7 @@ class ChatTemplate {
   /// Reads a template; `name` stands for its file in errors.
   explicit ChatTemplate(const std::string& source, const std::string& name = "chat template");
 
-  /// The tokenizer's template with its special tokens (bos_token, eos_token, …) as variables; without a template, lines
+  /// The template of the tokenizer with its special tokens (bos_token, …) as variables; without a template, lines
   /// "ROLE: CONTENT".
   static ChatTemplate of(const Tokenizer& tokenizer);
 

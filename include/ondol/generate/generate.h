@@ -54,8 +54,8 @@ struct GenerateResult {
   double seconds_decode = 0.0;   // of the whole batch: the tokens after the first
 };
 
-/// Throws UsageError for an empty prompt, an id outside the vocabulary, a prompt that fills all positions, or impossible
-/// options.
+/// Throws UsageError for an empty prompt, an id outside the vocabulary, a prompt that fills all positions, or
+/// impossible options.
 std::vector<GenerateResult> generate_ids(Model& model, const std::vector<std::vector<int32_t>>& prompts,
                                          const GenerateOptions& options, const Tokenizer* tokenizer = nullptr);
 

@@ -3,8 +3,8 @@
 //   PerplexityResult r = perplexity(*model, ids, {.window = 512, .stride = 256});
 //   double value = std::exp(r.loss());
 //
-// Every token but the first is predicted exactly once, from at least window - stride tokens before it where there are so
-// many. A window takes `window` tokens in; the next one begins `stride` further on.
+// Every token but the first is predicted exactly once, from at least window - stride tokens before it where there are
+// so many. A window takes `window` tokens in; the next one begins `stride` further on.
 #pragma once
 
 #include <cstdint>

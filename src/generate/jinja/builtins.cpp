@@ -81,7 +81,8 @@ Value items(const Value& input, const Arguments&) {
 
 Value sorted_items(const Value& input, const Arguments&) {
   Dict copy = input.dict("dictsort");
-  std::stable_sort(copy.begin(), copy.end(), [](const auto& a, const auto& b) { return lower(a.first) < lower(b.first); });
+  std::stable_sort(copy.begin(), copy.end(),
+                   [](const auto& a, const auto& b) { return lower(a.first) < lower(b.first); });
   List pairs;
   for (const auto& [key, value] : copy) pairs.emplace_back(List{key, value});
   return pairs;
@@ -123,7 +124,8 @@ Value map_items(const Value& input, const Arguments& arguments) {
     if (!attribute.is_undefined()) {
       out.push_back(attribute_of(item, attribute.string("map")));
     } else {
-      const Arguments rest{{arguments.positional.begin() + !arguments.positional.empty(), arguments.positional.end()}, {}};
+      const Arguments rest{{arguments.positional.begin() + !arguments.positional.empty(), arguments.positional.end()},
+                           {}};
       out.push_back(apply_filter(arguments.get(0, "filter").string("map"), item, rest));
     }
   }
@@ -138,7 +140,8 @@ Value choose(const Value& input, const Arguments& arguments, bool by_attribute, 
     const Value value = by_attribute ? attribute_of(item, arguments.get(0, "attribute").string("a selection")) : item;
     bool chosen = value.truth();
     if (arguments.positional.size() > first) {
-      const Arguments rest{{arguments.positional.begin() + static_cast<ptrdiff_t>(first) + 1, arguments.positional.end()}, {}};
+      const Arguments rest{
+          {arguments.positional.begin() + static_cast<ptrdiff_t>(first) + 1, arguments.positional.end()}, {}};
       chosen = apply_test(arguments.positional[first].string("a selection"), value, rest);
     }
     if (chosen == wanted) out.push_back(item);
@@ -149,10 +152,12 @@ Value choose(const Value& input, const Arguments& arguments, bool by_attribute, 
 Value indented(const Value& input, const Arguments& arguments) {
   const Value width = arguments.get(0, "width");
   const bool first = arguments.get(1, "first").truth(), blank = arguments.get(2, "blank").truth();
-  const std::string pad = width.is_string() ? width.string("")
-                                            : std::string(static_cast<size_t>(std::clamp<int64_t>(
-                                                              width.is_undefined() ? 4 : width.integer("indent"), 0, 1000)),
-                                                          ' ');
+  const std::string pad =
+      width.is_string()
+          ? width.string("")
+          : std::string(
+                static_cast<size_t>(std::clamp<int64_t>(width.is_undefined() ? 4 : width.integer("indent"), 0, 1000)),
+                ' ');
   std::string out;
   bool line_start = first;
   for (const char c : input.string("indent")) {

@@ -54,15 +54,28 @@ class Evaluator {
   Flow run(const Statement& s, std::string& out) {
     count_step(s.line);
     switch (s.kind) {
-      case Statement::Kind::text: append(out, s.text); return Flow::normal;
-      case Statement::Kind::output: append(out, evaluate(*s.expression).text()); return Flow::normal;
-      case Statement::Kind::branches: return run_branches(s, out);
-      case Statement::Kind::loop: return run_loop(s, out);
-      case Statement::Kind::assignment: run_assignment(s); return Flow::normal;
-      case Statement::Kind::macro: define_macro(s); return Flow::normal;
-      case Statement::Kind::leave_loop: return Flow::leave_loop;
-      case Statement::Kind::next_iteration: return Flow::next_iteration;
-      case Statement::Kind::plain_block: return run(s.blocks[0], out);
+      case Statement::Kind::text:
+        append(out, s.text);
+        return Flow::normal;
+      case Statement::Kind::output:
+        append(out, evaluate(*s.expression).text());
+        return Flow::normal;
+      case Statement::Kind::branches:
+        return run_branches(s, out);
+      case Statement::Kind::loop:
+        return run_loop(s, out);
+      case Statement::Kind::assignment:
+        run_assignment(s);
+        return Flow::normal;
+      case Statement::Kind::macro:
+        define_macro(s);
+        return Flow::normal;
+      case Statement::Kind::leave_loop:
+        return Flow::leave_loop;
+      case Statement::Kind::next_iteration:
+        return Flow::next_iteration;
+      case Statement::Kind::plain_block:
+        return run(s.blocks[0], out);
     }
     return Flow::normal;
   }
@@ -188,12 +201,18 @@ class Evaluator {
   Value evaluate(const Expression& e) {
     count_step(e.line);
     switch (e.kind) {
-      case Expression::Kind::literal: return e.value;
-      case Expression::Kind::variable: return lookup(e.name);
-      case Expression::Kind::list: return make_list(e);
-      case Expression::Kind::dict: return make_dict(e);
-      case Expression::Kind::attribute: return attribute(e);
-      case Expression::Kind::index: return subscript(child(e, 0), child(e, 1));
+      case Expression::Kind::literal:
+        return e.value;
+      case Expression::Kind::variable:
+        return lookup(e.name);
+      case Expression::Kind::list:
+        return make_list(e);
+      case Expression::Kind::dict:
+        return make_dict(e);
+      case Expression::Kind::attribute:
+        return attribute(e);
+      case Expression::Kind::index:
+        return subscript(child(e, 0), child(e, 1));
       case Expression::Kind::slice: {
         const Value object = child(e, 0), begin = child(e, 1), end = child(e, 2);
         return charge(slice(object, begin, end, child(e, 3)));
@@ -210,7 +229,8 @@ class Evaluator {
         const Value input = child(e, 0);
         return apply_test(e.name, input, arguments(e));
       }
-      case Expression::Kind::negation: return !child(e, 0).truth();
+      case Expression::Kind::negation:
+        return !child(e, 0).truth();
       case Expression::Kind::minus: {
         const Value value = child(e, 0);
         if (value.is_float()) return -value.number("-");
@@ -220,7 +240,8 @@ class Evaluator {
         const Value left = child(e, 0);
         return charge(arithmetic(e.name, left, child(e, 1)));
       }
-      case Expression::Kind::comparison: return comparison(e);
+      case Expression::Kind::comparison:
+        return comparison(e);
       case Expression::Kind::conjunction: {
         Value left = child(e, 0);
         return left.truth() ? child(e, 1) : left;
@@ -229,7 +250,8 @@ class Evaluator {
         Value left = child(e, 0);
         return left.truth() ? left : child(e, 1);
       }
-      case Expression::Kind::conditional: return child(e, 1).truth() ? child(e, 0) : child(e, 2);
+      case Expression::Kind::conditional:
+        return child(e, 1).truth() ? child(e, 0) : child(e, 2);
     }
     return {};
   }

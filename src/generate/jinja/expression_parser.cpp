@@ -297,7 +297,8 @@ ExpressionPtr ExpressionParser::primary() {
         node->name = token.text;
       }
       return node;
-    default: break;
+    default:
+      break;
   }
   if (token.text == "(") {
     if (take(")")) {

@@ -1,4 +1,5 @@
-// Expressions, by precedence: if-else, or, and, not, comparisons, + -, ~, * / // %, unary -, postfix, filters and tests.
+// Expressions, by precedence: if-else, or, and, not, comparisons, + -, ~, * / // %, unary -, postfix, filters and
+// tests.
 #pragma once
 
 #include "generate/jinja/lexer.h"

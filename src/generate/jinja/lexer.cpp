@@ -198,13 +198,27 @@ class Splitter {
       }
       const char escaped = source_[++i];
       switch (escaped) {
-        case 'n': token.text += '\n'; break;
-        case 't': token.text += '\t'; break;
-        case 'r': token.text += '\r'; break;
-        case '\\': case '\'': case '"': token.text += escaped; break;
-        case '\n': break;
-        case 'u': i += read_code_point(i + 1, token.text); break;
-        default: token.text += std::string("\\") + escaped;
+        case 'n':
+          token.text += '\n';
+          break;
+        case 't':
+          token.text += '\t';
+          break;
+        case 'r':
+          token.text += '\r';
+          break;
+        case '\\':
+        case '\'':
+        case '"':
+          token.text += escaped;
+          break;
+        case '\n':
+          break;
+        case 'u':
+          i += read_code_point(i + 1, token.text);
+          break;
+        default:
+          token.text += std::string("\\") + escaped;
       }
     }
     if (i >= source_.size()) throw LexError{"a string is not closed", token.line};

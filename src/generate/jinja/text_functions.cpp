@@ -90,15 +90,20 @@ const std::map<std::string, Method>& methods() {
       {"lower", [](const std::string& t, const Arguments&) { return Value(lower(t)); }},
       {"title", [](const std::string& t, const Arguments&) { return Value(title(t)); }},
       {"capitalize", [](const std::string& t, const Arguments&) { return Value(capitalize(t)); }},
-      {"startswith", [](const std::string& t, const Arguments& a) { return Value(has_affix(t, a.get(0, "prefix"), true)); }},
-      {"endswith", [](const std::string& t, const Arguments& a) { return Value(has_affix(t, a.get(0, "suffix"), false)); }},
+      {"startswith",
+       [](const std::string& t, const Arguments& a) { return Value(has_affix(t, a.get(0, "prefix"), true)); }},
+      {"endswith",
+       [](const std::string& t, const Arguments& a) { return Value(has_affix(t, a.get(0, "suffix"), false)); }},
       {"find",
        [](const std::string& t, const Arguments& a) {
          const size_t found = t.find(a.get(0, "sub").string("find"));
          return Value(found == std::string::npos ? int64_t{-1}
                                                  : static_cast<int64_t>(characters(t.substr(0, found)).size()));
        }},
-      {"join", [](const std::string& t, const Arguments& a) { return apply_filter("join", a.get(0, "items"), {{t}, {}}); }},
+      {"join",
+       [](const std::string& t, const Arguments& a) {
+         return apply_filter("join", a.get(0, "items"), {{t}, {}});
+       }},
       {"split", split},
       {"splitlines", split_lines},
       {"replace", replace},

@@ -78,7 +78,8 @@ std::string float_text(double value) {
   const double magnitude = std::fabs(value);
   const bool plain = magnitude == 0.0 || (magnitude >= 1e-4 && magnitude < 1e16);
   const auto end = std::to_chars(buffer, buffer + sizeof buffer, value,
-                                 plain ? std::chars_format::fixed : std::chars_format::scientific).ptr;
+                                 plain ? std::chars_format::fixed : std::chars_format::scientific)
+                       .ptr;
   std::string text(buffer, end);
   return plain && text.find('.') == std::string::npos ? text + ".0" : text;
 }
@@ -106,13 +107,27 @@ std::string json_string(const std::string& text) {
   std::string out = "\"";
   for (const char c : text) {
     switch (c) {
-      case '"': out += "\\\""; break;
-      case '\\': out += "\\\\"; break;
-      case '\n': out += "\\n"; break;
-      case '\r': out += "\\r"; break;
-      case '\t': out += "\\t"; break;
-      case '\b': out += "\\b"; break;
-      case '\f': out += "\\f"; break;
+      case '"':
+        out += "\\\"";
+        break;
+      case '\\':
+        out += "\\\\";
+        break;
+      case '\n':
+        out += "\\n";
+        break;
+      case '\r':
+        out += "\\r";
+        break;
+      case '\t':
+        out += "\\t";
+        break;
+      case '\b':
+        out += "\\b";
+        break;
+      case '\f':
+        out += "\\f";
+        break;
       default:
         if (static_cast<unsigned char>(c) < 0x20) {
           out += std::string("\\u00") + digits[c >> 4] + digits[c & 15];
@@ -125,7 +140,9 @@ std::string json_string(const std::string& text) {
 }
 
 std::string json_lines(const Value& value, int indent, int depth) {
-  const auto line = [&](int level) { return indent < 0 ? "" : "\n" + std::string(static_cast<size_t>(indent * level), ' '); };
+  const auto line = [&](int level) {
+    return indent < 0 ? "" : "\n" + std::string(static_cast<size_t>(indent * level), ' ');
+  };
   const std::string comma = indent < 0 ? ", " : ",";
   if (value.is_undefined()) throw Failure{"tojson of an undefined value"};
   if (value.is_none()) return "null";
@@ -140,7 +157,8 @@ std::string json_lines(const Value& value, int indent, int depth) {
   }
   if (value.is_dict()) {
     for (const auto& [key, item] : value.dict("")) {
-      out += (out.empty() ? "" : comma) + line(depth + 1) + json_string(key) + ": " + json_lines(item, indent, depth + 1);
+      out +=
+          (out.empty() ? "" : comma) + line(depth + 1) + json_string(key) + ": " + json_lines(item, indent, depth + 1);
     }
     return "{" + out + (out.empty() ? "" : line(depth)) + "}";
   }
