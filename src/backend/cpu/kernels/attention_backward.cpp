@@ -167,7 +167,7 @@ class BackwardTask {
     for (int64_t key = 0; key < count; ++key) {
       for (int64_t lane = 0; lane < stride; lane += kLanes) {
         const int64_t at = key * stride + lane;
-        const Floats weight = exp(load(scores_ + at) - load(packed.lse + lane));
+        const Floats weight = exp_weight(load(scores_ + at) - load(packed.lse + lane));
         const Floats factor = dropped ? load(factors_ + at) : splat(1.0f);
         const Floats weight_gradient = load(score_gradients_ + at) * factor;
         store(scores_ + at, weight * factor);

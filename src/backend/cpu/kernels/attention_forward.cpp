@@ -31,7 +31,7 @@ bool soften(float* scores, int64_t stride, int64_t keys, SoftmaxState& state, in
     store(state.maximum + lane + v * kLanes, maximum[v]);
     // Where nothing was visible yet, any finite number serves: the exponentials are 0.
     maximum[v] = select(maximum[v] == splat(-__builtin_inff()), splat(0.0f), maximum[v]);
-    const Floats decay = exp(before - maximum[v]);
+    const Floats decay = exp_weight(before - maximum[v]);
     store(state.decay + lane + v * kLanes, decay);
     changed = changed || any(decay < splat(1.0f));
     sum[v] = splat(0.0f);
@@ -39,7 +39,7 @@ bool soften(float* scores, int64_t stride, int64_t keys, SoftmaxState& state, in
   for (int64_t key = 0; key < keys; ++key) {
     float* row = scores + key * stride + lane;
     for (int v = 0; v < kVectors; ++v) {
-      const Floats weight = exp(load(row + v * kLanes) - maximum[v]);
+      const Floats weight = exp_weight(load(row + v * kLanes) - maximum[v]);
       store(row + v * kLanes, weight);
       sum[v] = sum[v] + weight;
     }

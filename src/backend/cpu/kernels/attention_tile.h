@@ -33,6 +33,13 @@ struct KeyRange {
   int64_t begin, end;
 };
 
+/// exp for arguments up to 0, and 0 below -87: hidden scores are -infinity, and a result that underflows costs the
+/// processor a hundred times what a normal one does.
+inline Floats exp_weight(Floats x) {
+  constexpr float kSmallest = -87.0f;
+  return select(x < splat(kSmallest), splat(0.0f), exp(max(splat(kSmallest), x)));
+}
+
 /// The keys that query `query` of sequence `batch` may see by position: causality, window and length.
 KeyRange visible_keys(const AttentionArgs& args, int64_t batch, int64_t query);
 
