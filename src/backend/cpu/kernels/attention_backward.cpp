@@ -161,7 +161,8 @@ class BackwardTask {
   void differentiate(const PackedBlock& packed, KeyRange tile, bool bias = false) {
     const int64_t stride = packed.block.padded_lanes(), count = tile.end - tile.begin;
     const bool capped = f_.softcap > 0.0f, dropped = f_.dropout_p > 0.0f;
-    tile_scores<T>(f_, packed.block, tile, packed.queries, keys_.rows, keys_.stride, scores_, workspace_, slope_);
+    multiply_lanes(count, dim_, keys_.rows, keys_.stride, false, packed.queries, stride, scores_, false);
+    finish_scores<T>(f_, packed.block, tile, scores_, workspace_, slope_);
     multiply_lanes(count, dim_, values_.rows, values_.stride, false, packed.gradients, stride, score_gradients_, false);
     if (dropped) dropout_factors(f_, packed.block, tile, factors_, workspace_);
     for (int64_t key = 0; key < count; ++key) {

@@ -2,6 +2,8 @@
 // A task is one block of queries of one head, or of all heads of a group when the queries are few (decoding), so that
 // the keys and values are read once. Memory beyond the operands does not depend on the sequence length.
 #include "backend/cpu/kernels/attention_tile.h"
+#include "backend/cpu/kernels/gemm_few_rows.h"
+#include "backend/cpu/kernels/pack.h"
 #include "backend/cpu/kernels/rows.h"
 #include "backend/cpu/scratch.h"
 
@@ -58,7 +60,7 @@ class ForwardTask {
     const int64_t dim = args.head_dim;
     const int64_t tile = kKeyTile * kQueryTile;
     const int64_t dropout = args.dropout_p > 0.0f ? tile : 0;
-    const int64_t total = 3 * dim * kQueryTile + 2 * tile + dropout + 2 * kKeyTile * dim;
+    const int64_t total = 3 * dim * kQueryTile + 2 * tile + dropout + 2 * kKeyTile * larger(dim, kFewRows);
     float* memory =
         static_cast<float*>(thread_scratch(ScratchSlot::attention, static_cast<size_t>(total) * sizeof(float)));
     const auto take = [&memory](int64_t count) { return (memory += count) - count; };
@@ -69,7 +71,7 @@ class ForwardTask {
     workspace_ = take(tile);
     factors_ = take(dropout);
     keys_ = take(kKeyTile * dim);
-    values_ = take(kKeyTile * dim);
+    values_ = take(kKeyTile * larger(dim, kFewRows));  // or the weights of few queries
   }
 
   void run(const QueryBlock& block) {
@@ -97,11 +99,10 @@ class ForwardTask {
   void add_tile(const QueryBlock& block, KeyRange tile, bool first) {
     const int64_t stride = block.padded_lanes(), count = tile.end - tile.begin, dim = args_.head_dim;
     const int64_t kv_head = block.head_begin / (args_.num_heads / args_.num_kv_heads);
-    const bool once = stride <= kLanes;  // each key is used by one vector of queries: a copy would not pay
     const T* k = static_cast<const T*>(args_.k) + block.batch * args_.k_stride_b + kv_head * args_.k_stride_h +
                  tile.begin * args_.k_stride_t;
-    const FloatRows keys = float_rows(k, args_.k_stride_t, count, dim, once || args_.k_stride_t % 1024 != 0, keys_);
-    tile_scores<T>(args_, block, tile, queries_, keys.rows, keys.stride, scores_, workspace_, nullptr);
+    multiply_keys(block, count, k);
+    finish_scores<T>(args_, block, tile, scores_, workspace_, nullptr);
     bool changed = false;
     int64_t lane = 0;
     for (; lane + 4 * kLanes <= stride; lane += 4 * kLanes) {
@@ -122,8 +123,49 @@ class ForwardTask {
     }
     const T* v = static_cast<const T*>(args_.v) + block.batch * args_.v_stride_b + kv_head * args_.v_stride_h +
                  tile.begin * args_.v_stride_t;
-    const FloatRows values = float_rows(v, args_.v_stride_t, count, dim, once, values_);
-    multiply_lanes(dim, count, values.rows, values.stride, true, scores_, stride, result_, !first);
+    multiply_values(block, count, v, first);
+  }
+
+  /// scores_ (keys, lanes) = keys times queries. Few queries read the keys once and in place, many from a copy as f32.
+  void multiply_keys(const QueryBlock& block, int64_t count, const T* k) {
+    const int64_t stride = block.padded_lanes(), lanes = block.lanes(), dim = args_.head_dim;
+    if (lanes > kFewRows) {
+      const FloatRows keys = float_rows(k, args_.k_stride_t, count, dim, args_.k_stride_t % 1024 != 0, keys_);
+      multiply_lanes(count, dim, keys.rows, keys.stride, false, queries_, stride, scores_, false);
+      return;
+    }
+    pack_transposed(queries_, stride, lanes, dim, dim, rows_, dim);
+    multiply_float_rows<T>(few_rows_product(lanes, count, dim, rows_, dim, k, args_.k_stride_t, true));
+    pack_transposed(workspace_, count, count, lanes, stride, scores_, stride);
+  }
+
+  /// result_ (head_dim, lanes) (+)= values times weights.
+  void multiply_values(const QueryBlock& block, int64_t count, const T* v, bool first) {
+    const int64_t stride = block.padded_lanes(), lanes = block.lanes(), dim = args_.head_dim;
+    if (lanes > kFewRows) {
+      const FloatRows values = float_rows(v, args_.v_stride_t, count, dim, false, values_);
+      multiply_lanes(dim, count, values.rows, values.stride, true, scores_, stride, result_, !first);
+      return;
+    }
+    pack_transposed(scores_, stride, lanes, count, count, values_, count);
+    multiply_float_rows<T>(few_rows_product(lanes, dim, count, values_, count, v, args_.v_stride_t, false));
+    float* out = first ? result_ : rows_;
+    pack_transposed(workspace_, dim, dim, lanes, stride, out, stride);
+    for (int64_t i = 0; !first && i < dim * stride; i += kLanes)
+      store(result_ + i, load(result_ + i) + load(rows_ + i));
+  }
+
+  /// workspace_ (m, n) = a b.
+  GemmArgs few_rows_product(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const T* b, int64_t ldb,
+                            bool trans_b) const {
+    GemmArgs product{};
+    product.a = a, product.b = b, product.c = workspace_;
+    product.c_dtype = DType::f32;
+    product.trans_b = trans_b;
+    product.m = m, product.n = n, product.k = k;
+    product.lda = lda, product.ldb = ldb, product.ldc = n;
+    product.alpha = 1.0f;
+    return product;
   }
 
   void finish(const QueryBlock& block) {

@@ -154,10 +154,9 @@ void multiply_lanes(int64_t rows, int64_t depth, const float* a, int64_t a_strid
 }
 
 template <class T>
-void tile_scores(const AttentionArgs& args, const QueryBlock& block, KeyRange keys, const float* packed_queries,
-                 const float* key_rows, int64_t key_stride, float* scores, float* workspace, float* cap_slope) {
+void finish_scores(const AttentionArgs& args, const QueryBlock& block, KeyRange keys, float* scores, float* workspace,
+                   float* cap_slope) {
   const int64_t count = keys.end - keys.begin, stride = block.padded_lanes();
-  multiply_lanes(count, args.head_dim, key_rows, key_stride, false, packed_queries, stride, scores, false);
   if (args.softcap > 0.0f) soft_cap(args.softcap, count * stride, scores, cap_slope);
   if (args.bias != nullptr) add_bias<T>(args, block, keys, scores, workspace);
   hide_by_position(args, block, keys, scores);
@@ -235,10 +234,9 @@ FloatRows float_rows(const bfloat16* in, int64_t stride, int64_t count, int64_t 
   return {workspace, head_dim};
 }
 
-#define ONDOL_INSTANTIATE(T)                                                                                           \
-  template void tile_scores<T>(const AttentionArgs&, const QueryBlock&, KeyRange, const float*, const float*, int64_t, \
-                               float*, float*, float*);                                                                \
-  template void pack_queries(const QueryBlock&, int64_t, const T*, int64_t, int64_t, int64_t, float, float*, float*);  \
+#define ONDOL_INSTANTIATE(T)                                                                                          \
+  template void finish_scores<T>(const AttentionArgs&, const QueryBlock&, KeyRange, float*, float*, float*);          \
+  template void pack_queries(const QueryBlock&, int64_t, const T*, int64_t, int64_t, int64_t, float, float*, float*); \
   template void unpack_queries(const QueryBlock&, int64_t, const float*, T*, int64_t, int64_t, int64_t, float*);
 ONDOL_INSTANTIATE(float)
 ONDOL_INSTANTIATE(bfloat16)

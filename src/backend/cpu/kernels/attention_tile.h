@@ -54,12 +54,12 @@ bool documents_meet(const AttentionArgs& args, const QueryBlock& block, KeyRange
 void multiply_lanes(int64_t rows, int64_t depth, const float* a, int64_t a_stride, bool a_packed, const float* b,
                     int64_t lanes, float* out, bool accumulate);
 
-/// scores (keys, padded lanes) from the packed scaled queries (head_dim, padded lanes) and rows of keys: the product,
-/// soft cap, bias, -infinity where hidden. workspace: kKeyTile * kQueryTile floats.
-/// cap_slope, needed by the backward when there is a soft cap, receives the derivative of the cap.
+/// scores (keys, padded lanes), on entry the products of scaled queries and keys: soft cap, bias, -infinity where
+/// hidden. workspace: kKeyTile * kQueryTile floats. cap_slope, needed by the backward when there is a soft cap,
+/// receives the derivative of the cap.
 template <class T>
-void tile_scores(const AttentionArgs& args, const QueryBlock& block, KeyRange keys, const float* packed_queries,
-                 const float* key_rows, int64_t key_stride, float* scores, float* workspace, float* cap_slope);
+void finish_scores(const AttentionArgs& args, const QueryBlock& block, KeyRange keys, float* scores, float* workspace,
+                   float* cap_slope);
 
 /// factors (keys, padded lanes): 0 where dropout drops, 1 / (1 - p) elsewhere. workspace: kKeyTile * kQueryTile floats.
 void dropout_factors(const AttentionArgs& args, const QueryBlock& block, KeyRange keys, float* factors,

@@ -11,6 +11,7 @@ namespace {
 
 constexpr int64_t kStrip = 512;     // columns whose sums stay in the first-level cache
 constexpr int64_t kRowsAtOnce = 4;  // rows of b per pass over those sums
+constexpr int64_t kRowsAhead = 12;  // prefetched: each row may start a new page
 
 /// Rows of a as f32 with contiguous k.
 struct Rows {
@@ -117,7 +118,10 @@ struct RowMajorColumns {
     const T* source = b + l * args.ldb + col;
     for_each_vector(width, [&](int64_t j, auto n) {
       Floats value[kCount];
-      for (int x = 0; x < kCount; ++x) value[x] = load_lanes(source + x * args.ldb + j, n);
+      for (int x = 0; x < kCount; ++x) {
+        __builtin_prefetch(source + (x + kRowsAhead) * args.ldb + j);
+        value[x] = load_lanes(source + x * args.ldb + j, n);
+      }
       for (int r = 0; r < kRows; ++r) {
         Floats sum = load(sums + r * kStrip + j);
         for (int x = 0; x < kCount; ++x) sum = fma(splat(rows.a[r * rows.stride + l + x]), value[x], sum);
@@ -133,12 +137,17 @@ struct RowMajorColumns {
       const int64_t width = smaller(kStrip, end - col);
       for (int64_t k = 0; k == 0 || k < args.k; k += depth) {
         const int64_t k_end = smaller(k + depth, args.k);
-        for (int64_t i = 0; i < kRows * kStrip; i += kLanes) store(sums + i, splat(0.0f));
+        for (int r = 0; r < kRows; ++r) {
+          for (int64_t j = 0; j < width; j += kLanes) store(sums + r * kStrip + j, splat(0.0f));
+        }
         int64_t l = k;
         for (; l + kRowsAtOnce <= k_end; l += kRowsAtOnce) add_rows<kRowsAtOnce>(l, col, width, sums);
         for (; l < k_end; ++l) add_rows<1>(l, col, width, sums);
-        for (int64_t i = 0; i < kRows * kStrip; i += kLanes) {
-          store(totals + i, k == 0 ? load(sums + i) : load(totals + i) + load(sums + i));
+        for (int r = 0; r < kRows; ++r) {
+          for (int64_t j = 0; j < width; j += kLanes) {
+            const int64_t at = r * kStrip + j;
+            store(totals + at, k == 0 ? load(sums + at) : load(totals + at) + load(sums + at));
+          }
         }
       }
       finish_block<T>(args, index, 0, col, kRows, width, totals, kStrip);
@@ -146,36 +155,49 @@ struct RowMajorColumns {
   }
 };
 
+struct Split {
+  int64_t depth;  // of the blocks of k
+  int64_t workers;
+};
+
 template <template <class, int> class Columns, class T, int kRows>
-void multiply(const GemmArgs& args, int64_t index, int64_t depth, int64_t workers) {
-  const Rows rows = float_rows_of_a(args, static_cast<const T*>(args.a) + index * args.stride_a);
-  const Columns<T, kRows> columns{args, rows, static_cast<const T*>(args.b) + index * args.stride_b, depth};
-  // Ranges that differ in length by no more than a vector, a few for each thread.
-  const int64_t share = workers == 1 ? args.n : larger(4 * kLanes, round_up(ceil_div(args.n, 8 * workers), 4 * kLanes));
-  run_tasks(ceil_div(args.n, share), workers, [&] {
+void multiply(const GemmArgs& args, int64_t index, Rows rows, Split split) {
+  const Columns<T, kRows> columns{args, rows, static_cast<const T*>(args.b) + index * args.stride_b, split.depth};
+  if (split.workers == 1) return columns.run(index, 0, args.n);
+  const int64_t share = larger(4 * kLanes, round_up(ceil_div(args.n, 8 * split.workers), 4 * kLanes));
+  run_tasks(ceil_div(args.n, share), split.workers, [&] {
     return [&](int64_t task) { columns.run(index, task * share, smaller((task + 1) * share, args.n)); };
   });
 }
 
 template <template <class, int> class Columns, class T>
-void multiply_rows(const GemmArgs& args, int64_t index, int64_t depth, int64_t workers) {
+void multiply_rows(const GemmArgs& args, int64_t index, Rows rows, Split split) {
   switch (args.m) {
     case 1:
-      return multiply<Columns, T, 1>(args, index, depth, workers);
+      return multiply<Columns, T, 1>(args, index, rows, split);
     case 2:
-      return multiply<Columns, T, 2>(args, index, depth, workers);
+      return multiply<Columns, T, 2>(args, index, rows, split);
     case 3:
-      return multiply<Columns, T, 3>(args, index, depth, workers);
+      return multiply<Columns, T, 3>(args, index, rows, split);
     case 4:
-      return multiply<Columns, T, 4>(args, index, depth, workers);
+      return multiply<Columns, T, 4>(args, index, rows, split);
     case 5:
-      return multiply<Columns, T, 5>(args, index, depth, workers);
+      return multiply<Columns, T, 5>(args, index, rows, split);
     case 6:
-      return multiply<Columns, T, 6>(args, index, depth, workers);
+      return multiply<Columns, T, 6>(args, index, rows, split);
     case 7:
-      return multiply<Columns, T, 7>(args, index, depth, workers);
+      return multiply<Columns, T, 7>(args, index, rows, split);
     default:
-      return multiply<Columns, T, 8>(args, index, depth, workers);
+      return multiply<Columns, T, 8>(args, index, rows, split);
+  }
+}
+
+template <class T>
+void multiply_either(const GemmArgs& args, int64_t index, Rows rows, Split split) {
+  if (args.trans_b) {
+    multiply_rows<TransposedColumns, T>(args, index, rows, split);
+  } else {
+    multiply_rows<RowMajorColumns, T>(args, index, rows, split);
   }
 }
 
@@ -183,14 +205,18 @@ void multiply_rows(const GemmArgs& args, int64_t index, int64_t depth, int64_t w
 
 template <class T>
 void multiply_few_rows(const GemmArgs& args, int64_t index, int64_t depth, int64_t workers) {
-  if (args.trans_b) {
-    multiply_rows<TransposedColumns, T>(args, index, depth, workers);
-  } else {
-    multiply_rows<RowMajorColumns, T>(args, index, depth, workers);
-  }
+  const Rows rows = float_rows_of_a(args, static_cast<const T*>(args.a) + index * args.stride_a);
+  multiply_either<T>(args, index, rows, {depth, workers});
+}
+
+template <class T>
+void multiply_float_rows(const GemmArgs& args) {
+  multiply_either<T>(args, 0, {static_cast<const float*>(args.a), args.lda}, {larger(args.k, 1), 1});
 }
 
 template void multiply_few_rows<float>(const GemmArgs&, int64_t, int64_t, int64_t);
 template void multiply_few_rows<bfloat16>(const GemmArgs&, int64_t, int64_t, int64_t);
+template void multiply_float_rows<float>(const GemmArgs&);
+template void multiply_float_rows<bfloat16>(const GemmArgs&);
 
 }  // namespace ondol::cpu::ONDOL_ISA

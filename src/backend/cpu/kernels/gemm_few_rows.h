@@ -12,4 +12,8 @@ inline constexpr int64_t kFewRows = 8;
 template <class T>
 void multiply_few_rows(const GemmArgs& args, int64_t index, int64_t depth, int64_t workers);
 
+/// The same on the calling thread for args.a of f32, row-major, and b of type T; k is one block.
+template <class T>
+void multiply_float_rows(const GemmArgs& args);
+
 }  // namespace ondol::cpu::ONDOL_ISA
