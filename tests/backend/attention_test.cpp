@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <random>
@@ -9,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include <ondol/base/parallel.h>
+#include <ondol/io/safetensors.h>
 
 #include "backend/attention_oracle.h"
 #include "backend/kernel_tables.h"
@@ -376,6 +378,34 @@ TEST(Attention, DecodingRepeatsThePrefillToTheByte) {
             << named.isa << " position " << position;
       }
     }
+  }
+}
+
+/// Published inputs and outputs of a scaled dot-product attention with a mask of query-key pairs.
+TEST(Attention, MatchesPublishedValues) {
+  const char* data = std::getenv("ONDOL_TEST_DATA");
+  if (data == nullptr || *data == '\0') GTEST_SKIP() << "skipped: ONDOL_TEST_DATA is not set";
+  const SafetensorsFile file(std::string(data) + "/vectors/prenorm_lm/sdpa.safetensors");
+  constexpr int64_t kBatch = 2, kHeads = 16, kLength = 32, kDim = 64;
+  const auto values = [&file](const char* name) {
+    return reinterpret_cast<const float*>(file.bytes(*file.find(name)));
+  };
+  const auto* blocked = reinterpret_cast<const uint8_t*>(file.bytes(*file.find("mask_true_means_blocked")));
+  std::vector<float> bias(kLength * kLength), out(kBatch * kHeads * kLength * kDim);
+  for (int64_t i = 0; i < kLength * kLength; ++i) bias[i] = blocked[i] != 0 ? -INFINITY : 0.0f;
+  AttentionArgs a{};
+  a.q = values("Q"), a.k = values("K"), a.v = values("V"), a.out = out.data();
+  a.batch = kBatch, a.q_len = a.kv_len = kLength, a.num_heads = a.num_kv_heads = kHeads, a.head_dim = kDim;
+  a.q_stride_t = a.k_stride_t = a.v_stride_t = a.out_stride_t = kDim;
+  a.q_stride_h = a.k_stride_h = a.v_stride_h = a.out_stride_h = kLength * kDim;
+  a.q_stride_b = a.k_stride_b = a.v_stride_b = a.out_stride_b = kHeads * kLength * kDim;
+  a.scale = 0.125f;
+  a.bias = bias.data();
+  a.bias_stride_q = kLength, a.bias_stride_k = 1;
+  const float* expected = values("expected_output");
+  for (const NamedTable& named : kernel_tables_under_test()) {
+    named.table.attention.get(DType::f32)(a, nullptr);
+    for (size_t i = 0; i < out.size(); ++i) ASSERT_NEAR(out[i], expected[i], 1e-6) << named.isa << " at " << i;
   }
 }
 
