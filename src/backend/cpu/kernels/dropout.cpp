@@ -14,19 +14,15 @@ void dropout(const DropoutArgs& args, Stream) {
   const T* in = static_cast<const T*>(args.in);
   T* out = static_cast<T*>(args.out);
   const PhiloxLanesKey key(args.rng);
-  const uint32_t threshold = dropout_threshold(args.p);
-  const float factor = 1.0f / (1.0f - args.p);
+  const Floats threshold = splat(dropout_threshold(args.p)), factor = splat(1.0f / (1.0f - args.p));
   parallel_for(args.count, kGrain, [&](int64_t begin, int64_t end) {
     for (int64_t first = begin; first < end; first += kPhiloxWords) {
       alignas(64) uint32_t words[kPhiloxWords];
-      alignas(64) float factors[kPhiloxWords];
       philox_words(key, static_cast<uint64_t>(first) / 4, words);
-      for (int i = 0; i < kPhiloxWords; ++i) factors[i] = (words[i] >> 8) >= threshold ? factor : 0.0f;
       const int64_t count = end - first < kPhiloxWords ? end - first : kPhiloxWords;
       for_each_vector(count, [&](int64_t i, auto n) {
-        const Floats scale = load(factors + i);
-        const Floats kept = load_lanes(in + first + i, n) * scale;
-        store_lanes(out + first + i, select(scale > splat(0.0f), kept, splat(0.0f)), n);  // 0 even where in is infinite
+        const Floats kept = load_lanes(in + first + i, n) * factor;
+        store_lanes(out + first + i, select(leading_bits(words + i) >= threshold, kept, splat(0.0f)), n);
       });
     }
   });

@@ -1,5 +1,6 @@
-// Philox4x32-10 for many blocks at once: plain loops over fixed-size arrays, which the compiler turns into vectors.
-// Gives the words of philox_block() in include/ondol/base/philox.h.
+// Philox4x32-10 for many blocks at once. Gives the words of philox_block() in include/ondol/base/philox.h. Each word
+// lies in the lower half of a 64-bit lane, where one multiplication gives both halves of a product; what gathers in the
+// upper halves is never read. Groups of blocks are interleaved, because the rounds of one depend on each other.
 #pragma once
 
 #include <cstdint>
@@ -9,8 +10,8 @@
 
 namespace ondol::cpu::ONDOL_ISA {
 
-inline constexpr int kPhiloxBlocks = kLanes;
-inline constexpr int kPhiloxWords = 4 * kPhiloxBlocks;
+inline constexpr int kPhiloxGroups = kLanes >= 16 ? 4 : 2;  // as many as the registers hold
+inline constexpr int kPhiloxWords = 4 * kPhiloxGroups * kCounters;
 
 /// The key words and the fixed half of the counter.
 struct PhiloxLanesKey {
@@ -25,40 +26,31 @@ struct PhiloxLanesKey {
 
 /// words[e] = the random word of element 4 * first_block + e, for kPhiloxWords elements.
 inline void philox_words(const PhiloxLanesKey& key, uint64_t first_block, uint32_t* words) {
-  uint32_t a[kPhiloxBlocks], b[kPhiloxBlocks], c[kPhiloxBlocks], d[kPhiloxBlocks];
-  for (int i = 0; i < kPhiloxBlocks; ++i) {
-    const uint64_t block = first_block + static_cast<uint64_t>(i);
-    a[i] = static_cast<uint32_t>(block);
-    b[i] = static_cast<uint32_t>(block >> 32);
-    c[i] = key.step;
-    d[i] = key.stream;
+  const Counters multiplier0 = splat_counter(0xD2511F53u), multiplier1 = splat_counter(0xCD9E8D57u);
+  Counters a[kPhiloxGroups], b[kPhiloxGroups], c[kPhiloxGroups], d[kPhiloxGroups];
+  for (int g = 0; g < kPhiloxGroups; ++g) {
+    a[g] = count_from(first_block + static_cast<uint64_t>(g * kCounters));
+    b[g] = upper_word(a[g]);
+    c[g] = splat_counter(key.step);
+    d[g] = splat_counter(key.stream);
   }
   uint32_t key0 = key.key0, key1 = key.key1;
   for (int round = 0; round < 10; ++round) {
-    for (int i = 0; i < kPhiloxBlocks; ++i) {
-      const uint64_t product0 = uint64_t{0xD2511F53u} * a[i];
-      const uint64_t product1 = uint64_t{0xCD9E8D57u} * c[i];
-      a[i] = static_cast<uint32_t>(product1 >> 32) ^ b[i] ^ key0;
-      b[i] = static_cast<uint32_t>(product1);
-      c[i] = static_cast<uint32_t>(product0 >> 32) ^ d[i] ^ key1;
-      d[i] = static_cast<uint32_t>(product0);
+    const Counters round_key0 = splat_counter(key0), round_key1 = splat_counter(key1);
+    for (int g = 0; g < kPhiloxGroups; ++g) {
+      const Counters product0 = multiply_low(a[g], multiplier0), product1 = multiply_low(c[g], multiplier1);
+      a[g] = upper_word(product1) ^ b[g] ^ round_key0;
+      b[g] = product1;
+      c[g] = upper_word(product0) ^ d[g] ^ round_key1;
+      d[g] = product0;
     }
     key0 += 0x9E3779B9u;
     key1 += 0xBB67AE85u;
   }
-  for (int i = 0; i < kPhiloxBlocks; ++i) {
-    words[4 * i] = a[i];
-    words[4 * i + 1] = b[i];
-    words[4 * i + 2] = c[i];
-    words[4 * i + 3] = d[i];
-  }
+  for (int g = 0; g < kPhiloxGroups; ++g) store_blocks(words + 4 * kCounters * g, a[g], b[g], c[g], d[g]);
 }
 
-/// uniform(element) >= p exactly when the word's leading 24 bits reach this.
-inline uint32_t dropout_threshold(float p) {
-  const double scaled = static_cast<double>(p) * 16777216.0;
-  const uint32_t floor = static_cast<uint32_t>(scaled);
-  return static_cast<double>(floor) < scaled ? floor + 1 : floor;
-}
+/// uniform(element) >= p exactly when the word's leading 24 bits, as a number, reach this.
+inline float dropout_threshold(float p) { return p * 16777216.0f; }
 
 }  // namespace ondol::cpu::ONDOL_ISA

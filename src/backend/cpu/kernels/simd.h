@@ -7,7 +7,8 @@
 // From the file of the instruction set: Floats (kLanes of them), Mask; splat; load, store of float and bfloat16
 // (rounded to nearest even, NaN kept), load_n, store_n of the first n lanes (the other lanes read as 0); + - * / fma
 // min max sqrt abs round copysign reciprocal; < > >= == is_nan select any; scale_by_power_of_two, split_exponent;
-// reduce_sum, reduce_max in a fixed order. min and max give their second operand when one is NaN.
+// reduce_sum, reduce_max in a fixed order; Counters and leading_bits for random words. min and max give their second
+// operand when one is NaN.
 //
 // Here: exp, log, tanh, erf, sigmoid. The polynomials are minimax fits of this project (relative error below 1e-8
 // before rounding); the errors stated are the largest seen against double over all exponents

@@ -109,6 +109,34 @@ inline Floats split_exponent(Floats a, Floats& exponent) {
   return {_mm256_castsi256_ps(_mm256_or_si256(fraction, _mm256_set1_epi32(0x3f800000)))};
 }
 
+/// Four counters of 64 bits, for the random generator.
+inline constexpr int kCounters = 4;
+struct Counters {
+  __m256i v;
+};
+inline Counters splat_counter(uint64_t x) { return {_mm256_set1_epi64x(static_cast<int64_t>(x))}; }
+inline Counters count_from(uint64_t first) {
+  return {_mm256_add_epi64(_mm256_set1_epi64x(static_cast<int64_t>(first)), _mm256_setr_epi64x(0, 1, 2, 3))};
+}
+/// The 64-bit product of the lower 32 bits.
+inline Counters multiply_low(Counters a, Counters b) { return {_mm256_mul_epu32(a.v, b.v)}; }
+inline Counters upper_word(Counters a) { return {_mm256_srli_epi64(a.v, 32)}; }
+inline Counters operator^(Counters a, Counters b) { return {_mm256_xor_si256(a.v, b.v)}; }
+/// The lower words in the order a0 b0 c0 d0 a1 b1 c1 d1 ...
+inline void store_blocks(uint32_t* out, Counters a, Counters b, Counters c, Counters d) {
+  const __m256i ab = _mm256_blend_epi32(a.v, _mm256_slli_epi64(b.v, 32), 0xaa);
+  const __m256i cd = _mm256_blend_epi32(c.v, _mm256_slli_epi64(d.v, 32), 0xaa);
+  const __m256i even = _mm256_unpacklo_epi64(ab, cd), odd = _mm256_unpackhi_epi64(ab, cd);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm256_permute2x128_si256(even, odd, 0x20));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 8), _mm256_permute2x128_si256(even, odd, 0x31));
+}
+
+/// The leading 24 bits of each word, as a whole number.
+inline Floats leading_bits(const uint32_t* words) {
+  const __m256i loaded = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(words));
+  return {_mm256_cvtepi32_ps(_mm256_srli_epi32(loaded, 8))};
+}
+
 /// The sum of all lanes: halves are added until one is left.
 inline float reduce_sum(Floats a) {
   __m128 four = _mm_add_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));

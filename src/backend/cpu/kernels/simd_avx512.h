@@ -85,6 +85,34 @@ inline Floats split_exponent(Floats a, Floats& exponent) {
   return {_mm512_getmant_ps(a.v, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_zero)};
 }
 
+/// Eight counters of 64 bits, for the random generator.
+inline constexpr int kCounters = 8;
+struct Counters {
+  __m512i v;
+};
+inline Counters splat_counter(uint64_t x) { return {_mm512_set1_epi64(static_cast<int64_t>(x))}; }
+inline Counters count_from(uint64_t first) {
+  return {_mm512_add_epi64(_mm512_set1_epi64(static_cast<int64_t>(first)), _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7))};
+}
+/// The 64-bit product of the lower 32 bits.
+inline Counters multiply_low(Counters a, Counters b) { return {_mm512_mul_epu32(a.v, b.v)}; }
+inline Counters upper_word(Counters a) { return {_mm512_srli_epi64(a.v, 32)}; }
+inline Counters operator^(Counters a, Counters b) { return {_mm512_xor_si512(a.v, b.v)}; }
+/// The lower words in the order a0 b0 c0 d0 a1 b1 c1 d1 ...
+inline void store_blocks(uint32_t* out, Counters a, Counters b, Counters c, Counters d) {
+  const __m512i ab = _mm512_mask_blend_epi32(0xaaaa, a.v, _mm512_slli_epi64(b.v, 32));
+  const __m512i cd = _mm512_mask_blend_epi32(0xaaaa, c.v, _mm512_slli_epi64(d.v, 32));
+  const __m512i first = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11),
+                second = _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15);
+  _mm512_storeu_si512(out, _mm512_permutex2var_epi64(ab, first, cd));
+  _mm512_storeu_si512(out + 16, _mm512_permutex2var_epi64(ab, second, cd));
+}
+
+/// The leading 24 bits of each word, as a whole number.
+inline Floats leading_bits(const uint32_t* words) {
+  return {_mm512_cvtepi32_ps(_mm512_srli_epi32(_mm512_loadu_si512(words), 8))};
+}
+
 inline __m256 lower_half(__m512 a) { return _mm512_castps512_ps256(a); }
 inline __m256 upper_half(__m512 a) { return _mm512_extractf32x8_ps(a, 1); }
 

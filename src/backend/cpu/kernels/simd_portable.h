@@ -107,6 +107,35 @@ inline Floats split_exponent(Floats a, Floats& exponent) {
   return floats_of((bits_of(normal) & 0x7fffff) | 0x3f800000);
 }
 
+/// Two counters of 64 bits, for the random generator.
+inline constexpr int kCounters = 2;
+typedef uint64_t CounterLanes __attribute__((vector_size(16)));
+struct Counters {
+  CounterLanes v;
+};
+inline Counters splat_counter(uint64_t x) { return {CounterLanes{x, x}}; }
+inline Counters count_from(uint64_t first) { return {CounterLanes{first, first + 1}}; }
+/// The 64-bit product of the lower 32 bits.
+inline Counters multiply_low(Counters a, Counters b) { return {(a.v & 0xffffffffu) * (b.v & 0xffffffffu)}; }
+inline Counters upper_word(Counters a) { return {a.v >> 32}; }
+inline Counters operator^(Counters a, Counters b) { return {a.v ^ b.v}; }
+/// The lower words in the order a0 b0 c0 d0 a1 b1 c1 d1 ...
+inline void store_blocks(uint32_t* out, Counters a, Counters b, Counters c, Counters d) {
+  for (int i = 0; i < kCounters; ++i) {
+    out[4 * i] = static_cast<uint32_t>(a.v[i]);
+    out[4 * i + 1] = static_cast<uint32_t>(b.v[i]);
+    out[4 * i + 2] = static_cast<uint32_t>(c.v[i]);
+    out[4 * i + 3] = static_cast<uint32_t>(d.v[i]);
+  }
+}
+
+/// The leading 24 bits of each word, as a whole number.
+inline Floats leading_bits(const uint32_t* words) {
+  Floats out = splat(0.0f);
+  for (int i = 0; i < kLanes; ++i) out.v[i] = static_cast<float>(words[i] >> 8);
+  return out;
+}
+
 /// The sum of all lanes: halves are added until one is left.
 inline float reduce_sum(Floats a) { return (a.v[0] + a.v[2]) + (a.v[1] + a.v[3]); }
 inline float reduce_max(Floats a) {
