@@ -19,7 +19,7 @@ namespace {
 
 constexpr int64_t kMaxDepth = 384;
 constexpr int64_t kRowsInCache = 252;     // rows of a task where tasks share packed b
-constexpr int64_t kColsInCache = 256;     // columns of a block of b that stays in the second-level cache
+constexpr int64_t kColsInCache = 384;     // columns of a block of b that stays in the second-level cache
 constexpr int64_t kPackGroup = 8;         // neighbouring panels packed together
 constexpr int64_t kChunk = 4096;          // bound of m, n and k between packing passes: bounds the packed copies
 constexpr int64_t kSharedPackRows = 256;  // from this m on, packing b more than once is felt
