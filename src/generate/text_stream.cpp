@@ -17,11 +17,13 @@ size_t partial_match(const std::string& text, const std::string& stop) {
 }  // namespace
 
 TextStream::TextStream(const Tokenizer& tokenizer, std::span<const int32_t> prompt, std::vector<std::string> stop)
-    : decoder_(tokenizer, /*skip_special_tokens=*/true), stop_(std::move(stop)) {
-  for (const int32_t id : prompt) decoder_.push(id);
+    : vocab_size_(tokenizer.vocab_size()), decoder_(tokenizer, /*skip_special_tokens=*/true), stop_(std::move(stop)) {
+  for (const int32_t id : prompt) {
+    if (id < vocab_size_) decoder_.push(id);
+  }
 }
 
-std::string TextStream::push(int32_t id) { return take(decoder_.push(id), false); }
+std::string TextStream::push(int32_t id) { return id < vocab_size_ ? take(decoder_.push(id), false) : ""; }
 std::string TextStream::finish() { return take(decoder_.flush(), true); }
 
 std::string TextStream::take(std::string piece, bool last) {

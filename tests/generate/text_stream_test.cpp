@@ -60,5 +60,13 @@ TEST(TextStream, SpecialTokensGiveNoText) {
   EXPECT_EQ(stream(tokenizer, "a<|end|>b", {}), (Pieces{"a", "", "b", ""}));
 }
 
+TEST(TextStream, IdsBeyondTheTokenizerGiveNoText) {
+  const Tokenizer tokenizer = byte_tokenizer();
+  const std::vector<int32_t> prompt = {300};
+  TextStream text(tokenizer, prompt, {});
+  EXPECT_EQ(text.push(257), "");
+  EXPECT_EQ(text.push(tokenizer.encode("a")[0]), "a");
+}
+
 }  // namespace
 }  // namespace ondol
