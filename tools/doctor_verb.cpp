@@ -62,8 +62,7 @@ std::string pcre2_version() {
 }
 
 OrderedJson libraries() {
-  return {{"OpenMP", std::to_string(_OPENMP)},
-          {"zlib", zlibVersion()},
+  return {{"zlib", zlibVersion()},
           {"PCRE2", pcre2_version()},
           {"CLI11", CLI11_VERSION},
           {"nlohmann_json",

@@ -2,19 +2,22 @@
 
 #include <algorithm>
 #include <exception>
+#include <mutex>
+#include <thread>
 
-#include <omp.h>
 #if defined(__x86_64__)
 #include <xmmintrin.h>
 #endif
 
 #include <ondol/base/error.h>
 
+#include "base/thread_pool.h"
+
 namespace ondol {
 
 namespace {
 int& thread_setting() {
-  static int count = std::max(1, omp_get_num_procs());
+  static int count = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   return count;
 }
 }  // namespace
@@ -69,32 +72,47 @@ class FlushSubnormals {
 
 namespace detail {
 
+namespace {
+
+/// One parallel region: how the range is cut, and the first exception of any thread.
+struct Region {
+  int64_t count, grain, blocks, team;
+  RangeFunction function;
+  const void* body;
+  std::mutex mutex;
+  std::exception_ptr first_error;
+};
+
+void run_range(void* argument, int rank) {
+  Region& region = *static_cast<Region*>(argument);
+  const int64_t begin = region.blocks * rank / region.team * region.grain;
+  const int64_t end = std::min(region.blocks * (rank + 1) / region.team * region.grain, region.count);
+  if (begin >= end) return;
+  const FlushSubnormals flush;
+  try {
+    region.function(region.body, begin, end);
+  } catch (...) {
+    const std::lock_guard lock(region.mutex);
+    if (!region.first_error) region.first_error = std::current_exception();
+  }
+}
+
+}  // namespace
+
 void parallel_ranges(int64_t count, int64_t grain, RangeFunction function, const void* body) {
   if (count <= 0) return;
   grain = std::max<int64_t>(grain, 1);
   const int64_t blocks = (count + grain - 1) / grain;
-  const int threads = static_cast<int>(std::min<int64_t>(thread_setting(), blocks));
-  if (threads == 1 || omp_in_parallel()) {
-    const FlushSubnormals flush;
-    function(body, 0, count);
-    return;
-  }
-  std::exception_ptr first_error;
-#pragma omp parallel num_threads(threads)
-  {
-    const int64_t team = omp_get_num_threads();
-    const int64_t rank = omp_get_thread_num();
-    const int64_t begin = blocks * rank / team * grain;
-    const int64_t end = std::min(blocks * (rank + 1) / team * grain, count);
-    try {
-      const FlushSubnormals flush;
-      if (begin < end) function(body, begin, end);
-    } catch (...) {
-#pragma omp critical(ondol_parallel_error)
-      if (!first_error) first_error = std::current_exception();
+  const int team = static_cast<int>(std::min<int64_t>(thread_setting(), blocks));
+  if (team > 1) {
+    Region region{count, grain, blocks, team, function, body, {}, {}};
+    if (ThreadPool::instance().run(team, run_range, &region)) {
+      if (region.first_error) std::rethrow_exception(region.first_error);
+      return;
     }
   }
-  if (first_error) std::rethrow_exception(first_error);
+  const FlushSubnormals flush;
+  function(body, 0, count);
 }
 
 }  // namespace detail

@@ -9,7 +9,7 @@ target_include_directories(ondol
   PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>
   PRIVATE ${PROJECT_SOURCE_DIR}/src)
 target_compile_features(ondol PUBLIC cxx_std_20)
-target_link_libraries(ondol PRIVATE $<BUILD_INTERFACE:ondol_warnings> ZLIB::ZLIB OpenMP::OpenMP_CXX Threads::Threads
+target_link_libraries(ondol PRIVATE $<BUILD_INTERFACE:ondol_warnings> ZLIB::ZLIB Threads::Threads
   pcre2-8
   $<BUILD_INTERFACE:nlohmann_json::nlohmann_json>)
 

@@ -1,4 +1,4 @@
-// The one thread pool of the process (OpenMP). Work is split by output elements, never by reduction, so that the number
+// The one thread pool of the process. Work is split by output elements, never by reduction, so that the number
 // of threads does not change a bit of any result.
 #pragma once
 
