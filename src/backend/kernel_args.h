@@ -309,8 +309,8 @@ struct GatherArgs {
   int64_t outer, in_size, out_size, inner;
 };
 
-/// out[o, index[o, i, n], n] += in[o, i, n] in the order of i. out (outer, out_size, inner) f32 or data type,
-/// in (outer, in_size, inner).
+/// out[o, index[o, i, n], n] += in[o, i, n] in the order of i. out (outer, out_size, inner) and in
+/// (outer, in_size, inner) have the data type.
 struct ScatterAddArgs {
   const void* in;
   const int32_t* index;
