@@ -50,7 +50,7 @@ PerplexityResult perplexity(Model& model, std::span<const int32_t> ids, const Pe
     for (int64_t t = 0; t < length; ++t) {
       const int64_t target = start + t + 1;
       windows.ids.push_back(ids[static_cast<size_t>(target - 1)]);
-      windows.labels.push_back(target >= next_target ? ids[static_cast<size_t>(target)] : ops::kIgnoreIndex);
+      windows.labels.push_back(target >= next_target ? ids[static_cast<size_t>(target)] : kIgnoreIndex);
       windows.targets += target >= next_target;
     }
     next_target = start + length + 1;

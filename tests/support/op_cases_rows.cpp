@@ -164,7 +164,7 @@ void add_softmax(std::vector<OpCase>& cases, bool large) {
 std::vector<int32_t> labels_for(int64_t rows, int64_t limit, bool some_ignored) {
   std::vector<int32_t> labels;
   for (int64_t r = 0; r < rows; ++r) {
-    labels.push_back(some_ignored && r % 3 != 1 ? ops::kIgnoreIndex : static_cast<int32_t>((r * 7 + 3) % limit));
+    labels.push_back(some_ignored && r % 3 != 1 ? kIgnoreIndex : static_cast<int32_t>((r * 7 + 3) % limit));
   }
   return labels;
 }
@@ -192,7 +192,7 @@ void add_cross_entropy(std::vector<OpCase>& cases, bool large) {
                           }};
         };
         set_reference(c, []<class T>(const std::vector<Array<T>>& in, Round) {
-          return reference::cross_entropy(in[0], in[1], ops::kIgnoreIndex);
+          return reference::cross_entropy(in[0], in[1], kIgnoreIndex);
         });
         c.grad_outputs = 1;
         c.unit_gradient = true;
@@ -256,7 +256,7 @@ void add_linear_cross_entropy(std::vector<OpCase>& cases, bool large) {
         Array<T> logits = reference::linear(in[0], in[1], head.bias ? &in[3] : nullptr);
         const T cap = static_cast<T>(head.softcap);
         if (head.softcap > 0) logits = reference::map(logits, [cap](T z) { return cap * std::tanh(z / cap); });
-        const Array<T> losses = reference::cross_entropy(logits, in[2], ops::kIgnoreIndex)[0];
+        const Array<T> losses = reference::cross_entropy(logits, in[2], kIgnoreIndex)[0];
         Array<T> loss(Shape{});
         for (int64_t r = 0; r < losses.numel(); ++r) loss[0] += T(0.25) * losses[r];
         return std::vector<Array<T>>{loss};

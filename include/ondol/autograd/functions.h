@@ -84,7 +84,7 @@ Variable packed_attention(const Variable& qkv, const PackedAttention& arguments)
 
 /// scale * sum over counting rows; one element.
 Variable cross_entropy(const Variable& logits, const Tensor& labels, float scale,
-                       int32_t ignore_index = ops::kIgnoreIndex);
+                       int32_t ignore_index = kIgnoreIndex);
 /// The same on hidden (.., C) with the output weight (V, C). A term of the final loss: its gradients are formed in the
 /// forward, straight into the weight's gradient, so the result may be added to other terms but not multiplied (use
 /// `scale`); backward throws when another gradient than 1 arrives.
@@ -93,7 +93,7 @@ struct LinearCrossEntropyInputs {
   Variable bias;    // (V), optional
   float scale = 1.0f;
   float softcap = 0.0f;
-  int32_t ignore_index = ops::kIgnoreIndex;
+  int32_t ignore_index = kIgnoreIndex;
 };
 Variable linear_cross_entropy(const Variable& hidden, const Tensor& labels, const LinearCrossEntropyInputs& inputs);
 

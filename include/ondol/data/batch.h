@@ -19,11 +19,10 @@
 #include <utility>
 #include <vector>
 
+#include <ondol/base/ignore_index.h>
 #include <ondol/tensor/tensor.h>
 
 namespace ondol {
-
-inline constexpr int32_t kIgnoreIndex = -100;
 
 struct Batch {
   Tensor input_ids;

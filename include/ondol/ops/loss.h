@@ -9,11 +9,10 @@
 
 #include <cstdint>
 
+#include <ondol/base/ignore_index.h>
 #include <ondol/tensor/tensor.h>
 
 namespace ondol::ops {
-
-inline constexpr int32_t kIgnoreIndex = -100;
 
 struct CrossEntropyResult {
   Tensor loss;  // (rows) f32
