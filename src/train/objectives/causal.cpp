@@ -14,6 +14,14 @@ Tensor shift_labels(const Tensor& labels) {
   return shifted;
 }
 
+Batch with_shifted_labels(Batch batch) {
+  if (!batch.labels_shifted) {
+    batch.labels = shift_labels(batch.labels);
+    batch.labels_shifted = true;
+  }
+  return batch;
+}
+
 Variable causal_loss(Model& model, const Batch& rows, double scale, const ForwardContext& context) {
   const Variable hidden = model.hidden(model_input(rows, model.device()), context);
   functions::LinearCrossEntropyInputs inputs;

@@ -9,6 +9,9 @@ namespace ondol {
 /// say which token stands there. (B, T) i32.
 Tensor shift_labels(const Tensor& labels);
 
+/// The batch with each position's target in `labels`, shifted unless they are already.
+Batch with_shifted_labels(Batch batch);
+
 /// scale times the sum of cross-entropies of the model's next-token prediction against batch.labels.
 Variable causal_loss(Model& model, const Batch& rows, double scale, const ForwardContext& context);
 

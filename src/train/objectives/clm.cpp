@@ -14,11 +14,7 @@ class CausalLanguageModelling final : public Objective {
       batch.labels = batch.input_ids;
       batch.labels_shifted = false;
     }
-    if (!batch.labels_shifted) {
-      batch.labels = shift_labels(batch.labels);
-      batch.labels_shifted = true;
-    }
-    return batch;
+    return with_shifted_labels(std::move(batch));
   }
 
   Variable loss(Model& model, const Batch& rows, double scale, const ForwardContext& context) const override {

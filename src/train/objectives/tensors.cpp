@@ -13,9 +13,7 @@ class FinishedSamples final : public Objective {
   Batch prepare(Batch batch, const ObjectiveContext&) const override {
     ONDOL_CHECK(batch.labels.defined() && !batch.labels_shifted,
                 "objective \"tensors\" needs .safetensors rows with a tensor \"labels\" (data.train)");
-    batch.labels = shift_labels(batch.labels);
-    batch.labels_shifted = true;
-    return batch;
+    return with_shifted_labels(std::move(batch));
   }
 
   Variable loss(Model& model, const Batch& rows, double scale, const ForwardContext& context) const override {
