@@ -7,6 +7,7 @@
 // Tuning: kThreads, untuned: not run on a GPU yet.
 #include <cstring>
 
+#include "backend/dtype_dispatch.h"
 #include "device/block.cuh"
 #include "device/vector.cuh"
 #include "launch.h"
@@ -127,39 +128,9 @@ __global__ void convert_kernel(const In* in, void* out, DType out_dtype, Nest<2>
   if (i >= nest.count) return;
   const Offsets<2> at = offsets(nest, i);
   const In value = in[at.of[0]];
-  const int64_t o = at.of[1];
-  switch (out_dtype) {
-    case DType::f32:
-      static_cast<float*>(out)[o] = convert<float>(value);
-      break;
-    case DType::bf16:
-      static_cast<bfloat16*>(out)[o] = convert<bfloat16>(value);
-      break;
-    case DType::f16:
-      static_cast<float16*>(out)[o] = convert<float16>(value);
-      break;
-    case DType::f64:
-      static_cast<double*>(out)[o] = convert<double>(value);
-      break;
-    case DType::i64:
-      static_cast<int64_t*>(out)[o] = convert<int64_t>(value);
-      break;
-    case DType::i32:
-      static_cast<int32_t*>(out)[o] = convert<int32_t>(value);
-      break;
-    case DType::i16:
-      static_cast<int16_t*>(out)[o] = convert<int16_t>(value);
-      break;
-    case DType::i8:
-      static_cast<int8_t*>(out)[o] = convert<int8_t>(value);
-      break;
-    case DType::u8:
-      static_cast<uint8_t*>(out)[o] = convert<uint8_t>(value);
-      break;
-    case DType::boolean:
-      static_cast<bool*>(out)[o] = convert<bool>(value);
-      break;
-  }
+  dispatch_dtype(out_dtype, [&]<class Out>(std::type_identity<Out>) {
+    static_cast<Out*>(out)[at.of[1]] = convert<Out>(value);
+  });
 }
 
 template <class In, class Out>
@@ -197,25 +168,13 @@ void copy(const CopyArgs& args, Stream stream) {
          static_cast<const In*>(args.in), args.out, args.out_dtype, nest);
 }
 
-template <class T>
-void add_rows(KernelTable& table, DType dtype) {
-  table.fill.set(dtype, fill<T>);
-  table.copy.set(dtype, copy<T>);
-}
-
 }  // namespace
 
 void add_memory_rows(KernelTable& table) {
-  add_rows<float>(table, DType::f32);
-  add_rows<bfloat16>(table, DType::bf16);
-  add_rows<float16>(table, DType::f16);
-  add_rows<double>(table, DType::f64);
-  add_rows<int64_t>(table, DType::i64);
-  add_rows<int32_t>(table, DType::i32);
-  add_rows<int16_t>(table, DType::i16);
-  add_rows<int8_t>(table, DType::i8);
-  add_rows<uint8_t>(table, DType::u8);
-  add_rows<bool>(table, DType::boolean);
+  for_each_dtype([&]<class T>(std::type_identity<T>, DType dtype) {
+    table.fill.set(dtype, fill<T>);
+    table.copy.set(dtype, copy<T>);
+  });
 }
 
 }  // namespace ondol::ONDOL_CUDA_SPACE

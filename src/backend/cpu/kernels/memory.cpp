@@ -6,6 +6,7 @@
 #include "backend/cpu/kernels/nest.h"
 #include "backend/cpu/kernels/rows.h"
 #include "backend/cpu/kernels/simd.h"
+#include "backend/dtype_dispatch.h"
 
 namespace ondol::cpu::ONDOL_ISA {
 namespace {
@@ -78,49 +79,16 @@ void copy_nest(const CopyArgs& args) {
 
 template <class In>
 void copy(const CopyArgs& args, Stream) {
-  switch (args.out_dtype) {
-    case DType::f32:
-      return copy_nest<In, float>(args);
-    case DType::bf16:
-      return copy_nest<In, bfloat16>(args);
-    case DType::f16:
-      return copy_nest<In, float16>(args);
-    case DType::f64:
-      return copy_nest<In, double>(args);
-    case DType::i64:
-      return copy_nest<In, int64_t>(args);
-    case DType::i32:
-      return copy_nest<In, int32_t>(args);
-    case DType::i16:
-      return copy_nest<In, int16_t>(args);
-    case DType::i8:
-      return copy_nest<In, int8_t>(args);
-    case DType::u8:
-      return copy_nest<In, uint8_t>(args);
-    case DType::boolean:
-      return copy_nest<In, bool>(args);
-  }
-}
-
-template <class T>
-void add_rows(KernelTable& table, DType dtype) {
-  table.fill.set(dtype, fill<T>);
-  table.copy.set(dtype, copy<T>);
+  dispatch_dtype(args.out_dtype, [&]<class Out>(std::type_identity<Out>) { copy_nest<In, Out>(args); });
 }
 
 }  // namespace
 
 void add_memory_rows(KernelTable& table) {
-  add_rows<float>(table, DType::f32);
-  add_rows<bfloat16>(table, DType::bf16);
-  add_rows<float16>(table, DType::f16);
-  add_rows<double>(table, DType::f64);
-  add_rows<int64_t>(table, DType::i64);
-  add_rows<int32_t>(table, DType::i32);
-  add_rows<int16_t>(table, DType::i16);
-  add_rows<int8_t>(table, DType::i8);
-  add_rows<uint8_t>(table, DType::u8);
-  add_rows<bool>(table, DType::boolean);
+  for_each_dtype([&]<class T>(std::type_identity<T>, DType dtype) {
+    table.fill.set(dtype, fill<T>);
+    table.copy.set(dtype, copy<T>);
+  });
 }
 
 }  // namespace ondol::cpu::ONDOL_ISA
