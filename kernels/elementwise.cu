@@ -3,19 +3,23 @@
 // Formula: out = a (+ - * /) b with broadcasting; out = f(in); grad_in = grad_out * f'(in).
 // Layout: binary: any strides of a and b (0 broadcasts), out contiguous; the others contiguous.
 // Mapping: one thread for each vector of 128 bits where all operands are contiguous and aligned, else for each element.
+//          unary_backward with a bias gradient: 32 x 8 threads for kBiasRows rows (device/columns.cuh); the partial
+//          sums of the blocks are added by a second kernel.
 // Accumulation: f32, one rounding at the store.
-// Tuning: kThreads, untuned: not run on a GPU yet.
+// Tuning: kThreads, kBiasRows, untuned: not run on a GPU yet.
+#include "column_sums.h"
 #include "device/activation.cuh"
-#include "device/block.cuh"
-#include "device/vector.cuh"
+#include "device/columns.cuh"
 #include "launch.h"
 #include "nest.h"
 #include "rows.h"
+#include "workspace.h"
 
 namespace ondol::ONDOL_CUDA_SPACE {
 namespace {
 
 constexpr int kThreads = 256;
+constexpr int64_t kBiasRows = 64;  // rows of a block
 
 __device__ float apply_binary(BinaryKind kind, float a, float b) {
   switch (kind) {
@@ -169,8 +173,56 @@ void unary(const UnaryArgs& args, Stream stream) {
   run_unary<T, false>("unary", nullptr, args.in, args.out, args.count, args.kind, args.parameter, stream);
 }
 
+/// grad_in = grad * f'(in), and partial[part, c] = the sum of grad_in over the part's rows.
+template <class T, int kCount>
+__global__ void unary_bias_backward_kernel(UnaryBackwardArgs args, int64_t rows, int64_t tiles, float* partial) {
+  constexpr int kColumns = kColumnThreads * kCount;
+  SharedMemory shared;
+  float* scratch = shared.take<float>(kSliceScratch<kCount>);
+  const int64_t part = blockIdx.x / tiles;
+  const int64_t first = (blockIdx.x - part * tiles) * kColumns;
+  const int64_t c = first + column_lane() * kCount;
+  const int64_t end = (part + 1) * kBiasRows < rows ? (part + 1) * kBiasRows : rows;
+  Floats<kCount> sum{};
+  if (c < args.cols) {
+    for (int64_t row = part * kBiasRows + column_slice(); row < end; row += kColumnSlices) {
+      const int64_t at = row * args.cols + c;
+      const Floats<kCount> x = load_floats<kCount>(static_cast<const T*>(args.in) + at);
+      Floats<kCount> g = load_floats<kCount>(static_cast<const T*>(args.grad_out) + at);
+#pragma unroll
+      for (int j = 0; j < kCount; ++j) {
+        g[j] *= unary_derivative(args.kind, x[j], args.parameter);
+        sum[j] += g[j];
+      }
+      store_floats<kCount>(static_cast<T*>(args.grad_in) + at, g);
+    }
+  }
+  combine_slices<kCount>(sum, scratch, Sum{}, [&](int column, float result) {
+    if (first + column < args.cols) partial[part * args.cols + first + column] = result;
+  });
+}
+
+template <class T>
+void unary_bias_backward(const UnaryBackwardArgs& args, Stream stream) {
+  constexpr const char* op = "unary_backward";
+  constexpr int kWide = kVector128<T>;
+  const int64_t rows = args.count / args.cols, parts = (rows + kBiasRows - 1) / kBiasRows;
+  const Workspace<float> partial(op, parts * args.cols, stream);
+  if (parts > 0) {
+    const bool wide = args.cols % kWide == 0 && aligned(16, args.grad_out, args.in, args.grad_in);
+    const int64_t columns = kColumnThreads * (wide ? kWide : 1);
+    const int64_t tiles = (args.cols + columns - 1) / columns;
+    launch(op, wide ? unary_bias_backward_kernel<T, kWide> : unary_bias_backward_kernel<T, 1>,
+           blocks_for(op, parts * tiles, 1), kColumnBlock,
+           shared_bytes<float>(wide ? kSliceScratch<kWide> : kSliceScratch<1>), stream, args, rows, tiles,
+           partial.data());
+  }
+  sum_partials(op, partial.data(), parts, args.cols, args.grad_bias, args.accumulate, stream);
+}
+
 template <class T>
 void unary_backward(const UnaryBackwardArgs& args, Stream stream) {
+  if (args.grad_bias != nullptr) return unary_bias_backward<T>(args, stream);
   run_unary<T, true>("unary_backward", args.grad_out, args.in, args.grad_in, args.count, args.kind, args.parameter,
                      stream);
 }

@@ -4,11 +4,11 @@
 //          left out for RMSNorm; grad_weight = sum over rows of grad_out * h, grad_bias = sum over rows of grad_out.
 // Layout: as in norm.cu; grad_weight and grad_bias (cols) f32.
 // Mapping: stage 1: block b takes the rows [b * n, (b + 1) * n) one after the other, each thread every blockDim-th
-// vector;
-//          a thread adds up the weight gradients of its own columns in shared memory (or, for long rows, in its part of
-//          the workspace). Stage 2: the partial sums (blocks, cols) are added up per column in a fixed tree.
+//          vector; a thread adds up the weight gradients of its own columns in shared memory (or, for long rows, in its
+//          part of the workspace). Stage 2: the partial sums (blocks, cols) are added up per column (column_sums.h).
 // Accumulation: f32; the order depends on the shape alone.
 // Tuning: kMaxThreads, kMaxBlocks, untuned: not run on a GPU yet.
+#include "column_sums.h"
 #include "device/block.cuh"
 #include "device/vector.cuh"
 #include "launch.h"
@@ -20,8 +20,6 @@ namespace {
 
 constexpr int kMaxThreads = 512;
 constexpr int64_t kMaxBlocks = 264;
-constexpr int kColumns = 32;  // stage 2: columns and slices of a block
-constexpr int kSlices = 8;
 
 /// Where a block leaves its partial weight gradients; null pointers are not wanted.
 struct Partials {
@@ -115,25 +113,6 @@ __global__ void norm_backward_kernel(NormBackwardArgs args, Partials partials, i
   }
 }
 
-/// out[c] (+)= sum over b of partial[b, c]; thread (x, y) adds the blocks y, y + kSlices, ... of column x.
-__global__ void sum_partials_kernel(const float* partial, int64_t blocks, int64_t cols, float* out, bool accumulate) {
-  SharedMemory shared;
-  float* slices = shared.take<float>(kColumns * kSlices);
-  const int x = static_cast<int>(threadIdx.x) % kColumns;
-  const int y = static_cast<int>(threadIdx.x) / kColumns;
-  const int64_t c = static_cast<int64_t>(blockIdx.x) * kColumns + x;
-  float sum = 0.0f;
-  if (c < cols) {
-    for (int64_t b = y; b < blocks; b += kSlices) sum += partial[b * cols + c];
-  }
-  slices[y * kColumns + x] = sum;
-  block_barrier();
-  if (y != 0 || c >= cols) return;
-  sum = 0.0f;
-  for (int i = 0; i < kSlices; ++i) sum += slices[i * kColumns + x];
-  out[c] = accumulate ? out[c] + sum : sum;
-}
-
 template <class T, bool kCentered>
 void norm_backward(const NormBackwardArgs& args, Stream stream) {
   const char* op = kCentered ? "layer_norm_backward" : "rms_norm_backward";
@@ -160,8 +139,7 @@ void norm_backward(const NormBackwardArgs& args, Stream stream) {
   }
   const auto finish = [&](const Workspace<float>& partial, float* out) {
     if (out == nullptr) return;
-    launch(op, sum_partials_kernel, blocks_for(op, args.cols, kColumns), kColumns * kSlices,
-           shared_bytes<float>(kColumns * kSlices), stream, partial.data(), blocks, args.cols, out, args.accumulate);
+    sum_partials(op, partial.data(), blocks, args.cols, out, args.accumulate, stream);
   };
   finish(weight_partial, args.grad_weight);
   finish(bias_partial, args.grad_bias);

@@ -2,13 +2,14 @@
 //
 // Formula: out[o, n] (+)= sum | mean | max over i of in[o, i, n].
 // Layout: in (outer, reduced, inner) contiguous, out (outer, inner).
-// Mapping: inner == 1: a block takes a part of a row; else 32 columns x 8 slices of rows for each block. Long
-// reductions
-//          are cut into parts of kPart, whose results a second pass reduces.
+// Mapping: inner == 1: a block takes a part of a row; else 32 x 8 threads take 8 slices of rows, each thread 128 bits
+// of
+//          columns where they divide the row. Long reductions are cut into parts, whose results a second pass reduces.
 // Accumulation: f32 in an order that depends on the shape alone. NaN carries through all three kinds.
-// Tuning: kThreads, kPart, untuned: not run on a GPU yet.
+// Tuning: kThreads, kRowPart, kColumnPart, untuned: not run on a GPU yet.
+#include "column_sums.h"
 #include "device/block.cuh"
-#include "device/vector.cuh"
+#include "device/columns.cuh"
 #include "launch.h"
 #include "rows.h"
 #include "workspace.h"
@@ -17,8 +18,6 @@ namespace ondol::ONDOL_CUDA_SPACE {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kColumns = 32;
-constexpr int kSlices = kThreads / kColumns;
 constexpr int64_t kRowPart = 16384;  // elements of a row, and rows of a column, that one block reduces
 constexpr int64_t kColumnPart = 256;
 
@@ -55,29 +54,33 @@ __global__ void reduce_rows_kernel(const In* in, Out* out, Pass pass) {
   if (threadIdx.x == 0) finish(out + blockIdx.x, value, pass);
 }
 
-template <class In, class Out>
+template <class In, class Out, int kCount>
 __global__ void reduce_columns_kernel(const In* in, Out* out, Pass pass) {
+  constexpr int kColumns = kColumnThreads * kCount;
   SharedMemory shared;
-  float* slices = shared.take<float>(kThreads);
+  float* scratch = shared.take<float>(kSliceScratch<kCount>);
   const int64_t tiles = (pass.inner + kColumns - 1) / kColumns;
   const int64_t slab = blockIdx.x / tiles;  // (outer, part)
   const int64_t o = slab / pass.parts;
   const int64_t begin = (slab - o * pass.parts) * pass.part;
   const int64_t end = begin + pass.part < pass.reduced ? begin + pass.part : pass.reduced;
-  const int x = static_cast<int>(threadIdx.x) % kColumns;
-  const int y = static_cast<int>(threadIdx.x) / kColumns;
-  const int64_t n = (blockIdx.x - slab * tiles) * kColumns + x;
-  float value = identity_of(pass.kind);
+  const int64_t first = (blockIdx.x - slab * tiles) * kColumns;
+  const int64_t n = first + column_lane() * kCount;
+  Floats<kCount> value;
+#pragma unroll
+  for (int j = 0; j < kCount; ++j) value[j] = identity_of(pass.kind);
   if (n < pass.inner) {
-    for (int64_t i = begin + y; i < end; i += kSlices) {
-      value = combine(pass.kind, value, to_float(in[(o * pass.reduced + i) * pass.inner + n]));
+    for (int64_t i = begin + column_slice(); i < end; i += kColumnSlices) {
+      const Floats<kCount> row = load_floats<kCount>(in + (o * pass.reduced + i) * pass.inner + n);
+#pragma unroll
+      for (int j = 0; j < kCount; ++j) value[j] = combine(pass.kind, value[j], row[j]);
     }
   }
-  slices[threadIdx.x] = value;
-  block_barrier();
-  if (y != 0 || n >= pass.inner) return;
-  for (int s = 1; s < kSlices; ++s) value = combine(pass.kind, value, slices[s * kColumns + x]);
-  finish(out + slab * pass.inner + n, value, pass);
+  combine_slices<kCount>(
+      value, scratch, [&](float a, float b) { return combine(pass.kind, a, b); },
+      [&](int c, float result) {
+        if (first + c < pass.inner) finish(out + slab * pass.inner + first + c, result, pass);
+      });
 }
 
 template <class In, class Out>
@@ -90,9 +93,12 @@ void run_pass(const void* in, void* out, const Pass& pass, Stream stream) {
     return launch("reduce", reduce_rows_kernel<In, Out>, blocks_for("reduce", slabs, 1), threads,
                   shared_bytes<float>(kReduceScratch), stream, typed_in, typed_out, pass);
   }
-  const int64_t tiles = (pass.inner + kColumns - 1) / kColumns;
-  launch("reduce", reduce_columns_kernel<In, Out>, blocks_for("reduce", slabs * tiles, 1), kThreads,
-         shared_bytes<float>(kThreads), stream, typed_in, typed_out, pass);
+  constexpr int kWide = kVector128<In>;
+  const bool wide = pass.inner % kWide == 0 && aligned(16, in);
+  const int64_t columns = kColumnThreads * (wide ? kWide : 1);
+  launch("reduce", wide ? reduce_columns_kernel<In, Out, kWide> : reduce_columns_kernel<In, Out, 1>,
+         blocks_for("reduce", slabs * ((pass.inner + columns - 1) / columns), 1), kColumnBlock,
+         shared_bytes<float>(wide ? kSliceScratch<kWide> : kSliceScratch<1>), stream, typed_in, typed_out, pass);
 }
 
 template <class In>
@@ -121,6 +127,14 @@ void reduce(const ReduceArgs& args, Stream stream) {
 }
 
 }  // namespace
+
+void sum_partials(const char* op, const float* partial, int64_t parts, int64_t cols, float* out, bool accumulate,
+                  Stream stream) {
+  if (cols == 0) return;
+  const Pass pass{1, parts, cols, std::max<int64_t>(1, parts), 1, ReduceKind::sum, 1.0f, accumulate};
+  launch(op, reduce_columns_kernel<float, float, 1>, blocks_for(op, cols, kColumnThreads), kColumnBlock,
+         shared_bytes<float>(kSliceScratch<1>), stream, partial, out, pass);
+}
 
 void add_reduce_rows(KernelTable& table) {
   table.reduce.set(DType::f32, reduce<float>);

@@ -40,10 +40,13 @@ Variable linear(const Variable& x, const LinearInputs& inputs) {
       if (!out.has_grad()) return;
       Tensor grad = out.take_grad();
       if (inputs.residual.requires_grad()) inputs.residual.add_grad(grad);
-      if (inputs.activation) grad = ops::activation_backward(grad, pre_activation, *inputs.activation);
-      if (inputs.bias.requires_grad()) {
-        const GradientTarget target = inputs.bias.grad_target();
-        ops::sum_rows_into(target.tensor, grad, target.accumulate);
+      GradientTarget bias;
+      if (inputs.bias.requires_grad()) bias = inputs.bias.grad_target();
+      if (inputs.activation) {  // nothing else needs the values before the activation: their memory takes the gradient
+        ops::activation_backward_in_place(pre_activation, grad, *inputs.activation, bias.tensor, bias.accumulate);
+        grad = pre_activation;
+      } else if (bias.tensor.defined()) {
+        ops::sum_rows_into(bias.tensor, grad, bias.accumulate);
       }
       if (inputs.weight.requires_grad()) {
         const GradientTarget target = inputs.weight.grad_target();

@@ -58,7 +58,8 @@ struct UnaryArgs {
   float parameter;
 };
 
-/// grad_in = grad_out * f'(in), contiguous. grad_in may be grad_out.
+/// grad_in = grad_out * f'(in), contiguous. grad_in may be grad_out or in. With grad_bias, in is (count / cols, cols) and
+/// grad_bias receives the sum of grad_in over its rows, taken before grad_in is rounded, in an order fixed by the shape.
 struct UnaryBackwardArgs {
   const void* grad_out;
   const void* in;
@@ -66,6 +67,9 @@ struct UnaryBackwardArgs {
   int64_t count;
   UnaryKind kind;
   float parameter;
+  float* grad_bias = nullptr;  // nullable, (cols)
+  int64_t cols = 0;
+  bool accumulate = false;  // grad_bias is added to
 };
 
 enum class ReduceKind : int { sum, mean, max };

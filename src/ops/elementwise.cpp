@@ -145,6 +145,29 @@ Tensor activation_backward(const Tensor& grad_output, const Tensor& x, Activatio
   return grad;
 }
 
+void activation_backward_in_place(const Tensor& x, const Tensor& grad_output, Activation kind,
+                                  const Tensor& grad_bias, bool accumulate) {
+  constexpr const char* op = "activation_backward_in_place";
+  check_data(op, "x", x);
+  check_contiguous(op, "x", x);
+  check_like(op, "grad_output", grad_output, "x", x);
+  check_shape(op, "grad_output", grad_output, x.shape());
+  const Tensor grad = grad_output.contiguous();
+  UnaryBackwardArgs args{grad.raw(), x.raw(), x.raw(), x.numel(), unary_kind(kind), 0.0f};
+  if (grad_bias.defined()) {
+    args.cols = last_size(op, "x", x);
+    check_dtype(op, "grad_bias", grad_bias, DType::f32, x);
+    check_shape(op, "grad_bias", grad_bias, {args.cols});
+    check_contiguous(op, "grad_bias", grad_bias);
+    args.grad_bias = grad_bias.data<float>();
+    args.accumulate = accumulate;
+    if (args.cols == 0) return;
+  } else if (args.count == 0) {
+    return;
+  }
+  run_kernel(&KernelTable::unary_backward, x.device(), x.dtype(), args);
+}
+
 Tensor sum_to_shape(const Tensor& grad_output, const Shape& shape) {
   check_data("sum_to_shape", "grad_output", grad_output);
   if (grad_output.shape() == shape) return grad_output;

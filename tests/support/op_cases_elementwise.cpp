@@ -74,6 +74,45 @@ void add_activation(std::vector<OpCase>& cases, const NamedActivation& act, bool
   }
 }
 
+/// act(x + bias) with the backward that gives both gradients in one pass.
+void add_biased_activation(std::vector<OpCase>& cases, const NamedActivation& act, bool large) {
+  std::vector<Shape> shapes = {{1}, {1, 1}, {0, 4}, {3, 0}, {2, 3, 19}, {67, 33}, {301, 97}, {3, 2100}};
+  if (large) shapes = {{2048, 1536}};
+  for (const DType dtype : kDataTypes) {
+    for (const Shape& shape : shapes) {
+      for (const bool accumulate : {false, true}) {
+        OpCase c;
+        c.op = concat("activation_", act.name);
+        c.name = concat(c.op, " ", dtype_name(dtype), " ", shape, accumulate ? " bias accumulate" : " bias");
+        c.dtype = dtype;
+        c.inputs = {{.shape = shape, .dtype = dtype, .differentiable = true},
+                    {.shape = {shape[-1]}, .dtype = dtype, .differentiable = true}};
+        const Activation kind = act.kind;
+        c.run = [kind, accumulate](const std::vector<Tensor>& in, bool) {
+          const Tensor sum = ops::add(in[0], in[1]);
+          return OpResult{{ops::activation(sum, kind)}, [=](const std::vector<Tensor>& grads) {
+                            const Tensor grad = sum.clone();
+                            const float before = accumulate ? 2.0f : std::nanf("");
+                            const Tensor grad_bias = Tensor::full(in[1].shape(), before, DType::f32, sum.device());
+                            ops::activation_backward_in_place(grad, grads[0], kind, grad_bias, accumulate);
+                            return std::vector<Tensor>{
+                                grad, accumulate ? ops::add_scalar(grad_bias, -before) : grad_bias};
+                          }};
+        };
+        set_reference(c, [kind]<class T>(const std::vector<Array<T>>& in, Round round) {
+          Array<T> out(in[0].shape);
+          for (int64_t i = 0; i < out.numel(); ++i) {
+            out[i] = reference::activation(round(in[0][i] + in[1][i % in[1].numel()]), kind);
+          }
+          return std::vector<Array<T>>{out};
+        });
+        c.grad_outputs = 1;
+        cases.push_back(std::move(c));
+      }
+    }
+  }
+}
+
 struct BinaryShapes {
   Shape a, b, out;
   Layout layout_a = Layout::contiguous, layout_b = Layout::contiguous;
@@ -305,7 +344,10 @@ void add_elementwise_cases(std::vector<OpCase>& cases, bool large) {
   add_unary(
       cases, "add_scalar", large, Fill::normal, [](const Tensor& x) { return ops::add_scalar(x, 0.375f); },
       [](double x) { return x + 0.375; }, [](float x) { return x + 0.375f; });
-  for (const NamedActivation& act : kActivations) add_activation(cases, act, large);
+  for (const NamedActivation& act : kActivations) {
+    add_activation(cases, act, large);
+    add_biased_activation(cases, act, large);
+  }
   add_binary(cases, large);
   add_in_place(cases, large);
   if (!large) add_sum_to_shape(cases);

@@ -44,6 +44,10 @@ void scale_in_place(const Tensor& target, float factor);
 Tensor activation(const Tensor& x, Activation kind);
 /// grad_output * f'(x).
 Tensor activation_backward(const Tensor& grad_output, const Tensor& x, Activation kind);
+/// The same in place: x (.., C), contiguous, becomes its own gradient. grad_bias (f32, (C)), when defined, (+)= the sum of
+/// that gradient over all rows, in the same pass over memory: the bias of x = u w^T + bias.
+void activation_backward_in_place(const Tensor& x, const Tensor& grad_output, Activation kind,
+                                  const Tensor& grad_bias = {}, bool accumulate = false);
 
 /// Gradient of a broadcast operand: grad_output summed over the dimensions in which `shape` was expanded.
 Tensor sum_to_shape(const Tensor& grad_output, const Shape& shape);

@@ -2,9 +2,9 @@
 // follows from the shape alone.
 #include <ondol/base/parallel.h>
 
+#include "backend/cpu/kernels/column_sums.h"
 #include "backend/cpu/kernels/row_statistics.h"
 #include "backend/cpu/kernels/rows.h"
-#include "backend/cpu/kernels/scratch.h"
 
 namespace ondol::cpu::ONDOL_ISA {
 namespace {
@@ -12,11 +12,6 @@ namespace {
 thread_local Scratch scratch;
 
 constexpr int64_t kRowPiece = 32768;  // a longer row is summed in pieces, which threads share
-constexpr int64_t kBlockCols = 4 * kLanes;
-constexpr int64_t kMinGroupRows = 64;
-constexpr int64_t kMaxGroups = 32;
-
-Floats max_or_nan(Floats a, Floats b) { return select(is_nan(a), a, max(a, b)); }  // max gives b when b is NaN
 
 void write(const ReduceArgs& args, int64_t index, float value) {
   if (args.kind == ReduceKind::mean) value /= static_cast<float>(args.reduced);
@@ -72,76 +67,24 @@ void reduce_rows(const ReduceArgs& args) {
   }
 }
 
-/// Adds up (or takes the largest of) rows [begin, end) of up to kBlockCols columns. Rows are added in runs of 64, and
-/// the runs then, which keeps the rounding error of long sums small.
-template <class T>
-void reduce_block(const T* in, int64_t row_stride, int64_t begin, int64_t end, int64_t cols, bool is_max, float* out) {
-  const Floats neutral = splat(is_max ? -__builtin_inff() : 0.0f);
-  Floats total[4] = {neutral, neutral, neutral, neutral};
-  for (int64_t run = begin; run < end; run += 64) {
-    const int64_t run_end = run + 64 < end ? run + 64 : end;
-    Floats sum[4] = {neutral, neutral, neutral, neutral};
-    if (cols == kBlockCols) {
-      for (int64_t row = run; row < run_end; ++row) {
-        for (int j = 0; j < 4; ++j) {
-          const Floats value = load(in + row * row_stride + j * kLanes);
-          sum[j] = is_max ? max_or_nan(sum[j], value) : sum[j] + value;
-        }
-      }
-    } else {
-      for (int64_t row = run; row < run_end; ++row) {
-        for (int j = 0; j * kLanes < cols; ++j) {
-          const int64_t count = cols - j * kLanes < kLanes ? cols - j * kLanes : kLanes;
-          const Floats value = load_n(in + row * row_stride + j * kLanes, count);
-          sum[j] = is_max ? max_or_nan(sum[j], value) : sum[j] + value;
-        }
-      }
-    }
-    for (int j = 0; j < 4; ++j) total[j] = is_max ? max_or_nan(total[j], sum[j]) : total[j] + sum[j];
-  }
-  for (int j = 0; j * kLanes < cols; ++j) {
-    store_n(out + j * kLanes, total[j], cols - j * kLanes < kLanes ? cols - j * kLanes : kLanes);
-  }
-}
-
-/// inner > 1: columns of a matrix for each outer index. Threads share columns and groups of rows.
-template <class T>
+/// inner > 1: columns of a matrix for each outer index.
+template <class T, class Kind>
 void reduce_columns(const ReduceArgs& args) {
   const T* in = static_cast<const T*>(args.in);
-  const bool is_max = args.kind == ReduceKind::max;
-  const int64_t blocks = (args.inner + kBlockCols - 1) / kBlockCols;
-  int64_t groups = (args.reduced + kMinGroupRows - 1) / kMinGroupRows;
-  if (groups > kMaxGroups) groups = kMaxGroups;
-  if (groups < 1 || args.outer * blocks >= kMaxGroups) groups = 1;
-  const int64_t group_rows = (args.reduced + groups - 1) / groups;
-  const int64_t tasks = args.outer * blocks * groups;
-  float* partial = scratch.get<float>(tasks * kBlockCols);
-  parallel_for(tasks, 16384 / (group_rows * kBlockCols + 1) + 1, [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; ++task) {
-      const int64_t group = task % groups, block = task / groups % blocks, outer = task / groups / blocks;
-      const int64_t first = block * kBlockCols;
-      const int64_t cols = args.inner - first < kBlockCols ? args.inner - first : kBlockCols;
-      const int64_t row = group * group_rows;
-      const int64_t row_end = row + group_rows < args.reduced ? row + group_rows : args.reduced;
-      reduce_block(in + outer * args.reduced * args.inner + first, args.inner, row, row_end, cols, is_max,
-                   partial + task * kBlockCols);
-    }
-  });
-  for (int64_t outer = 0; outer < args.outer; ++outer) {
-    for (int64_t i = 0; i < args.inner; ++i) {
-      const float* values = partial + (outer * blocks + i / kBlockCols) * groups * kBlockCols + i % kBlockCols;
-      float result = values[0];
-      for (int64_t group = 1; group < groups; ++group) {
-        const float value = values[group * kBlockCols];
-        if (is_max) {
-          if (!(value <= result) && result == result) result = value;
+  const int64_t rows = args.reduced, cols = args.inner;
+  const Floats divisor = splat(args.kind == ReduceKind::mean ? static_cast<float>(rows) : 1.0f);
+  fold_columns<Kind>(
+      args.outer, rows, cols, scratch,
+      [&](int64_t o, int64_t row, int64_t c, auto n) { return load_lanes(in + (o * rows + row) * cols + c, n); },
+      [&](int64_t o, int64_t c, auto n, Floats result) {
+        result = result / divisor;
+        if (args.out_dtype == DType::f32) {
+          float* out = static_cast<float*>(args.out) + o * cols + c;
+          store_lanes(out, args.accumulate ? load_lanes(out, n) + result : result, n);
         } else {
-          result += value;
+          store_lanes(static_cast<bfloat16*>(args.out) + o * cols + c, result, n);
         }
-      }
-      write(args, outer * args.inner + i, result);
-    }
-  }
+      });
 }
 
 template <class T>
@@ -149,8 +92,10 @@ void reduce(const ReduceArgs& args, Stream) {
   if (args.outer == 0 || args.inner == 0) return;
   if (args.inner == 1) {
     reduce_rows<T>(args);
+  } else if (args.kind == ReduceKind::max) {
+    reduce_columns<T, RowMax>(args);
   } else {
-    reduce_columns<T>(args);
+    reduce_columns<T, RowSum>(args);
   }
 }
 

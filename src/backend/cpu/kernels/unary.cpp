@@ -1,11 +1,13 @@
 // unary, unary_backward: elementwise functions of one contiguous tensor.
-#include <ondol/base/parallel.h>
 
 #include "backend/cpu/kernels/activations.h"
+#include "backend/cpu/kernels/column_sums.h"
 #include "backend/cpu/kernels/rows.h"
 
 namespace ondol::cpu::ONDOL_ISA {
 namespace {
+
+thread_local Scratch scratch;
 
 constexpr int64_t kGrain = 8192;
 
@@ -73,11 +75,23 @@ void map_backward(const UnaryBackwardArgs& args, Derivative derivative) {
   const T* grad_out = static_cast<const T*>(args.grad_out);
   const T* in = static_cast<const T*>(args.in);
   T* grad_in = static_cast<T*>(args.grad_in);
-  parallel_for(args.count, kGrain, [&](int64_t begin, int64_t end) {
-    for_each_vector(begin, end, [&](int64_t i, auto n) {
-      store_lanes(grad_in + i, load_lanes(grad_out + i, n) * derivative(load_lanes(in + i, n)), n);
+  const auto gradient = [&](int64_t i, auto n) {
+    const Floats result = load_lanes(grad_out + i, n) * derivative(load_lanes(in + i, n));
+    store_lanes(grad_in + i, result, n);
+    return result;
+  };
+  if (args.grad_bias == nullptr) {
+    return parallel_for(args.count, kGrain, [&](int64_t begin, int64_t end) {
+      for_each_vector(begin, end, [&](int64_t i, auto n) { gradient(i, n); });
     });
-  });
+  }
+  fold_columns<RowSum>(
+      1, args.count / args.cols, args.cols, scratch,
+      [&](int64_t, int64_t row, int64_t c, auto n) { return gradient(row * args.cols + c, n); },
+      [&](int64_t, int64_t c, auto n, Floats sum) {
+        float* out = args.grad_bias + c;
+        store_lanes(out, args.accumulate ? load_lanes(out, n) + sum : sum, n);
+      });
 }
 
 template <class T>
