@@ -1,4 +1,5 @@
-// gemm: matrix products with a fused epilogue, for any orientation, leading dimensions and batch.
+// gemm: matrix products with a fused epilogue, for any orientation, leading dimensions and batch. The library of the GPU's
+// vendor comes first (gemm_library.cu); the kernel here takes what it refuses, and everything where there is none.
 //
 // Formula: pre = alpha * op(a) op(b) + bias, c = epilogue(pre) + residual + beta * c; pre_activation receives pre.
 // Layout: as GemmArgs says; a and b f32 or bf16, c of the same type or f32.
@@ -11,6 +12,7 @@
 #include "device/block.cuh"
 #include "device/vector.cuh"
 #include "launch.h"
+#include "matmul_library.h"
 #include "rows.h"
 
 namespace ondol::ONDOL_CUDA_SPACE {
@@ -22,22 +24,6 @@ constexpr int kSide = 16;  // threads along each side of the tile
 constexpr int kThreads = kSide * kSide;
 constexpr int kEach = kTile / kSide;
 constexpr int kPitch = kTile + 1;  // panels are written along either dimension; one more column spreads the banks
-
-__device__ float apply_epilogue(GemmEpilogue epilogue, float x) {
-  switch (epilogue) {
-    case GemmEpilogue::none:
-      return x;
-    case GemmEpilogue::gelu_tanh:
-      return gelu_tanh(x);
-    case GemmEpilogue::gelu_erf:
-      return gelu_erf(x);
-    case GemmEpilogue::relu:
-      return relu(x);
-    case GemmEpilogue::silu:
-      return silu(x);
-  }
-  return x;
-}
 
 /// Element (outer, depth) of an operand for panel[depth][outer]; zero outside. `depth_inside`: depth runs along memory.
 template <class T>
@@ -98,7 +84,7 @@ __global__ void gemm_kernel(GemmArgs args) {
       float value = args.alpha * sum[r][s];
       if (args.bias != nullptr) value += to_float(static_cast<const T*>(args.bias)[j]);
       if (args.pre_activation != nullptr) static_cast<C*>(args.pre_activation)[offset + at] = from_float<C>(value);
-      value = apply_epilogue(args.epilogue, value);
+      value = gemm_activation(args.epilogue, value);
       if (args.residual != nullptr) value += to_float(static_cast<const C*>(args.residual)[offset + at]);
       if (args.beta != 0.0f) value += args.beta * to_float(c[at]);
       c[at] = from_float<C>(value);
@@ -109,7 +95,7 @@ __global__ void gemm_kernel(GemmArgs args) {
 template <class T>
 void gemm(const GemmArgs& args, Stream stream) {
   const int64_t tiles = (args.m + kTile - 1) / kTile * ((args.n + kTile - 1) / kTile) * args.batch;
-  if (tiles == 0) return;
+  if (tiles == 0 || library_gemm(args, dtype_of<T>::value, stream)) return;
   launch("gemm", args.c_dtype == DType::f32 ? gemm_kernel<T, float> : gemm_kernel<T, T>, blocks_for("gemm", tiles, 1),
          kThreads, 2 * shared_bytes<float>(kDepth * kPitch), stream, args);
 }

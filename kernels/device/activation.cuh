@@ -46,6 +46,22 @@ __device__ inline float sigmoid_derivative(float x) {
 __device__ inline float relu(float x) { return x > 0.0f || x != x ? x : 0.0f; }
 __device__ inline float relu_derivative(float x) { return x > 0.0f ? 1.0f : 0.0f; }
 
+__device__ inline float gemm_activation(GemmEpilogue epilogue, float x) {
+  switch (epilogue) {
+    case GemmEpilogue::none:
+      return x;
+    case GemmEpilogue::gelu_tanh:
+      return gelu_tanh(x);
+    case GemmEpilogue::gelu_erf:
+      return gelu_erf(x);
+    case GemmEpilogue::relu:
+      return relu(x);
+    case GemmEpilogue::silu:
+      return silu(x);
+  }
+  return x;
+}
+
 __device__ inline float glu_activation(GluKind kind, float x) {
   switch (kind) {
     case GluKind::silu:

@@ -1,17 +1,43 @@
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <random>
 #include <vector>
 
 #include <gtest/gtest.h>
 
+#include <ondol/base/file.h>
 #include <ondol/base/parallel.h>
 
 #include "backend/kernel_tables.h"
+#include "support/cuda_emulation/reference_products.h"
+#include "support/temporary_directory.h"
 
 namespace ondol {
 namespace {
+
+/// A gemm entry of the emulated table with a library behind it.
+template <DType kType>
+void gemm_with_library(const GemmArgs& args, Stream stream) {
+  struct Available {
+    Available() { emulation::reference_products().available = true; }
+    ~Available() { emulation::reference_products().available = false; }
+  } const available;
+  emulated_cuda_table().gemm.get(kType)(args, stream);
+}
+
+std::vector<NamedTable>& tables() {
+  static std::vector<NamedTable> list = [] {
+    setenv("ONDOL_TUNE_PRODUCTS", "0", 1);
+    std::vector<NamedTable> all = kernel_tables_under_test();
+    all.push_back({"emulated cuda with a library", emulated_cuda_table(), true, true});
+    all.back().table.gemm.set(DType::f32, gemm_with_library<DType::f32>);
+    all.back().table.gemm.set(DType::bf16, gemm_with_library<DType::bf16>);
+    return all;
+  }();
+  return list;
+}
 
 struct Case {
   int64_t m, n, k;
@@ -117,7 +143,8 @@ struct Problem {
     return g;
   }
 
-  void check(const std::vector<uint8_t>& out, const std::vector<uint8_t>& before, const std::string& isa) const {
+  void check(const std::vector<uint8_t>& out, const std::vector<uint8_t>& before, const NamedTable& table) const {
+    const std::string& isa = table.isa;
     const double rounding = c.c_dtype == DType::bf16 ? 1.0 / 256 : 0;
     std::vector<bool> written(stride_c * c.batch, false);
     for (int64_t t = 0; t < c.batch; ++t) {
@@ -135,7 +162,8 @@ struct Problem {
           const double pre = c.alpha * sum + (c.bias ? bias.values[j] : 0);
           double expected = activate(c.epilogue, pre) + c.beta * initial.values[at];
           if (c.residual) expected += c.residual_is_c ? initial.values[at] : residual.values[at];
-          const double tolerance = 2e-6 * (magnitude * std::fabs(c.alpha) + std::fabs(expected) + 1);
+          double tolerance = 2e-6 * (magnitude * std::fabs(c.alpha) + std::fabs(expected) + 1);
+          if (table.library) tolerance += rounding * std::fabs(pre);  // rounded in between, see gemm_library.cu
           ASSERT_NEAR(read(out, c.c_dtype, at), expected, tolerance + rounding * std::fabs(expected))
               << isa << " " << c << " at " << t << "," << i << "," << j;
           if (c.pre_activation) {
@@ -157,7 +185,7 @@ void run_case(const Case& c) {
   static std::mt19937 random(7);
   const Problem problem(c, random);
   std::vector<uint8_t> first;
-  for (const NamedTable& named : kernel_tables_under_test()) {
+  for (const NamedTable& named : tables()) {
     if (named.emulated && c.batch * c.m * c.n * c.k > 400000) continue;
     for (int threads : named.emulated ? std::vector<int>{1} : std::vector<int>{1, 3}) {
       const int saved = num_threads();
@@ -167,17 +195,18 @@ void run_case(const Case& c) {
       named.table.gemm.get(c.dtype)(args, nullptr);
       set_num_threads(saved);
       if (threads == 1) {
-        problem.check(out, before, named.isa);
+        problem.check(out, before, named);
         first = out;
       } else {
         ASSERT_EQ(std::memcmp(out.data(), first.data(), out.size()), 0) << named.isa << " " << c;
       }
     }
-    if (testing::Test::HasFatalFailure()) return;
+    if (::testing::Test::HasFatalFailure()) return;
   }
 }
 
 TEST(Gemm, OddShapesInEveryOrientation) {
+  const uint64_t products_before = emulation::reference_products().runs;
   const int64_t sizes[] = {0, 1, 3, 17, 31, 64, 65, 129};
   std::mt19937 random(3);  // draws orientation, dtypes and padding for each shape
   for (int64_t m : sizes) {
@@ -194,6 +223,7 @@ TEST(Gemm, OddShapesInEveryOrientation) {
       }
     }
   }
+  EXPECT_GT(emulation::reference_products().runs, products_before + 150) << "the library was not used";
 }
 
 TEST(Gemm, EveryCombinationOfTheEpilogue) {
@@ -299,7 +329,7 @@ TEST(Gemm, RowsDoNotDependOnTheirNumberNorOnTheInstructionSet) {
       c.bias = true;
       const Problem problem(c, random);
       std::vector<uint8_t> whole;
-      for (const NamedTable& named : kernel_tables_under_test()) {
+      for (const NamedTable& named : tables()) {
         if (named.emulated) continue;  // not an instruction set of the CPU
         for (int64_t m : {300, 270, 40, 8, 5, 1}) {
           std::vector<uint8_t> out = problem.initial.bytes, before;
@@ -315,8 +345,71 @@ TEST(Gemm, RowsDoNotDependOnTheirNumberNorOnTheInstructionSet) {
   }
 }
 
+/// A 32 x 24 product over 16, whose residual goes through the library's C.
+void run_small_product(Stream stream) {
+  std::mt19937 random(5);
+  Case c{32, 24, 16};
+  c.residual = true;
+  const Problem problem(c, random);
+  std::vector<uint8_t> out = problem.initial.bytes, before;
+  gemm_with_library<DType::f32>(problem.args(out, before), stream);
+  problem.check(out, before, tables().back());
+}
+
+TEST(Gemm, TheFastestAlgorithmIsKeptOnDisk) {
+  tables();
+  const testing::TemporaryDirectory directory;
+  setenv("XDG_CACHE_HOME", directory.path().c_str(), 1);
+  setenv("ONDOL_TUNE_PRODUCTS", "1", 1);
+  emulation::ReferenceProducts& library = emulation::reference_products();
+  const auto stream = [](uintptr_t number) { return reinterpret_cast<Stream>(number); };
+  // A library is known by its GPU and version; streams with the same ones share their choices.
+  library.identity = "GPU one/13.1";
+  library.last_algorithm = 0;
+  run_small_product(stream(1));
+  EXPECT_EQ(library.last_algorithm, 3u);
+  EXPECT_EQ(library.measured, 3u);
+  run_small_product(stream(1));
+  run_small_product(stream(2));
+  EXPECT_EQ(library.measured, 3u) << "timed again";
+  const std::string file = directory / "ondol/products-GPU_one_13.1.txt";
+  const std::string stored = directory.read("ondol/products-GPU_one_13.1.txt");
+  EXPECT_EQ(std::count(stored.begin(), stored.end(), '\n'), 1) << file;
+
+  // The choice of an earlier process, here another than what would be measured.
+  const std::string key = stored.substr(0, stored.find('\t') + 1);
+  const auto write = [&](const std::string& name, const std::string& value) {
+    const std::string text = key + value;
+    directory.write("ondol/products-" + name + ".txt",
+                    text + "\t" + std::to_string(crc32(0, text.data(), text.size())) + "\n");
+  };
+  write("earlier", "1 0 0 0 0 0 0 0 0");
+  library.identity = "earlier";
+  run_small_product(stream(3));
+  EXPECT_EQ(library.last_algorithm, 1u);
+  EXPECT_EQ(library.measured, 3u);
+
+  // What the library does not accept, or what is no algorithm at all, is measured anew.
+  for (const char* damaged : {"9 0 0 0 0 0 0 0 0", "1 2", "nonsense", ""}) {
+    const std::string name = "damaged" + std::to_string(std::string(damaged).size());
+    write(name, damaged);
+    library.identity = name;
+    library.measured = 0;
+    run_small_product(stream(100 + std::string(damaged).size()));
+    EXPECT_EQ(library.measured, 3u) << damaged;
+    EXPECT_EQ(directory.read("ondol/products-" + name + ".txt").find(key + "3 "), 0u) << damaged;
+  }
+  setenv("ONDOL_TUNE_PRODUCTS", "0", 1);
+  library.identity = "untuned";
+  library.measured = 0;
+  run_small_product(stream(4));
+  EXPECT_EQ(library.last_algorithm, 1u) << "the first suggestion, which is always the same";
+  EXPECT_EQ(library.measured, 0u);
+  unsetenv("XDG_CACHE_HOME");
+}
+
 TEST(Gemm, SpecialValuesPassThrough) {
-  for (const NamedTable& named : kernel_tables_under_test()) {
+  for (const NamedTable& named : tables()) {
     const float a[] = {INFINITY, 1.0f, NAN, 1.0f}, b[] = {1.0f, 2.0f};
     float c[2] = {};
     GemmArgs g{};

@@ -14,6 +14,7 @@ struct NamedTable {
   std::string isa;
   KernelTable table;
   bool emulated = false;  // thousands of times slower: tests give it their smaller cases only
+  bool library = false;   // matrix products go to a library where it takes them
 };
 
 inline std::vector<NamedTable>& kernel_tables_under_test() {

@@ -82,10 +82,18 @@ function(ondol_add_cuda_backend target)
     return()
   endif()
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/*.cu)
+  find_path(ONDOL_CUBLASLT_INCLUDE_DIR cublasLt.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+  mark_as_advanced(ONDOL_CUBLASLT_INCLUDE_DIR)
+  if(ONDOL_CUBLASLT_INCLUDE_DIR)
+    list(APPEND sources ${PROJECT_SOURCE_DIR}/kernels/vendor/cublaslt.cu)
+  else()
+    list(APPEND sources ${PROJECT_SOURCE_DIR}/kernels/vendor/no_cublaslt.cu)
+  endif()
   add_library(ondol_cuda OBJECT ${sources})
   target_include_directories(ondol_cuda
     PRIVATE ${PROJECT_SOURCE_DIR}/kernels ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
-  target_compile_definitions(ondol_cuda PRIVATE ONDOL_CUDA_SPACE=cuda)
+  target_compile_definitions(ondol_cuda PRIVATE ONDOL_CUDA_SPACE=cuda
+    ONDOL_CUDA_LIBRARY_DIR="${CUDAToolkit_LIBRARY_DIR}")
   # Kernels may call constexpr functions of the host, such as dispatch_dtype.
   target_compile_options(ondol_cuda PRIVATE -Xcompiler=-Wall --expt-relaxed-constexpr)
   if(ONDOL_WARNINGS_AS_ERRORS)
@@ -93,7 +101,7 @@ function(ondol_add_cuda_backend target)
   endif()
   target_link_libraries(ondol_cuda PRIVATE CUDA::cudart_static)
   target_sources(${target} PRIVATE $<TARGET_OBJECTS:ondol_cuda>)
-  target_link_libraries(${target} PRIVATE CUDA::cudart_static)
+  target_link_libraries(${target} PRIVATE CUDA::cudart_static ${CMAKE_DL_LIBS})
 endfunction()
 
 # Tells src/base/build_info.cpp what the build contains.
