@@ -1,5 +1,6 @@
-// gemm: matrix products with a fused epilogue, for any orientation, leading dimensions and batch. The library of the GPU's
-// vendor comes first (gemm_library.cu); the kernel here takes what it refuses, and everything where there is none.
+// gemm: matrix products with a fused epilogue, for any orientation, leading dimensions and batch. The library of the
+// GPU's vendor comes first (gemm_library.cu); the kernel here takes what it refuses, and everything where there is
+// none.
 //
 // Formula: pre = alpha * op(a) op(b) + bias, c = epilogue(pre) + residual + beta * c; pre_activation receives pre.
 // Layout: as GemmArgs says; a and b f32 or bf16, c of the same type or f32.

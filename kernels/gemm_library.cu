@@ -3,7 +3,8 @@
 //
 // Mapping: row-major c = op(a) op(b) is column-major c^T = op(b)^T op(a)^T, with the same bytes read the other way: the
 //          library's A is b, its B is a, and its bias runs along the rows of c^T, which are the columns of c.
-// Epilogue: residual (or c itself, when added to) is the library's C; bias, GELU and ReLU are its own where it has them.
+// Epilogue: residual (or c itself, when added to) is the library's C; bias, GELU and ReLU are its own where it has
+// them.
 //          Otherwise the library writes the product with its bias and gemm_epilogue_kernel does the rest.
 // Rounding: a fused epilogue sees f32; one that follows sees the product rounded to the dtype of c, which is also what
 //          pre_activation holds.
@@ -318,8 +319,8 @@ class Choices {
   /// Runs write to scratch memory: c may be added to, and must not be added to twice.
   bool fastest(const Plan& plan, const std::vector<MatmulAlgorithm>& candidates, Stream stream, size_t& best) {
     const MatmulProblem& p = plan.problem;
-    const int64_t bytes = ((p.batch - 1) * p.stride_d + (p.n - 1) * p.ldd + p.m) *
-                          static_cast<int64_t>(dtype_size(p.out_dtype));
+    const int64_t bytes =
+        ((p.batch - 1) * p.stride_d + (p.n - 1) * p.ldd + p.m) * static_cast<int64_t>(dtype_size(p.out_dtype));
     double least = std::numeric_limits<double>::infinity();
     try {
       const Workspace<unsigned char> d("gemm", bytes, stream);

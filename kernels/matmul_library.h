@@ -61,8 +61,8 @@ class MatmulLibrary {
   virtual bool run(const MatmulProblem& problem, const MatmulAlgorithm& algorithm, const MatmulOperands& operands,
                    Stream stream) = 0;
   /// Seconds of one run, or a negative number when it cannot be measured now (a stream that is being captured).
-  virtual double measure(const MatmulProblem& problem, const MatmulAlgorithm& algorithm,
-                         const MatmulOperands& operands, Stream stream) = 0;
+  virtual double measure(const MatmulProblem& problem, const MatmulAlgorithm& algorithm, const MatmulOperands& operands,
+                         Stream stream) = 0;
 };
 
 /// The library of this process, or null when there is none.

@@ -45,8 +45,8 @@ struct Api {
   Api() {
     void* library = dlopen(concat("libcublasLt.so.", CUBLAS_VER_MAJOR).c_str(), RTLD_NOW | RTLD_LOCAL);
     if (library == nullptr) {
-      library = dlopen(concat(ONDOL_CUDA_LIBRARY_DIR, "/libcublasLt.so.", CUBLAS_VER_MAJOR).c_str(),
-                       RTLD_NOW | RTLD_LOCAL);
+      library =
+          dlopen(concat(ONDOL_CUDA_LIBRARY_DIR, "/libcublasLt.so.", CUBLAS_VER_MAJOR).c_str(), RTLD_NOW | RTLD_LOCAL);
     }
     if (library == nullptr) return;
     complete = true;
@@ -123,9 +123,9 @@ class Scoped {
 struct Layout : Scoped<cublasLtMatrixLayout_t> {
   Layout(DType dtype, int64_t rows, int64_t cols, int64_t ld, int64_t batch, int64_t stride)
       : Scoped(api().layout_destroy) {
-    check_status(api().layout_create(&handle, cuda_type(dtype), static_cast<uint64_t>(rows),
-                                     static_cast<uint64_t>(cols), ld),
-                 "layout");
+    check_status(
+        api().layout_create(&handle, cuda_type(dtype), static_cast<uint64_t>(rows), static_cast<uint64_t>(cols), ld),
+        "layout");
     if (batch == 1) return;
     const auto count = static_cast<int32_t>(batch);
     check_status(api().layout_set(handle, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof(count)), "batch");
