@@ -1,6 +1,6 @@
-// gemm: matrix products with a fused epilogue, for any orientation, leading dimensions and batch. The library of the
-// GPU's vendor comes first (gemm_library.cu); the kernel here takes what it refuses, and everything where there is
-// none.
+// gemm: matrix products with a fused epilogue, for any orientation, leading dimensions and batch. Products of
+// few rows have kernels of their own (gemm_few_rows.cu); then comes the library of the GPU's vendor (gemm_library.cu);
+// the kernel here takes what both refuse.
 //
 // Formula: pre = alpha * op(a) op(b) + bias, c = epilogue(pre) + residual + beta * c; pre_activation receives pre.
 // Layout: as GemmArgs says; a and b f32 or bf16, c of the same type or f32.
@@ -12,6 +12,7 @@
 #include "device/activation.cuh"
 #include "device/block.cuh"
 #include "device/vector.cuh"
+#include "gemm_few_rows.h"
 #include "launch.h"
 #include "matmul_library.h"
 #include "rows.h"
@@ -96,7 +97,8 @@ __global__ void gemm_kernel(GemmArgs args) {
 template <class T>
 void gemm(const GemmArgs& args, Stream stream) {
   const int64_t tiles = (args.m + kTile - 1) / kTile * ((args.n + kTile - 1) / kTile) * args.batch;
-  if (tiles == 0 || library_gemm(args, dtype_of<T>::value, stream)) return;
+  if (tiles == 0) return;
+  if (few_rows_gemm(args, dtype_of<T>::value, stream) || library_gemm(args, dtype_of<T>::value, stream)) return;
   launch("gemm", args.c_dtype == DType::f32 ? gemm_kernel<T, float> : gemm_kernel<T, T>, blocks_for("gemm", tiles, 1),
          kThreads, 2 * shared_bytes<float>(kDepth * kPitch), stream, args);
 }

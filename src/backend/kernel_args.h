@@ -12,6 +12,7 @@
 #include <cstdint>
 
 #include <ondol/base/dtype.h>
+#include <ondol/base/quantized_blocks.h>
 
 namespace ondol {
 
@@ -256,6 +257,24 @@ struct GemmArgs {
   const void* residual;  // nullable, (m, n) with ldc and stride_c, dtype of c
   GemmEpilogue epilogue;
   void* pre_activation;  // nullable
+};
+
+/// The product with quantised weights: product.b is (n, k / 32) blocks, contiguous, and stands for the (n, k) weights,
+/// transposed (trans_b); trans_a is false, batch is 1, everything else as in GemmArgs. Meant for few rows of a: b is read
+/// once for each eight of them.
+struct QuantGemmArgs {
+  GemmArgs product;
+  QuantFormat format;
+};
+
+/// out[i, :] = the weights of row ids[i] (of row i when ids is null). blocks (weight_rows, cols / 32) contiguous, out
+/// (rows, cols) contiguous.
+struct DequantizeArgs {
+  const void* blocks;
+  QuantFormat format;
+  const int32_t* ids;  // nullable
+  void* out;
+  int64_t rows, cols, weight_rows;
 };
 
 /// Scaled dot-product attention with online softmax. q, out (B, Tq, H, D); k, v (B, Tk, Hkv, D); the last dimension is

@@ -47,6 +47,8 @@ struct KernelRow {
   X(glu_backward, GluBackwardArgs)               \
   X(dropout, DropoutArgs)                        \
   X(gemm, GemmArgs)                              \
+  X(quant_gemm, QuantGemmArgs)                   \
+  X(dequantize, DequantizeArgs)                  \
   X(attention, AttentionArgs)                    \
   X(attention_backward, AttentionBackwardArgs)   \
   X(gather, GatherArgs)                          \

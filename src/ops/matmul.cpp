@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "ops/checks.h"
+#include "ops/gemm_epilogue.h"
 #include "ops/matrix_view.h"
 
 namespace ondol::ops {
@@ -153,28 +154,6 @@ void matmul_into(const Tensor& out, const Tensor& a, const Tensor& b, bool accum
 
 namespace {
 
-/// The epilogues that the gemm row has.
-bool fused_epilogue(Activation activation, GemmEpilogue& epilogue) {
-  switch (activation) {
-    case Activation::relu:
-      epilogue = GemmEpilogue::relu;
-      return true;
-    case Activation::gelu_erf:
-      epilogue = GemmEpilogue::gelu_erf;
-      return true;
-    case Activation::gelu_tanh:
-      epilogue = GemmEpilogue::gelu_tanh;
-      return true;
-    case Activation::silu:
-      epilogue = GemmEpilogue::silu;
-      return true;
-    case Activation::tanh:
-    case Activation::sigmoid:
-      return false;
-  }
-  return false;
-}
-
 void check_linear(const char* op, const Tensor& x, const char* x_name, const Tensor& weight, int64_t weight_size) {
   check_data(op, x_name, x);
   check_like(op, "weight", weight, x_name, x);
@@ -190,8 +169,9 @@ Tensor linear(const Tensor& x, const LinearArguments& arguments) {
   constexpr const char* op = "linear";
   const Tensor& weight = arguments.weight;
   check_linear(op, x, "x", weight, 1);
-  GemmEpilogue epilogue = GemmEpilogue::none;
-  if (arguments.activation && !fused_epilogue(*arguments.activation, epilogue)) {
+  std::optional<GemmEpilogue> epilogue = GemmEpilogue::none;
+  if (arguments.activation) epilogue = gemm_epilogue(*arguments.activation);
+  if (!epilogue) {
     LinearArguments plain = arguments;
     plain.activation.reset();
     plain.residual = Tensor();
@@ -225,7 +205,7 @@ Tensor linear(const Tensor& x, const LinearArguments& arguments) {
   GemmArgs args = gemm_args(left, right, out, out_size);
   args.bias = bias.raw();
   args.residual = residual.raw();
-  args.epilogue = epilogue;
+  args.epilogue = *epilogue;
   args.pre_activation = before.raw();
   run_gemm(args, x);
   return out;

@@ -303,6 +303,27 @@ TEST(Gemm, BeyondOneChunkInEveryDimension) {
   run_case(deep);
 }
 
+TEST(Gemm, FewRowsWithWholeVectors) {
+  for (const int64_t m : {1, 3, 8}) {
+    for (const auto& [n, k] : {std::pair<int64_t, int64_t>{72, 264}, {264, 40}, {16, 1032}}) {
+      for (int kind = 0; kind < 6; ++kind) {
+        Case c{m, n, k};
+        c.trans_b = kind & 1;
+        c.dtype = kind < 2 ? DType::f32 : DType::bf16;
+        c.c_dtype = kind < 4 ? DType::f32 : DType::bf16;
+        c.extra_stride = m % 2 * 8;
+        c.bias = n == 72;
+        c.residual = k == 40;
+        c.epilogue = n == 72 ? GemmEpilogue::gelu_tanh : GemmEpilogue::none;
+        c.pre_activation = n == 72;
+        c.beta = c.c_dtype == DType::f32 && n == 16 ? 1.0f : 0.0f;
+        run_case(c);
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
 TEST(Gemm, Batches) {
   for (bool broadcast : {false, true}) {
     Case c{33, 20, 40};

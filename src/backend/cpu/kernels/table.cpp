@@ -6,6 +6,7 @@ namespace ondol::cpu::ONDOL_ISA {
 void fill_table(KernelTable& table) {
   add_memory_rows(table);
   add_gemm_rows(table);
+  add_quantized_rows(table);
   add_attention_rows(table);
   add_attention_backward_rows(table);
   add_binary_rows(table);
