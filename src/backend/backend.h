@@ -22,6 +22,9 @@ struct Backend {
   void (*synchronize)(Device device);
   Stream (*stream)(Device device);
   std::vector<DeviceDescription> (*describe)();
+  /// False: the allocator keeps no freed block and rounds no size up, so that a backend which guards its memory (the
+  /// emulated one of the tests) sees every tensor's own bounds and life.
+  bool reuses_memory = true;
 };
 
 /// The backend, or null when this build or machine has none of that type.

@@ -27,7 +27,7 @@ class CachingAllocator {
   explicit CachingAllocator(Device device) : device_(device) {}
 
   void* allocate(size_t bytes, size_t& capacity) {
-    capacity = rounded_capacity(bytes);
+    capacity = backend(device_.type).reuses_memory ? rounded_capacity(bytes) : std::max<size_t>(bytes, 1);
     const std::lock_guard lock(mutex_);
     void* memory = nullptr;
     if (auto found = free_.find(capacity); found != free_.end() && !found->second.empty()) {
@@ -43,8 +43,14 @@ class CachingAllocator {
 
   void release(void* memory, size_t capacity) noexcept {
     const std::lock_guard lock(mutex_);
-    free_[capacity].push_back(memory);
     statistics_.allocated -= capacity;
+    const Backend& b = backend(device_.type);
+    if (b.reuses_memory) {
+      free_[capacity].push_back(memory);
+    } else {
+      b.release(memory, capacity, device_);
+      statistics_.reserved -= capacity;
+    }
   }
 
   void release_cached() {

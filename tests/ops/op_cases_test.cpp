@@ -1,14 +1,13 @@
-// The op case table on the CPU: forward against the oracle, backward against central differences, equal bytes for any
-// number of threads, each instruction set of this machine.
+// The op case table on the CPU, and on a GPU when there is one: forward against the oracle, backward against central
+// differences, equal bytes for any number of threads and in every run, each instruction set of this machine.
 #include <cstring>
-#include <map>
 #include <set>
 
 #include <gtest/gtest.h>
 
+#include <ondol/backend/devices.h>
 #include <ondol/base/parallel.h>
 
-#include "backend/backend.h"
 #include "backend/cpu/isa.h"
 #include "support/grad_check.h"
 #include "support/op_cases.h"
@@ -17,7 +16,7 @@ namespace ondol::testing {
 namespace {
 
 const std::vector<OpCase>& cases() {
-  static const std::vector<OpCase> all = op_cases();
+  static const std::vector<OpCase> all = selected_op_cases();
   return all;
 }
 
@@ -34,24 +33,20 @@ void run_all(Device device) {
   for (const OpCase& c : cases()) {
     std::string problem;
     try {
-      const std::vector<Tensor> inputs = build_inputs(c, device);
-      const OpResult result = c.run(inputs, true);
-      problem = compare_outputs(c, inputs, result.outputs);
+      problem = check_case(c, run_case(c, device), gradient_samples(c));
       ++executed;
-      if (problem.empty() && c.grad_outputs > 0) {
-        problem = check_gradients(c, inputs, result, gradient_samples(c));
-        ++with_gradients;
-      }
+      with_gradients += c.grad_outputs > 0;
     } catch (const std::exception& error) {
       problem = concat("exception: ", error.what());
     }
     if (!problem.empty() && ++failures <= 40) ADD_FAILURE() << c.name << ": " << problem;
   }
   std::cout << executed << " op cases executed, " << with_gradients << " of them with gradients, " << failures
-            << " failed (" << cpu::active_isa() << ")\n";
+            << " failed (" << (device == Device{} ? cpu::active_isa() : describe_devices()[1].name) << ")\n";
   EXPECT_EQ(failures, 0);
-  EXPECT_GE(executed, 1500);
-  EXPECT_GE(with_gradients, 700);
+  if (!all_op_cases_are_selected()) return;
+  EXPECT_GE(executed, 4000);
+  EXPECT_GE(with_gradients, 3000);
 }
 
 TEST(OpCases, NamesAreUnique) {
@@ -61,40 +56,32 @@ TEST(OpCases, NamesAreUnique) {
 
 TEST(OpCases, AgreeWithTheOracleOnTheCpu) { run_all({}); }
 
-/// The bytes of every output and gradient.
-std::vector<char> result_bytes(const OpCase& c) {
-  const std::vector<Tensor> inputs = build_inputs(c);
-  const OpResult result = c.run(inputs, true);
-  std::vector<Tensor> tensors = result.outputs;
-  if (c.grad_outputs > 0) {
-    std::vector<Tensor> grads;
-    for (int o = 0; o < c.grad_outputs; ++o) {
-      const Tensor& output = result.outputs[static_cast<size_t>(o)];
-      grads.push_back(Tensor::full(output.shape(), 1.0, output.dtype()));
-    }
-    for (const Tensor& t : result.backward(grads)) tensors.push_back(t);
-  }
-  std::vector<char> bytes;
-  for (const Tensor& t : tensors) {
-    const Tensor dense = t.contiguous();
-    const size_t size = static_cast<size_t>(dense.numel()) * dtype_size(dense.dtype());
-    const char* data = static_cast<const char*>(dense.raw());
-    bytes.insert(bytes.end(), data, data + size);
-  }
-  return bytes;
-}
-
 TEST(OpCases, ResultsDoNotDependOnTheNumberOfThreads) {
   const int before = num_threads();
   for (const OpCase& c : cases()) {
     set_num_threads(1);
-    const std::vector<char> one = result_bytes(c);
+    const std::vector<char> one = result_bytes(run_case(c));
     for (const int threads : {2, 3}) {
       set_num_threads(threads);
-      EXPECT_EQ(one == result_bytes(c), true) << c.name << ": 1 and " << threads << " threads differ";
+      EXPECT_EQ(one == result_bytes(run_case(c)), true) << c.name << ": 1 and " << threads << " threads differ";
     }
   }
   set_num_threads(before);
+}
+
+TEST(OpCasesOnTheGpu, AgreeWithTheOracle) {
+  const std::string reason = device_unavailable_reason(DeviceType::cuda);
+  if (!reason.empty()) GTEST_SKIP() << "skipped: " << reason;
+  run_all({DeviceType::cuda, 0});
+}
+
+TEST(OpCasesOnTheGpu, EveryRunGivesTheSameBytes) {
+  const std::string reason = device_unavailable_reason(DeviceType::cuda);
+  if (!reason.empty()) GTEST_SKIP() << "skipped: " << reason;
+  const Device gpu{DeviceType::cuda, 0};
+  for (const OpCase& c : cases()) {
+    EXPECT_EQ(result_bytes(run_case(c, gpu)) == result_bytes(run_case(c, gpu)), true) << c.name;
+  }
 }
 
 }  // namespace

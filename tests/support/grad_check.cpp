@@ -110,25 +110,53 @@ double sensitivity(const DifferenceQuotient& quotient, double unit, size_t input
   return largest;
 }
 
-}  // namespace
-
-std::string check_gradients(const OpCase& c, const std::vector<Tensor>& inputs, const OpResult& result, int samples) {
-  std::vector<Tensor> grads;
-  std::vector<std::vector<double>> weights;
-  double largest_weight = 0;
+std::vector<Tensor> upstream_gradients(const OpCase& c, const std::vector<Tensor>& outputs) {
+  std::vector<Tensor> upstream;
   for (int o = 0; o < c.grad_outputs; ++o) {
-    const Tensor& output = result.outputs[static_cast<size_t>(o)];
+    const Tensor& output = outputs[static_cast<size_t>(o)];
     std::vector<float> values(static_cast<size_t>(output.numel()), 1.0f);
     for (size_t i = 0; !c.unit_gradient && i < values.size(); ++i) {
       values[i] = static_cast<float>(philox_normal({4242, static_cast<uint32_t>(o), 0}, i));
     }
-    grads.push_back(Tensor::from_vector(values, output.shape()).to(output.dtype()).to(output.device()));
-    weights.push_back(grads.back().to_vector<double>());
+    upstream.push_back(Tensor::from_vector(values, output.shape()).to(output.dtype()).to(output.device()));
+  }
+  return upstream;
+}
+
+}  // namespace
+
+CaseRun run_case(const OpCase& c, Device device) {
+  CaseRun run;
+  run.inputs = build_inputs(c, device);
+  const OpResult result = c.run(run.inputs, true);
+  run.outputs = result.outputs;
+  run.upstream = upstream_gradients(c, run.outputs);
+  if (c.grad_outputs > 0) run.gradients = result.backward(run.upstream);
+  return run;
+}
+
+std::vector<char> result_bytes(const CaseRun& run) {
+  std::vector<char> bytes;
+  for (const std::vector<Tensor>* tensors : {&run.outputs, &run.gradients}) {
+    for (const Tensor& t : *tensors) {
+      const Tensor dense = t.to(Device{}).contiguous();
+      const char* data = static_cast<const char*>(dense.raw());
+      bytes.insert(bytes.end(), data, data + static_cast<size_t>(dense.numel()) * dtype_size(dense.dtype()));
+    }
+  }
+  return bytes;
+}
+
+std::string check_gradients(const OpCase& c, const CaseRun& run, int samples) {
+  std::vector<std::vector<double>> weights;
+  double largest_weight = 0;
+  for (const Tensor& gradient : run.upstream) {
+    weights.push_back(gradient.to_vector<double>());
     largest_weight = std::max(largest_weight, largest_magnitude(weights.back()));
   }
-  const std::vector<Tensor> actual = result.backward(grads);
+  const std::vector<Tensor>& actual = run.gradients;
   const double unit = roundoff(c.dtype);
-  DifferenceQuotient quotient(c, oracle_inputs(inputs), weights);
+  DifferenceQuotient quotient(c, oracle_inputs(run.inputs), weights);
   size_t next = 0;
   for (size_t input = 0; input < c.inputs.size(); ++input) {
     if (!c.inputs[input].differentiable) continue;
@@ -157,6 +185,11 @@ std::string check_gradients(const OpCase& c, const std::vector<Tensor>& inputs, 
   }
   if (next != actual.size()) return concat("a gradient more than differentiable inputs");
   return "";
+}
+
+std::string check_case(const OpCase& c, const CaseRun& run, int samples) {
+  const std::string problem = compare_outputs(c, run.inputs, run.outputs);
+  return problem.empty() && c.grad_outputs > 0 ? check_gradients(c, run, samples) : problem;
 }
 
 }  // namespace ondol::testing

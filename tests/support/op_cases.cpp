@@ -1,5 +1,7 @@
 #include "support/op_cases.h"
 
+#include <cstdlib>
+
 #include <ondol/base/philox.h>
 
 namespace ondol::testing {
@@ -43,10 +45,13 @@ std::vector<Tensor> build_inputs(const OpCase& c, Device device) {
       stored.set(-2, input.shape[-1]);
     } else if (input.layout == Layout::sliced) {
       stored.set(-1, input.shape[-1] + 5);
+    } else if (input.layout == Layout::shifted) {
+      stored = Shape{input.shape.numel() + 1};
     }
     Tensor t = contiguous_values(input, stored, key).to(device);
     if (input.layout == Layout::transposed) t = t.transpose(-1, -2);
     if (input.layout == Layout::sliced) t = t.narrow(-1, 3, input.shape[-1]);
+    if (input.layout == Layout::shifted) t = t.narrow(0, 1, input.shape.numel()).reshape(input.shape);
     tensors.push_back(std::move(t));
   }
   return tensors;
@@ -68,12 +73,29 @@ std::vector<OpCase> all_cases(bool large) {
   add_matmul_cases(cases, large);
   add_quantized_cases(cases, large);
   add_attention_cases(cases, large);
+  add_autograd_cases(cases, large);
   add_optimizer_cases(cases, large);
   return cases;
 }
 }  // namespace
 
 std::vector<OpCase> op_cases() { return all_cases(false); }
+
+bool all_op_cases_are_selected() {
+  return std::getenv("ONDOL_OP_CASES") == nullptr && std::getenv("ONDOL_OP_CASES_EVERY") == nullptr;
+}
+
+std::vector<OpCase> selected_op_cases() {
+  const char *part = std::getenv("ONDOL_OP_CASES"), *every = std::getenv("ONDOL_OP_CASES_EVERY");
+  const int step = every == nullptr ? 1 : std::max(std::atoi(every), 1);
+  std::vector<OpCase> selected;
+  int number = 0;
+  for (OpCase& c : op_cases()) {
+    if (part != nullptr && c.name.find(part) == std::string::npos) continue;
+    if (number++ % step == 0) selected.push_back(std::move(c));
+  }
+  return selected;
+}
 std::vector<OpCase> benchmark_cases() { return all_cases(true); }
 
 }  // namespace ondol::testing

@@ -21,8 +21,9 @@
 namespace ondol::testing {
 
 enum class Fill { normal, positive, uniform_ids, given };
-/// How the elements lie in memory: in order; last two dimensions swapped; as the inner part of a wider last dimension.
-enum class Layout { contiguous, transposed, sliced };
+/// How the elements lie in memory: in order; last two dimensions swapped; as the inner part of a wider last dimension;
+/// in order, but one element behind an address that vectors could start at.
+enum class Layout { contiguous, transposed, sliced, shifted };
 
 struct Input {
   Shape shape;
@@ -71,6 +72,9 @@ void set_reference(OpCase& c, Function function) {
 
 /// All cases of the tests: small, odd and empty sizes, and some large enough to be shared between threads.
 std::vector<OpCase> op_cases();
+/// Those of op_cases() that $ONDOL_OP_CASES (a part of the name) and $ONDOL_OP_CASES_EVERY (each Nth) leave; all without.
+std::vector<OpCase> selected_op_cases();
+bool all_op_cases_are_selected();
 /// Shapes as in training a small model, for the benchmark.
 std::vector<OpCase> benchmark_cases();
 
@@ -84,12 +88,14 @@ void add_rope_cases(std::vector<OpCase>& cases, bool large);
 void add_matmul_cases(std::vector<OpCase>& cases, bool large);
 void add_quantized_cases(std::vector<OpCase>& cases, bool large);
 void add_attention_cases(std::vector<OpCase>& cases, bool large);
+void add_autograd_cases(std::vector<OpCase>& cases, bool large);
 void add_optimizer_cases(std::vector<OpCase>& cases, bool large);
 
 inline constexpr DType kDataTypes[] = {DType::f32, DType::bf16};
 
 inline const char* layout_name(Layout layout) {
-  return layout == Layout::contiguous ? "" : layout == Layout::transposed ? " transposed" : " sliced";
+  constexpr const char* kNames[] = {"", " transposed", " sliced", " shifted"};
+  return kNames[static_cast<int>(layout)];
 }
 
 }  // namespace ondol::testing

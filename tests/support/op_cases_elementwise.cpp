@@ -24,10 +24,31 @@ struct ShapedLayout {
 
 std::vector<ShapedLayout> flat_shapes(bool large) {
   if (large) return {{{2048, 1024}, Layout::contiguous}};
-  return {{{}, Layout::contiguous},       {{1}, Layout::contiguous},       {{0, 3}, Layout::contiguous},
-          {{7}, Layout::contiguous},      {{2, 3, 5}, Layout::contiguous}, {{16, 16}, Layout::contiguous},
-          {{3, 65}, Layout::contiguous},  {{5, 9}, Layout::transposed},    {{2, 6, 17}, Layout::sliced},
-          {{301, 97}, Layout::contiguous}};
+  return {{{}, Layout::contiguous},
+          {{1}, Layout::contiguous},
+          {{0, 3}, Layout::contiguous},
+          {{7}, Layout::contiguous},
+          {{2, 3, 5}, Layout::contiguous},
+          {{16, 16}, Layout::contiguous},
+          {{3, 65}, Layout::contiguous},
+          {{5, 9}, Layout::transposed},
+          {{2, 6, 17}, Layout::sliced},
+          {{301, 97}, Layout::contiguous},
+          // Around whole vectors, warps and blocks.
+          {{8}, Layout::contiguous},
+          {{63}, Layout::contiguous},
+          {{65}, Layout::contiguous},
+          {{127}, Layout::contiguous},
+          {{129}, Layout::contiguous},
+          {{1023}, Layout::contiguous},
+          {{1024}, Layout::contiguous},
+          {{1025}, Layout::contiguous},
+          {{2049}, Layout::contiguous},
+          {{3, 64}, Layout::shifted},
+          {{129}, Layout::shifted},
+          {{33, 65}, Layout::transposed},
+          {{4, 127}, Layout::sliced},
+          {{2, 3, 1, 4, 5}, Layout::contiguous}};
 }
 
 void add_unary(std::vector<OpCase>& cases, const char* op, bool large, Fill fill, Tensor (*call)(const Tensor&),
@@ -164,7 +185,12 @@ void add_binary(std::vector<OpCase>& cases, bool large) {
                                       {{6, 21}, {6, 21}, {6, 21}, Layout::sliced, Layout::transposed},
                                       {{4, 1, 18}, {6, 18}, {4, 6, 18}, Layout::contiguous, Layout::sliced},
                                       {{120, 300}, {300}, {120, 300}},
-                                      {{33000}, {33000}, {33000}}};
+                                      {{33000}, {33000}, {33000}},
+                                      {{1025}, {1025}, {1025}},
+                                      {{64}, {3, 64}, {3, 64}, Layout::shifted},
+                                      {{7, 129}, {7, 129}, {7, 129}, Layout::shifted, Layout::shifted},
+                                      {{2, 3, 1, 4, 5}, {3, 2, 1, 5}, {2, 3, 2, 4, 5}},
+                                      {{65, 1}, {1, 63}, {65, 63}}};
   if (large) shapes = {{{2048, 1024}, {2048, 1024}, {2048, 1024}}, {{2048, 1024}, {2048}, {2048, 1024}}};
   constexpr const char* kNames[] = {"add", "sub", "mul", "div"};
   for (const Arithmetic kind : {Arithmetic::add, Arithmetic::sub, Arithmetic::mul, Arithmetic::div}) {
@@ -254,10 +280,12 @@ void add_sum_to_shape(std::vector<OpCase>& cases) {
 }
 
 void add_glu(std::vector<OpCase>& cases, bool large) {
-  std::vector<ShapedLayout> shapes = {{{1, 2}, Layout::contiguous},    {{3, 14}, Layout::contiguous},
-                                      {{0, 8}, Layout::contiguous},    {{2, 3, 66}, Layout::contiguous},
-                                      {{5, 32}, Layout::sliced},       {{6, 10}, Layout::transposed},
-                                      {{2, 5000}, Layout::contiguous}, {{70, 300}, Layout::contiguous}};
+  std::vector<ShapedLayout> shapes = {
+      {{1, 2}, Layout::contiguous},     {{3, 14}, Layout::contiguous},   {{0, 8}, Layout::contiguous},
+      {{2, 3, 66}, Layout::contiguous}, {{5, 32}, Layout::sliced},       {{6, 10}, Layout::transposed},
+      {{2, 5000}, Layout::contiguous},  {{70, 300}, Layout::contiguous}, {{2, 254}, Layout::contiguous},
+      {{2, 256}, Layout::contiguous},   {{3, 258}, Layout::contiguous},  {{4, 128}, Layout::shifted},
+      {{1, 4098}, Layout::contiguous},  {{9, 130}, Layout::sliced},      {{130, 6}, Layout::contiguous}};
   if (large) shapes = {{{2048, 4096}, Layout::contiguous}};
   for (const NamedActivation& act : kActivations) {
     if (act.kind == Activation::tanh) continue;

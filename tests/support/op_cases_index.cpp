@@ -16,8 +16,22 @@ void add_embedding(std::vector<OpCase>& cases, bool large) {
     Shape ids;
     int64_t padding_idx = -1;
   };
-  std::vector<Sizes> sizes = {{1, 1, {1}},         {5, 3, {2, 4}}, {10, 17, {0}},       {7, 16, {3, 5}, 2},
-                              {30, 33, {2, 3, 4}}, {4, 100, {70}}, {50, 64, {8, 9}, 0}, {300, 130, {20, 25}}};
+  std::vector<Sizes> sizes = {{1, 1, {1}},
+                              {5, 3, {2, 4}},
+                              {10, 17, {0}},
+                              {7, 16, {3, 5}, 2},
+                              {30, 33, {2, 3, 4}},
+                              {4, 100, {70}},
+                              {50, 64, {8, 9}, 0},
+                              {300, 130, {20, 25}},
+                              // Around a tile of the sort and its digits; rows wider than a block.
+                              {255, 8, {255}},
+                              {256, 8, {256}},
+                              {257, 5, {257}, 256},
+                              {65535, 1, {40}},
+                              {65537, 1, {3, 17}},
+                              {6, 1030, {9}},
+                              {2, 24, {513}}};
   if (large) sizes = {{8192, 768, {2048}}};
   for (const DType dtype : kDataTypes) {
     for (const Sizes& s : sizes) {
@@ -84,6 +98,9 @@ void add_gather(std::vector<OpCase>& cases, bool large) {
                               {{2, 5, 3}, {2, 6, 3}, 1},
                               {{4, 3}, {4, 0}, 1},
                               {{2, 9, 17}, {2, 4, 17}, 1},
+                              {{3, 257}, {3, 129}, 1},
+                              {{65, 3}, {64, 3}, 0},
+                              {{2, 4, 1, 5}, {2, 9, 1, 5}, 1},
                               {{100, 40}, {100, 90}, 1}};
   if (large) sizes = {{{2048, 1024}, {2048, 256}, 1}};
   for (const DType dtype : kDataTypes) {
@@ -218,7 +235,7 @@ OpCase rope_case(DType dtype, const Shape& shape, Layout layout, const RopeConfi
 }
 
 void add_optimizer(std::vector<OpCase>& cases, bool large) {
-  std::vector<int64_t> counts = {1, 7, 16, 100, 33333};
+  std::vector<int64_t> counts = {1, 3, 7, 16, 100, 1023, 1025, 33333};
   if (large) counts = {4 << 20};
   for (const int64_t count : counts) {
     for (const bool low_precision : {false, true}) {
@@ -354,6 +371,10 @@ void add_rope_cases(std::vector<OpCase>& cases, bool large) {
                  .original_max_positions = 256,
                  .max_positions = 512},
                 500);
+            add({1, 3, 2, 16}, Layout::shifted, {.head_dim = 16, .max_positions = 8}, 2);
+            add({2, 1, 5, 128}, Layout::contiguous, {.head_dim = 128, .max_positions = 64}, 63);
+            add({1, 2, 3, 256}, Layout::contiguous, {.head_dim = 256, .rotary_dim = 64, .max_positions = 8}, 0);
+            add({3, 9, 1, 6}, Layout::contiguous, {.head_dim = 6, .max_positions = 16}, 7);
           }
         }
       }

@@ -30,8 +30,25 @@ OpCase product_case(const char* op, DType dtype, const Product& p) {
 
 void add_matmul(std::vector<OpCase>& cases, bool large) {
   std::vector<Product> products;
-  const int64_t sizes[][3] = {{1, 1, 1},   {1, 5, 3},   {3, 1, 4},    {5, 7, 1},    {2, 3, 0},      {0, 3, 4},
-                              {6, 16, 17}, {13, 33, 9}, {31, 64, 48}, {65, 19, 70}, {100, 128, 96}, {1, 200, 130}};
+  const int64_t sizes[][3] = {{1, 1, 1},
+                              {1, 5, 3},
+                              {3, 1, 4},
+                              {5, 7, 1},
+                              {2, 3, 0},
+                              {0, 3, 4},
+                              {6, 16, 17},
+                              {13, 33, 9},
+                              {31, 64, 48},
+                              {65, 19, 70},
+                              {100, 128, 96},
+                              {1, 200, 130},
+                              // Around whole tiles, and a long sum.
+                              {64, 64, 64},
+                              {63, 65, 64},
+                              {65, 63, 33},
+                              {128, 129, 20},
+                              {17, 127, 129},
+                              {9, 10, 1025}};
   constexpr Layout kLayouts[] = {Layout::contiguous, Layout::transposed, Layout::sliced};
   for (const auto& [m, n, k] : sizes) {
     for (const Layout layout_a : kLayouts) {
@@ -45,7 +62,14 @@ void add_matmul(std::vector<OpCase>& cases, bool large) {
                              {{5, 2}, {3, 2, 4}, {3, 5, 4}},
                              {{2, 3, 17, 9}, {2, 3, 9, 21}, {2, 3, 17, 21}, Layout::transposed, Layout::transposed},
                              {{2, 3, 8, 16}, {2, 3, 16, 8}, {2, 3, 8, 8}, Layout::sliced, Layout::contiguous},
-                             {{0, 3, 4}, {0, 4, 2}, {0, 3, 2}}};
+                             {{0, 3, 4}, {0, 4, 2}, {0, 3, 2}},
+                             {{3, 64, 16}, {3, 16, 65}, {3, 64, 65}},
+                             {{2, 65, 24}, {24, 64}, {2, 65, 64}, Layout::contiguous, Layout::transposed},
+                             {{33, 40}, {40, 24}, {33, 24}, Layout::shifted, Layout::contiguous},
+                             {{33, 40}, {40, 24}, {33, 24}, Layout::contiguous, Layout::shifted},
+                             {{64, 64}, {64, 64}, {64, 64}, Layout::shifted, Layout::shifted},
+                             {{64, 32}, {32, 128}, {64, 128}, Layout::shifted, Layout::transposed},
+                             {{2, 16, 64}, {2, 64, 32}, {2, 16, 32}, Layout::transposed, Layout::shifted}};
   products.insert(products.end(), std::begin(batched), std::end(batched));
   if (large) {
     products = {{{2048, 768}, {768, 768}, {2048, 768}},
@@ -104,7 +128,8 @@ void add_matmul_into(std::vector<OpCase>& cases) {
   for (const DType dtype : kDataTypes) {
     for (const bool accumulate : {false, true}) {
       for (const Layout layout : {Layout::contiguous, Layout::transposed}) {
-        for (const auto& [m, n, k] : {std::array<int64_t, 3>{1, 1, 1}, {7, 18, 33}, {40, 24, 0}, {33, 65, 70}}) {
+        for (const auto& [m, n, k] :
+             {std::array<int64_t, 3>{1, 1, 1}, {7, 18, 33}, {40, 24, 0}, {33, 65, 70}, {64, 64, 64}, {65, 129, 32}}) {
           OpCase c;
           c.op = "matmul_into";
           c.name = concat("matmul_into ", dtype_name(dtype), " ", m, "x", n, "x", k, layout_name(layout),
@@ -203,6 +228,8 @@ void add_linear(std::vector<OpCase>& cases, bool large) {
         for (const bool transposed : {false, true}) {
           list.push_back({{3, 5}, 7, bias, residual, transposed, activation});
           list.push_back({{2, 9, 33}, 18, bias, residual, transposed, activation});
+          list.push_back({{4, 16, 32}, 64, bias, residual, transposed, activation});
+          list.push_back({{65, 40}, 63, bias, residual, transposed, activation});
         }
       }
     }

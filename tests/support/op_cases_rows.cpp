@@ -16,13 +16,34 @@ struct ShapedLayout {
 
 std::vector<ShapedLayout> row_shapes(bool large) {
   if (large) return {{{2048, 768}}, {{64, 32768}}};
-  return {{{1, 1}},    {{1, 2}},
-          {{3, 7}},    {{5, 16}},
-          {{0, 5}},    {{2, 64}},
-          {{7, 100}},  {{2, 2, 33}},
-          {{9}},       {{6, 11}, Layout::transposed},
-          {{3, 1000}}, {{5, 40}, Layout::sliced},
-          {{130, 257}}};
+  return {{{1, 1}},
+          {{1, 2}},
+          {{3, 7}},
+          {{5, 16}},
+          {{0, 5}},
+          {{2, 64}},
+          {{7, 100}},
+          {{2, 2, 33}},
+          {{9}},
+          {{6, 11}, Layout::transposed},
+          {{3, 1000}},
+          {{5, 40}, Layout::sliced},
+          {{130, 257}},
+          // Around whole vectors, warps and blocks; more rows than blocks of a backward; a row beyond shared memory.
+          {{2, 63}},
+          {{2, 65}},
+          {{3, 127}},
+          {{2, 128}},
+          {{3, 129}},
+          {{2, 511}},
+          {{2, 513}},
+          {{2, 1025}},
+          {{1, 4097}},
+          {{4, 64}, Layout::shifted},
+          {{265, 12}},
+          {{3, 130}, Layout::sliced},
+          {{1, 20011}},
+          {{5, 33}, Layout::transposed}};
 }
 
 void add_reductions(std::vector<OpCase>& cases, bool large) {
@@ -52,7 +73,13 @@ void add_reductions(std::vector<OpCase>& cases, bool large) {
                                 {{1000, 3}, 0},
                                 {{700, 65}, 0},
                                 {{70000}, 0},
-                                {{2100, 1100}, 0}};
+                                {{2100, 1100}, 0},
+                                {{257, 33}, 0},
+                                {{256, 31}, 0},
+                                {{3, 129}, 1, Layout::shifted},
+                                {{2, 16385}, 1},
+                                {{3, 65, 2}, 1},
+                                {{2, 3, 4, 5}, 2}};
   if (large) shapes = {{{2048, 1024}, 0}, {{2048, 1024}, 1}, {{2097152}, 0}};
   for (const Reduction& reduction : reductions) {
     for (const DType dtype : kDataTypes) {
@@ -81,7 +108,7 @@ void add_reductions(std::vector<OpCase>& cases, bool large) {
 }
 
 void add_sum_rows(std::vector<OpCase>& cases, bool large) {
-  std::vector<Shape> shapes = {{5}, {1, 7}, {0, 4}, {2, 3, 19}, {513, 48}, {6, 1}};
+  std::vector<Shape> shapes = {{5}, {1, 7}, {0, 4}, {2, 3, 19}, {513, 48}, {6, 1}, {256, 33}, {257, 64}, {3, 1025}};
   if (large) shapes = {{2048, 1536}};
   for (const DType dtype : kDataTypes) {
     for (const Shape& shape : shapes) {
@@ -218,6 +245,9 @@ void add_linear_cross_entropy(std::vector<OpCase>& cases, bool large) {
         heads.push_back({7, 13, 5, 0, bias, softcap, some_ignored});
         heads.push_back({12, 33, 17, 5, bias, softcap, some_ignored});
         heads.push_back({40, 65, 32, 16, bias, softcap, some_ignored});
+        heads.push_back({64, 64, 16, 0, bias, softcap, some_ignored});
+        heads.push_back({65, 129, 33, 32, bias, softcap, some_ignored});
+        heads.push_back({3, 1000, 24, 2, bias, softcap, some_ignored});
         heads.push_back({0, 9, 4, 0, bias, softcap, some_ignored});
       }
     }

@@ -16,7 +16,8 @@ const Backend& emulated_cuda_backend() {
     b.name = "cuda (emulated)";
     b.device_count = [] { return 1; };
     b.allocate = [](size_t bytes, Device) { return emulation::allocate(bytes); };
-    b.release = [](void* memory, size_t, Device) { emulation::release(memory); };
+    b.release = [](void* memory, size_t, Device) { emulation::release_later_error(memory); };
+    b.reuses_memory = false;
     b.copy_bytes = [](void* out, const void* in, size_t bytes, Device) { std::memcpy(out, in, bytes); };
     b.synchronize = [](Device) {};
     b.stream = [](Device) -> Stream { return nullptr; };
