@@ -348,6 +348,23 @@ struct ArgmaxArgs {
   int64_t rows, cols;
 };
 
+/// The next token of each row (ops/sampling.h has the rules): tokens[r], -1 when a logit is NaN or the largest is not
+/// finite. weights, when not null, receives the likelihoods that the draw is made from, relative to the largest.
+struct SampleArgs {
+  const void* logits;  // (rows, cols) contiguous
+  int64_t rows, cols;
+  const int32_t* history;          // (rows, history_stride), nullable: no penalty
+  const int32_t* history_lengths;  // (rows), nullable: history_stride
+  int64_t history_stride;
+  float temperature;  // 0: the first of the largest
+  int64_t top_k;      // 0: all
+  float top_p, min_p, repetition_penalty;
+  uint64_t seed;
+  const int64_t* steps;  // (rows), nullable: 0
+  int32_t* tokens;
+  float* weights;  // (rows, cols), nullable
+};
+
 /// *out = sum of in[i]^2 in double, added in a fixed tree; f32 input. NaN and infinities carry through.
 struct SumSquaresArgs {
   const float* in;

@@ -54,6 +54,7 @@ struct KernelRow {
   X(gather, GatherArgs)                          \
   X(scatter_add, ScatterAddArgs)                 \
   X(argmax, ArgmaxArgs)                          \
+  X(sample, SampleArgs)                          \
   X(sum_squares, SumSquaresArgs)                 \
   X(adamw, AdamwArgs)                            \
   X(sgd, SgdArgs)

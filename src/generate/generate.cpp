@@ -5,7 +5,7 @@
 #include <memory>
 
 #include <ondol/generate/beam_search.h>
-#include <ondol/ops/reduce.h>
+#include <ondol/ops/sampling.h>
 
 #include "generate/decode_step.h"
 #include "generate/text_stream.h"
@@ -59,9 +59,9 @@ class Sequence {
   bool done() const { return done_; }
   std::span<const int32_t> last() const { return {&ids_.back(), 1}; }
 
-  int32_t choose(std::span<const float> logits) const {
-    return sample_token(logits, ids_, options_.sampling, result_.tokens.size());
-  }
+  /// Prompt and new tokens.
+  const std::vector<int32_t>& ids() const { return ids_; }
+  int64_t steps() const { return static_cast<int64_t>(result_.tokens.size()); }
 
   void push(int32_t id, const std::vector<int32_t>& eos) {
     ids_.push_back(id);
@@ -91,7 +91,7 @@ class Sequence {
   }
 
   size_t index_;
-  std::vector<int32_t> ids_;  // prompt and new tokens
+  std::vector<int32_t> ids_;
   int64_t limit_;
   const GenerateOptions& options_;
   std::unique_ptr<TextStream> text_;
@@ -102,17 +102,28 @@ class Sequence {
 /// The next token of every row that is not done.
 void choose_next(const Tensor& logits, std::vector<Sequence>& sequences, const GenerateOptions& options,
                  const std::vector<int32_t>& eos) {
-  if (options.sampling.temperature == 0.0f && options.sampling.repetition_penalty == 1.0f) {
-    const std::vector<int32_t> best = ops::argmax(logits).to_vector<int32_t>();
+  const int64_t batch = static_cast<int64_t>(sequences.size());
+  std::vector<int64_t> steps;
+  for (const Sequence& sequence : sequences) steps.push_back(sequence.steps());
+  ops::SampleInputs inputs;
+  inputs.steps = Tensor::from_vector(steps, {batch}, logits.device());
+  if (options.sampling.repetition_penalty != 1.0f) {
+    std::vector<int32_t> lengths;
+    for (const Sequence& sequence : sequences) lengths.push_back(static_cast<int32_t>(sequence.ids().size()));
+    const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
+    std::vector<int32_t> history(static_cast<size_t>(batch * longest), 0);
     for (size_t b = 0; b < sequences.size(); ++b) {
-      if (!sequences[b].done()) sequences[b].push(best[b], eos);
+      std::copy(sequences[b].ids().begin(), sequences[b].ids().end(),
+                history.begin() + static_cast<ptrdiff_t>(b) * longest);
     }
-    return;
+    inputs.history = Tensor::from_vector(history, {batch, longest}, logits.device());
+    inputs.history_lengths = Tensor::from_vector(lengths, {batch}, logits.device());
   }
+  const std::vector<int32_t> tokens = ops::sample(logits, options.sampling, inputs).to_vector<int32_t>();
   for (size_t b = 0; b < sequences.size(); ++b) {
     if (sequences[b].done()) continue;
-    const std::vector<float> row = logits.select(0, static_cast<int64_t>(b)).to_vector<float>();
-    sequences[b].push(sequences[b].choose(row), eos);
+    check_sampled(tokens[b]);
+    sequences[b].push(tokens[b], eos);
   }
 }
 

@@ -4,48 +4,29 @@
 #include <cmath>
 
 #include <ondol/base/error.h>
-#include <ondol/base/philox.h>
 
 namespace ondol {
 
 namespace {
 
-struct Candidate {
-  float score;
-  int32_t id;
-};
-
-bool more_likely(const Candidate& a, const Candidate& b) {
-  return a.score != b.score ? a.score > b.score : a.id < b.id;
-}
-
-void keep_top_k(std::vector<Candidate>& candidates, int64_t k) {
-  if (k <= 0 || k >= static_cast<int64_t>(candidates.size())) return;
-  std::nth_element(candidates.begin(), candidates.begin() + (k - 1), candidates.end(), more_likely);
-  const float smallest = candidates[static_cast<size_t>(k - 1)].score;
-  std::erase_if(candidates, [smallest](const Candidate& c) { return c.score < smallest; });
-}
-
-void keep_top_p(std::vector<Candidate>& candidates, double p, float largest) {
-  if (p >= 1.0) return;
-  double total = 0;
-  for (const Candidate& c : candidates) total += std::exp(static_cast<double>(c.score - largest));
-  // The kept set is usually small: sort a growing head instead of the whole vocabulary.
-  double mass = 0;
-  size_t kept = 0, sorted = 0;
-  while (kept < candidates.size() && mass < p * total) {
-    if (kept == sorted) {
-      sorted = std::min(candidates.size(), std::max<size_t>(64, 4 * sorted));
-      const auto begin = candidates.begin();
-      std::partial_sort(begin + static_cast<ptrdiff_t>(kept), begin + static_cast<ptrdiff_t>(sorted), candidates.end(),
-                        more_likely);
-    }
-    mass += std::exp(static_cast<double>(candidates[kept++].score - largest));
-  }
-  candidates.resize(std::max<size_t>(kept, 1));
+/// One row; `weights` as in SampleInputs.
+int32_t sample_row(std::span<const float> logits, std::span<const int32_t> ids, const SamplingOptions& options,
+                   uint64_t step, Tensor* weights) {
+  const int64_t count = static_cast<int64_t>(ids.size());
+  ops::SampleInputs inputs;
+  inputs.steps = Tensor::from_vector(std::vector<int64_t>{static_cast<int64_t>(step)}, {1});
+  inputs.history = Tensor::from_vector(std::vector<int32_t>(ids.begin(), ids.end()), {1, count});
+  inputs.weights = weights;
+  const std::vector<float> row(logits.begin(), logits.end());
+  const Tensor scores = Tensor::from_vector(row, {1, static_cast<int64_t>(row.size())});
+  const int32_t token = ops::sample(scores, options, inputs).to_vector<int32_t>().front();
+  check_sampled(token);
+  return token;
 }
 
 }  // namespace
+
+void check_sampled(int32_t token) { ONDOL_CHECK(token >= 0, "cannot sample: the logits are not finite"); }
 
 void check_sampling_options(const SamplingOptions& o) {
   const auto check = [](bool good, const char* name, auto value, const char* range) {
@@ -72,47 +53,21 @@ void apply_repetition_penalty(std::span<float> scores, std::span<const int32_t> 
 
 std::vector<TokenProbability> token_distribution(std::span<const float> logits, std::span<const int32_t> ids,
                                                  const SamplingOptions& options) {
-  std::vector<float> scores(logits.begin(), logits.end());
-  apply_repetition_penalty(scores, ids, options.repetition_penalty);
-  std::vector<Candidate> candidates(scores.size());
-  float largest = -std::numeric_limits<float>::infinity();
-  for (size_t i = 0; i < scores.size(); ++i) {
-    candidates[i] = {scores[i] / options.temperature, static_cast<int32_t>(i)};
-    largest = std::max(largest, candidates[i].score);
-  }
-  ONDOL_CHECK(std::isfinite(largest), "cannot sample: the logits are not finite");
-  keep_top_k(candidates, options.top_k);
-  keep_top_p(candidates, options.top_p, largest);
-
+  Tensor weights;
+  sample_row(logits, ids, options, 0, &weights);
   std::vector<TokenProbability> kept;
   double total = 0;
-  for (const Candidate& c : candidates) {
-    const double weight = std::exp(static_cast<double>(c.score - largest));
-    if (weight < options.min_p) continue;
-    kept.push_back({c.id, weight});
-    total += weight;
+  for (const float weight : weights.to_vector<float>()) total += static_cast<double>(weight);
+  for (int64_t id = 0; id < weights.numel(); ++id) {
+    const double weight = static_cast<double>(weights.data<float>()[id]);
+    if (weight > 0) kept.push_back({static_cast<int32_t>(id), weight / total});
   }
-  for (TokenProbability& token : kept) token.probability /= total;
-  std::sort(kept.begin(), kept.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
   return kept;
 }
 
 int32_t sample_token(std::span<const float> logits, std::span<const int32_t> ids, const SamplingOptions& options,
                      uint64_t step) {
-  if (options.temperature == 0.0f) {
-    std::vector<float> scores(logits.begin(), logits.end());
-    apply_repetition_penalty(scores, ids, options.repetition_penalty);
-    return static_cast<int32_t>(std::max_element(scores.begin(), scores.end()) - scores.begin());
-  }
-  const std::vector<TokenProbability> kept = token_distribution(logits, ids, options);
-  const PhiloxBlock block = philox_block({.seed = options.seed}, step);
-  const uint64_t bits = (static_cast<uint64_t>(block.word[0]) << 21) ^ (block.word[1] >> 11);
-  double left = static_cast<double>(bits) * 0x1p-53;
-  for (const TokenProbability& token : kept) {
-    left -= token.probability;
-    if (left < 0.0) return token.id;
-  }
-  return kept.back().id;
+  return sample_row(logits, ids, options, step, nullptr);
 }
 
 }  // namespace ondol

@@ -72,6 +72,7 @@ std::vector<OpCase> all_cases(bool large) {
   add_rope_cases(cases, large);
   add_matmul_cases(cases, large);
   add_quantized_cases(cases, large);
+  add_sampling_cases(cases, large);
   add_attention_cases(cases, large);
   add_autograd_cases(cases, large);
   add_optimizer_cases(cases, large);

@@ -86,6 +86,7 @@ void add_loss_cases(std::vector<OpCase>& cases, bool large);
 void add_norm_cases(std::vector<OpCase>& cases, bool large);
 void add_rope_cases(std::vector<OpCase>& cases, bool large);
 void add_matmul_cases(std::vector<OpCase>& cases, bool large);
+void add_sampling_cases(std::vector<OpCase>& cases, bool large);
 void add_quantized_cases(std::vector<OpCase>& cases, bool large);
 void add_attention_cases(std::vector<OpCase>& cases, bool large);
 void add_autograd_cases(std::vector<OpCase>& cases, bool large);

@@ -1,29 +1,22 @@
-// From logits to the next token.
+// From the logits of one sequence on the host to its next token; ops/sampling.h has the rules, and the form for batches
+// on any device.
 //
 //   int32_t next = sample_token(logits, ids_so_far, {.temperature = 0.8f, .top_p = 0.95f, .seed = 1}, step);
-//
-// The settings act in the order of transformers' logits processors: repetition penalty, temperature, top-k, top-p,
-// min-p, then a draw from what is left, renormalised. The draw of step n uses element n of the Philox sequence of the
-// seed, so that a result depends on neither batch nor thread count.
 #pragma once
 
 #include <cstdint>
 #include <span>
 #include <vector>
 
-namespace ondol {
+#include <ondol/ops/sampling.h>
 
-struct SamplingOptions {
-  float temperature = 0.0f;         // 0: the most likely token (greedy), the settings below but the penalty are unused
-  int64_t top_k = 0;                // > 0: only the k most likely tokens (and ties with the last of them)
-  float top_p = 1.0f;               // only the smallest set of most likely tokens that holds this probability
-  float min_p = 0.0f;               // only tokens at least min_p times as likely as the most likely one
-  float repetition_penalty = 1.0f;  // of tokens seen before: positive logits / penalty, negative * penalty (CTRL 2019)
-  uint64_t seed = 0;
-};
+namespace ondol {
 
 /// Throws UsageError for a value out of range, naming it.
 void check_sampling_options(const SamplingOptions& options);
+
+/// Throws the error of a token that ops::sample could not choose (-1).
+void check_sampled(int32_t token);
 
 /// In place, once for each distinct id.
 void apply_repetition_penalty(std::span<float> scores, std::span<const int32_t> ids, float penalty);

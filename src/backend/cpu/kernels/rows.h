@@ -20,6 +20,7 @@ void add_norm_rows(KernelTable& table);                // norm.cpp: rms_norm, la
 void add_embedding_rows(KernelTable& table);           // embedding.cpp: embedding and its backward, gather, scatter_add
 void add_rope_rows(KernelTable& table);                // rope.cpp
 void add_dropout_rows(KernelTable& table);             // dropout.cpp
+void add_sampling_rows(KernelTable& table);            // sampling.cpp: sample
 void add_optimizer_rows(KernelTable& table);           // optimizer.cpp: adamw, sgd
 
 }  // namespace ondol::cpu::ONDOL_ISA

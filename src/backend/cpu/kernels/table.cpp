@@ -19,6 +19,7 @@ void fill_table(KernelTable& table) {
   add_embedding_rows(table);
   add_rope_rows(table);
   add_dropout_rows(table);
+  add_sampling_rows(table);
   add_optimizer_rows(table);
 }
 
