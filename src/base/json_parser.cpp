@@ -25,7 +25,7 @@ class DocumentBuilder {
 
   bool key(std::string& name) {
     const auto [entry, inserted] = open_.back()->get_ref<Json::object_t&>().emplace(std::move(name), nullptr);
-    if (!inserted) return refuse(concat("duplicate key ", Json(entry->first.substr(0, 100)).dump()));
+    if (!inserted) return refuse(concat("duplicate key ", quoted_name(entry->first)));
     slot_ = &entry->second;
     return true;
   }
@@ -106,6 +106,11 @@ std::string place(std::string_view text, size_t position) {
 }
 
 }  // namespace
+
+std::string quoted_name(const std::string& name) {
+  const std::string text = Json(name.substr(0, 120)).dump(-1, ' ', true, Json::error_handler_t::replace);
+  return name.size() > 120 ? text + "..." : text;
+}
 
 Json parse_json(std::string_view text, const std::string& name, ErrorKind kind, const JsonLimits& limits) {
   const auto fail = [&](const std::string& why) {

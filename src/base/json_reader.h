@@ -44,6 +44,9 @@ Json parse_json(std::string_view text, const std::string& name, ErrorKind kind =
 /// parse_json of a file. A missing or unreadable file is a UsageError too when `kind` is usage.
 Json load_json(const std::string& path, ErrorKind kind = ErrorKind::usage, const JsonLimits& limits = {});
 
+/// A name from a file, quoted, escaped and cut for a one-line message.
+std::string quoted_name(const std::string& name);
+
 /// Bounds of a number, both inclusive unless marked as open.
 struct JsonRange {
   double low = -std::numeric_limits<double>::infinity();

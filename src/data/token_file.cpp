@@ -43,6 +43,9 @@ TokenFile::TokenFile(std::string prefix) : prefix_(std::move(prefix)) {
     fail(prefix_, ".bin has ", bin_->size(), " bytes, expected ", footer.bin_bytes, " for ", footer.tokens, " tokens");
   }
   if (footer.vocab_size == 0 || footer.vocab_size > (uint64_t{1} << 31)) fail("vocabulary size ", footer.vocab_size);
+  if (footer.eos_id < -1 || footer.eos_id >= static_cast<int64_t>(footer.vocab_size)) {
+    fail("end-of-document id ", footer.eos_id, " in a vocabulary of ", footer.vocab_size);
+  }
   offsets_ = reinterpret_cast<const uint64_t*>(idx_->data() + sizeof header);  // 16 bytes into a page: aligned
   for (uint64_t d = 0; d < footer.documents; ++d) {
     const uint64_t previous = d == 0 ? 0 : offsets_[d - 1];

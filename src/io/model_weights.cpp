@@ -58,7 +58,6 @@ ModelWeights::ModelWeights(const std::string& path) : path_(path) {
 }
 
 void ModelWeights::open_shards(const std::string& index_path) {
-  using detail::quoted_name;
   const Json index = load_json(index_path, ErrorKind::failure, {.max_bytes = kMaxIndexBytes});
   const JsonReader reader(index, index_path, ErrorKind::failure);
   const Json& weight_map = reader.require_child("weight_map").object();
@@ -108,7 +107,7 @@ const SafetensorsEntry* ModelWeights::find(const std::string& name) const {
 
 Tensor ModelWeights::tensor(const std::string& name) const {
   const auto shard = shard_of_.find(name);
-  ONDOL_CHECK(shard != shard_of_.end(), "missing tensor ", detail::quoted_name(name), ": not in the weights (", path_,
+  ONDOL_CHECK(shard != shard_of_.end(), "missing tensor ", quoted_name(name), ": not in the weights (", path_,
               ")");
   return files_[shard->second].tensor(name);
 }
@@ -147,7 +146,7 @@ std::vector<WrittenFile> write_model_weights(const std::string& directory, const
     std::snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", i + 1, shards.size());
     for (const auto& named : shards[i]) {
       ONDOL_CHECK(!weight_map.contains(named.first), "cannot write weights: repeated name ",
-                  detail::quoted_name(named.first), " (", directory, ")");
+                  quoted_name(named.first), " (", directory, ")");
       weight_map[named.first] = name;
     }
     written.push_back(write_safetensors(directory + "/" + name, shards[i], options.file));

@@ -30,7 +30,7 @@ const SafetensorsEntry* SafetensorsFile::find(const std::string& name) const {
 
 Tensor SafetensorsFile::tensor(const std::string& name) const {
   const SafetensorsEntry* entry = find(name);
-  ONDOL_CHECK(entry != nullptr, "no such tensor: ", detail::quoted_name(name), " (", path(), ")");
+  ONDOL_CHECK(entry != nullptr, "no such tensor: ", quoted_name(name), " (", path(), ")");
   return tensor(*entry);
 }
 
@@ -52,8 +52,8 @@ WrittenFile write_safetensors(const std::string& path, const NamedTensors& tenso
   std::unordered_set<std::string> names;
   for (const auto& [name, tensor] : tensors) {
     ONDOL_CHECK(names.insert(name).second && name != "__metadata__",
-                "cannot write safetensors: repeated or reserved name ", detail::quoted_name(name), " (", path, ")");
-    ONDOL_CHECK(tensor.defined(), "cannot write safetensors: undefined tensor ", detail::quoted_name(name), " (", path,
+                "cannot write safetensors: repeated or reserved name ", quoted_name(name), " (", path, ")");
+    ONDOL_CHECK(tensor.defined(), "cannot write safetensors: undefined tensor ", quoted_name(name), " (", path,
                 ")");
   }
   std::vector<size_t> order(tensors.size());

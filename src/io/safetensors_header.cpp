@@ -218,11 +218,6 @@ const char* safetensors_dtype_name(DType dtype) {
   throw_error("no safetensors name for dtype ", dtype_name(dtype));
 }
 
-std::string quoted_name(const std::string& name) {
-  std::string text = Json(name.substr(0, 120)).dump(-1, ' ', true, Json::error_handler_t::replace);
-  return name.size() > 120 ? text + "..." : text;
-}
-
 SafetensorsHeader parse_safetensors_header(std::string_view file, const std::string& path) {
   const auto fail = [&](const auto&... why) { throw_error("cannot read safetensors: ", why..., " (", path, ")"); };
   if (file.size() < 8) fail("the file has ", file.size(), " bytes, too few for a header");

@@ -21,7 +21,4 @@ SafetensorsHeader parse_safetensors_header(std::string_view file, const std::str
 /// "F32" and so on.
 const char* safetensors_dtype_name(DType dtype);
 
-/// A name from a file, quoted, escaped and cut for a one-line message.
-std::string quoted_name(const std::string& name);
-
 }  // namespace ondol::detail

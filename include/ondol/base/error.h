@@ -3,13 +3,14 @@
 //   ONDOL_CHECK(cols > 0, "[rms_norm] hidden size must be positive, got ", cols);
 //   throw UsageError(concat("unknown key \"", key, "\" (", file, ")"), "did you mean \"steps\"?");
 //
-// The program prints `error: <what()>` and then, when there is one, `hint: <hint()>`; the kind is its exit code.
+// The program prints `error: <what()>` and then, when there is one, `hint: <hint()>`; the kind is its exit code. Both are
+// one line of bounded length whatever they quote: control characters (names come from files) are written as escapes, and
+// of a text beyond 2000 bytes the middle is left out.
 #pragma once
 
 #include <sstream>
 #include <stdexcept>
 #include <string>
-#include <utility>
 
 namespace ondol {
 
@@ -18,8 +19,7 @@ enum class ErrorKind { failure = 1, usage = 2 };
 
 class Error : public std::runtime_error {
  public:
-  explicit Error(const std::string& message, std::string hint = "", ErrorKind kind = ErrorKind::failure)
-      : std::runtime_error(message), hint_(std::move(hint)), kind_(kind) {}
+  explicit Error(const std::string& message, const std::string& hint = "", ErrorKind kind = ErrorKind::failure);
   const std::string& hint() const { return hint_; }
   ErrorKind kind() const { return kind_; }
 
@@ -31,8 +31,8 @@ class Error : public std::runtime_error {
 /// Wrong command line, wrong configuration, impossible combination: exit code 2.
 class UsageError : public Error {
  public:
-  explicit UsageError(const std::string& message, std::string hint = "")
-      : Error(message, std::move(hint), ErrorKind::usage) {}
+  explicit UsageError(const std::string& message, const std::string& hint = "")
+      : Error(message, hint, ErrorKind::usage) {}
 };
 
 /// All arguments streamed into one string.
