@@ -18,9 +18,9 @@ void KvCache::begin_step(const std::vector<int32_t>& new_tokens) {
               "has ", lengths_.size());
   std::vector<int32_t> ends = lengths_;
   for (size_t b = 0; b < ends.size(); ++b) {
+    ONDOL_CHECK(new_tokens[b] >= 0 && new_tokens[b] <= sizes_.capacity - ends[b], "[kv_cache] ", new_tokens[b],
+                " more tokens for sequence ", b, " of ", ends[b], ": the cache holds ", sizes_.capacity);
     ends[b] += new_tokens[b];
-    ONDOL_CHECK(new_tokens[b] >= 0 && ends[b] <= sizes_.capacity, "[kv_cache] sequence ", b, " would have ", ends[b],
-                " tokens, the cache holds ", sizes_.capacity);
   }
   const Device device = keys_.empty() ? Device{} : keys_[0].device();
   query_starts_ = Tensor::from_vector(lengths_, {sizes_.batch}, device);
@@ -30,6 +30,7 @@ void KvCache::begin_step(const std::vector<int32_t>& new_tokens) {
 }
 
 void KvCache::append(int64_t layer, const Tensor& keys, const Tensor& values) {
+  ONDOL_CHECK(layer >= 0 && layer < sizes_.layers, "[kv_cache] no layer ", layer, " of ", sizes_.layers);
   const size_t l = static_cast<size_t>(layer);
   for (int64_t b = 0; b < sizes_.batch; ++b) {
     const int64_t count = new_tokens_[static_cast<size_t>(b)];
@@ -79,7 +80,8 @@ void KvCache::reorder(const std::vector<int32_t>& sources) {
 }
 
 void KvCache::truncate(int64_t sequence, int32_t length) {
-  int32_t& current = lengths_.at(static_cast<size_t>(sequence));
+  ONDOL_CHECK(sequence >= 0 && sequence < sizes_.batch, "[kv_cache] no sequence ", sequence);
+  int32_t& current = lengths_[static_cast<size_t>(sequence)];
   ONDOL_CHECK(length >= 0 && length <= current, "[kv_cache] cannot truncate ", current, " tokens to ", length);
   current = length;
 }

@@ -33,12 +33,17 @@ Tensor WeightSlot::view(const Tensor& whole) const {
 
 Variable ParameterStore::add(const std::string& name, const Shape& shape, const Init& init) {
   ONDOL_CHECK(!values_.defined(), "parameter ", name, " added after materialize");
-  for (const Entry& entry : entries_) ONDOL_CHECK(entry.name != name, "parameter ", name, " added twice");
+  ONDOL_CHECK(names_.insert(name).second, "parameter ", name, " added twice");
   entries_.push_back({name, shape, init, Variable(Tensor(), true), 0});
   return entries_.back().variable;
 }
 
 void ParameterStore::materialize(DType dtype, Device device) {
+  int64_t total = 0;
+  for (const Entry& entry : entries_) {
+    ONDOL_CHECK(!__builtin_add_overflow(total, aligned(entry.shape.numel()), &total),
+                "too many weights to count: parameter ", entry.name, " ", entry.shape);
+  }
   flat_elements_ = 0;
   for (const bool matrices : {true, false}) {
     for (Entry& entry : entries_) {

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include <ondol/autograd/variable.h>
@@ -78,6 +79,7 @@ class ParameterStore {
 
  private:
   std::vector<Entry> entries_;
+  std::unordered_set<std::string> names_;
   Tensor values_;
   Tensor gradients_;
   int64_t flat_elements_ = 0;
