@@ -257,5 +257,51 @@ TEST(ChatTemplate, HostileTemplatesEnd) {
   EXPECT_NE(failure_of("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"), "");
 }
 
+/// What a template that never ends, or that asks for all of the stack or the memory, is refused with.
+std::string refusal(const std::string& source) {
+  try {
+    const ChatTemplate chat(source);
+    chat.render({{"user", "Hi"}});
+    return "";
+  } catch (const UsageError& error) {
+    return error.what();
+  }
+}
+
+TEST(ChatTemplate, BoundsWhatHostileTemplatesMake) {
+  std::string chain = "{{ 1";
+  for (int i = 0; i < 100000; ++i) chain += "+1";
+  std::string filters = "{{ 'a'";
+  for (int i = 0; i < 100000; ++i) filters += "|trim";
+  std::string attributes = "{{ messages";
+  for (int i = 0; i < 100000; ++i) attributes += ".a";
+  for (const std::string& source : {chain, filters, attributes}) {
+    EXPECT_NE(refusal(source + " }}").find("the expression is too long"), std::string::npos);
+  }
+  const std::pair<const char*, const char*> cases[] = {
+      {"{% set ns = namespace() %}{% set ns.x = ns %}{{ ns }}", "a namespace cannot be part of another value"},
+      {"{% set ns = namespace() %}{{ [ns] }}", "a namespace cannot be part of another value"},
+      {"{% set ns = namespace() %}{% set ns.f = ns.items %}", "a namespace cannot hold a function"},
+      {"{% for m in messages %}{% set m.role = 'x' %}{% endfor %}", "only be set of a namespace"},
+      {"{% set ns = namespace(a=[]) %}{% for i in range(1000) %}{% set ns.a = [ns.a] %}{% endfor %}{{ ns.a }}",
+       "nested too deeply"},
+      {"{% set ns = namespace(a=[1]) %}{% for i in range(90) %}{% set ns.a = [ns.a, ns.a] %}{% endfor %}{{ ns.a }}",
+       "too many elements"},
+      {"{% set a = range(100000)|list %}{% for i in range(100000) %}{% if a == a %}{% endif %}{% endfor %}",
+       "does not come to an end"},
+      {"{% set ns = namespace(a='0123456789') %}{% for i in range(99) %}{% set ns.a = ns.a ~ ns.a %}{% endfor %}",
+       "too long"},
+      {"{% set ns = namespace(a=range(1000)|list) %}{% for i in range(90) %}{% set ns.a = [ns.a] %}{% endfor %}"
+       "{% for i in range(10) %}{% set ns.b = (ns.b or '') ~ ns.a|tojson(indent=100) %}{% endfor %}{{ ns.b }}",
+       "too long"},
+      {"{{ (-9223372036854775807 - 1)|abs }}", "an integer is too large"},
+      {"{{ (9223372036854775807 * 2.0)|int }}", "an integer is too large"},
+      {"{% macro m(n) %}{{ m(n + 1) }}{% endmacro %}{{ m(0) }}", "too deeply"},
+  };
+  for (const auto& [source, why] : cases) {
+    EXPECT_NE(refusal(source).find(why), std::string::npos) << source << ": " << refusal(source);
+  }
+}
+
 }  // namespace
 }  // namespace ondol

@@ -54,7 +54,11 @@ Value default_value(const Value& input, const Arguments& arguments) {
 }
 
 Value to_integer(const Value& input, const Arguments& arguments) {
-  if (input.is_float()) return static_cast<int64_t>(input.number(""));
+  if (input.is_float()) {
+    const double value = input.number("");
+    if (!(std::fabs(value) < 9.2e18)) throw Failure{"an integer is too large"};
+    return static_cast<int64_t>(value);
+  }
   if (input.is_number()) return input.integer("");
   int64_t value = 0;
   const std::string text = input.is_string() ? strip(input.string(""), nullptr, true, true) : "";
@@ -164,6 +168,7 @@ Value indented(const Value& input, const Arguments& arguments) {
     if (line_start && (c != '\n' || blank)) out += pad;
     line_start = c == '\n';
     out += c;
+    if (out.size() > kMaxText) throw Failure{"the text is too long"};
   }
   return out;
 }
@@ -178,6 +183,13 @@ Value rounded(const Value& input, const Arguments& arguments) {
   const Value digits = arguments.get(0, "precision");
   const double scale = std::pow(10.0, digits.is_undefined() ? 0.0 : digits.number("round"));
   return std::nearbyint(input.number("round") * scale) / scale;
+}
+
+Value absolute(const Value& input, const Arguments&) {
+  if (input.is_float()) return std::fabs(input.number("abs"));
+  const int64_t value = input.integer("abs");
+  if (value == INT64_MIN) throw Failure{"an integer is too large"};
+  return std::abs(value);
 }
 
 Value end_of(const Value& input, bool last) {
@@ -196,10 +208,7 @@ const std::map<std::string, FilterFunction>& filters() {
       {"replace", [](const Value& v, const Arguments& a) { return call_text_method("replace", v.text(), a); }},
       {"string", [](const Value& v, const Arguments&) { return Value(v.text()); }},
       {"safe", [](const Value& v, const Arguments&) { return v; }},
-      {"abs",
-       [](const Value& v, const Arguments&) {
-         return v.is_float() ? Value(std::fabs(v.number("abs"))) : Value(std::abs(v.integer("abs")));
-       }},
+      {"abs", absolute},
       {"list", [](const Value& v, const Arguments&) { return Value(v.elements("list")); }},
       {"first", [](const Value& v, const Arguments&) { return end_of(v, false); }},
       {"last", [](const Value& v, const Arguments&) { return end_of(v, true); }},
@@ -372,12 +381,10 @@ Value slice(const Value& object, const Value& begin, const Value& end, const Val
 }
 
 Dict global_functions() {
-  const auto make_dict = [](const Arguments& a) -> Value {
-    return a.positional.empty() ? a.named : a.positional[0].dict("dict");
-  };
+  const auto entries = [](const Arguments& a) { return a.positional.empty() ? a.named : a.positional[0].dict("dict"); };
   return {{"raise_exception", Function([](const Arguments& a) -> Value { throw Failure{a.get(0, "message").text()}; })},
-          {"namespace", Function(make_dict)},
-          {"dict", Function(make_dict)},
+          {"namespace", Function([entries](const Arguments& a) { return Value::make_namespace(entries(a)); })},
+          {"dict", Function([entries](const Arguments& a) { return Value(entries(a)); })},
           {"range", Function(make_range)},
           {"strftime_now", Function(format_time)}};
 }

@@ -21,8 +21,7 @@ Value slice(const Value& object, const Value& begin, const Value& end, const Val
 /// raise_exception, namespace, range, dict, strftime_now.
 Dict global_functions();
 
-/// Bounds what one template can make.
-inline constexpr size_t kMaxText = size_t{64} << 20;
+/// Elements of a range.
 inline constexpr int64_t kMaxRange = 100'000;
 
 }  // namespace ondol::jinja

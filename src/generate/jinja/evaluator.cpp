@@ -1,5 +1,6 @@
 #include "generate/jinja/evaluator.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "generate/jinja/builtins.h"
@@ -8,8 +9,9 @@ namespace ondol::jinja {
 
 namespace {
 
-constexpr int64_t kMaxSteps = 5'000'000;
+constexpr int64_t kMaxSteps = 2'000'000;
 constexpr int kMaxMacroDepth = 50;
+constexpr int kMaxNesting = 800;  // of expressions, statements and macros within each other, for the sake of the stack
 
 enum class Flow { normal, leave_loop, next_iteration };
 
@@ -31,17 +33,31 @@ class Evaluator {
   }
 
  private:
-  void count_step(int line) {
-    line_ = line;
-    if (++steps_ > kMaxSteps) throw Failure{"the template does not come to an end"};
-  }
+  /// Counts a step, and how deep it stands within others while it lasts.
+  class Step {
+   public:
+    Step(Evaluator& evaluator, int line) : nesting_(evaluator.nesting_) {
+      evaluator.line_ = line;
+      if (++evaluator.steps_ > kMaxSteps) throw Failure{"the template does not come to an end"};
+      if (nesting_ == kMaxNesting) throw Failure{"the template is nested too deeply"};
+      ++nesting_;
+    }
+    ~Step() { --nesting_; }
+    Step(const Step&) = delete;
+    Step& operator=(const Step&) = delete;
 
-  /// Values that were made count by their size, so that few steps cannot do much work.
+   private:
+    int& nesting_;
+  };
+
+  /// Values that are read or made as a whole count by their size, so that few steps cannot do much work.
   Value charge(Value value) {
-    if (value.is_list()) steps_ += static_cast<int64_t>(value.list("").size());
-    if (value.is_string()) steps_ += static_cast<int64_t>(value.string("").size() / 64);
+    steps_ += value.is_string() ? static_cast<int64_t>(value.string("").size() / 64) : value.size() / 8;
     return value;
   }
+
+  /// Texts are copied, lists and mappings shared.
+  Value charge_text(Value value) { return value.is_string() ? charge(std::move(value)) : value; }
 
   void append(std::string& out, const std::string& text) {
     made_ += text.size();
@@ -52,7 +68,7 @@ class Evaluator {
   // Statements.
 
   Flow run(const Statement& s, std::string& out) {
-    count_step(s.line);
+    const Step step(*this, s.line);
     switch (s.kind) {
       case Statement::Kind::text:
         append(out, s.text);
@@ -199,12 +215,12 @@ class Evaluator {
   }
 
   Value evaluate(const Expression& e) {
-    count_step(e.line);
+    const Step step(*this, e.line);
     switch (e.kind) {
       case Expression::Kind::literal:
-        return e.value;
+        return charge_text(e.value);
       case Expression::Kind::variable:
-        return lookup(e.name);
+        return charge_text(lookup(e.name));
       case Expression::Kind::list:
         return make_list(e);
       case Expression::Kind::dict:
@@ -222,11 +238,11 @@ class Evaluator {
         return charge(callee.function()(arguments(e)));
       }
       case Expression::Kind::filter: {
-        const Value input = child(e, 0);
+        const Value input = charge(child(e, 0));
         return charge(apply_filter(e.name, input, arguments(e)));
       }
       case Expression::Kind::test: {
-        const Value input = child(e, 0);
+        const Value input = charge(child(e, 0));
         return apply_test(e.name, input, arguments(e));
       }
       case Expression::Kind::negation:
@@ -265,10 +281,16 @@ class Evaluator {
   }
 
   Value make_dict(const Expression& e) {
-    const Value dict{Dict{}};
+    Dict dict;
     for (size_t i = 0; i + 1 < e.children.size(); i += 2) {
-      const Value key = child(e, i);
-      dict.set(key.string("a key"), child(e, i + 1));
+      const std::string key = child(e, i).string("a key");
+      Value value = child(e, i + 1);
+      const auto same = std::find_if(dict.begin(), dict.end(), [&](const auto& entry) { return entry.first == key; });
+      if (same == dict.end()) {
+        dict.emplace_back(key, std::move(value));
+      } else {
+        same->second = std::move(value);
+      }
     }
     return dict;
   }
@@ -282,7 +304,7 @@ class Evaluator {
 
   Arguments arguments(const Expression& e) {
     Arguments out;
-    for (size_t i = 1; i < e.children.size(); ++i) out.positional.push_back(child(e, i));
+    for (size_t i = 1; i < e.children.size(); ++i) out.positional.push_back(charge(child(e, i)));
     for (const auto& [name, value] : e.named) out.named.emplace_back(name, evaluate(*value));
     return out;
   }
@@ -290,7 +312,7 @@ class Evaluator {
   Value comparison(const Expression& e) {
     Value left = child(e, 0);
     for (size_t i = 0; i < e.operators.size(); ++i) {
-      Value right = child(e, i + 1);
+      Value right = charge(child(e, i + 1));
       const std::string& name = e.operators[i];
       bool holds = false;
       if (name == "==" || name == "!=") {
@@ -363,6 +385,7 @@ class Evaluator {
   int64_t steps_ = 0;
   size_t made_ = 0;
   int macro_depth_ = 0;
+  int nesting_ = 0;
 };
 
 }  // namespace

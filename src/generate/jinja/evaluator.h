@@ -10,7 +10,7 @@ struct RenderError {
   int line;
 };
 
-/// Throws RenderError: for a failure in the template, text beyond 64 MiB, or more than five million steps.
+/// Throws RenderError: for a failure in the template, text beyond 64 MiB, or more than two million steps.
 std::string render(const Block& block, const Dict& variables);
 
 }  // namespace ondol::jinja

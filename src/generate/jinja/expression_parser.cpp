@@ -7,6 +7,7 @@ namespace ondol::jinja {
 namespace {
 
 constexpr int kMaxDepth = 100;
+constexpr int kMaxLinks = 400;
 
 bool is_comparison(const Token& token) {
   static const char* const symbols[] = {"==", "!=", "<", "<=", ">", ">="};
@@ -47,8 +48,13 @@ ExpressionPtr ExpressionParser::make(Expression::Kind kind, std::string name) co
   return node;
 }
 
+void ExpressionParser::link() {
+  if (++links_ > kMaxLinks) fail("the expression is too long");
+}
+
 ExpressionPtr ExpressionParser::binary(Expression::Kind kind, std::string name, ExpressionPtr left,
-                                       ExpressionPtr right) const {
+                                       ExpressionPtr right) {
+  link();
   ExpressionPtr node = make(kind, std::move(name));
   node->children.push_back(std::move(left));
   node->children.push_back(std::move(right));
@@ -59,6 +65,7 @@ ExpressionPtr ExpressionParser::expression() {
   if (++depth_ > kMaxDepth) fail("expressions are nested too deeply");
   ExpressionPtr value = disjunction();
   while (take("if")) {
+    link();
     ExpressionPtr node = make(Expression::Kind::conditional);
     node->children.push_back(std::move(value));
     node->children.push_back(disjunction());
@@ -164,7 +171,7 @@ ExpressionPtr ExpressionParser::unary(bool with_filters) {
 }
 
 ExpressionPtr ExpressionParser::postfix(ExpressionPtr base, bool with_filters) {
-  while (true) {
+  for (;; link()) {
     if (take(".")) {
       ExpressionPtr node = make(Expression::Kind::attribute);
       if (peek().kind == Token::Kind::integer) {
@@ -232,6 +239,7 @@ ExpressionPtr ExpressionParser::test(ExpressionPtr base) {
     if (argument) {
       ExpressionPtr value = primary();
       while (take(".")) {
+        link();
         ExpressionPtr attribute = make(Expression::Kind::attribute, expect_name());
         attribute->children.push_back(std::move(value));
         value = std::move(attribute);

@@ -42,13 +42,16 @@ class ExpressionParser {
   ExpressionPtr primary();
   void arguments(Expression& call);
   ExpressionPtr make(Expression::Kind kind, std::string name = "") const;
-  ExpressionPtr binary(Expression::Kind kind, std::string name, ExpressionPtr left, ExpressionPtr right) const;
+  /// Counts an operator or a part that makes the tree of this tag deeper to the left; throws when there are too many.
+  void link();
+  ExpressionPtr binary(Expression::Kind kind, std::string name, ExpressionPtr left, ExpressionPtr right);
   bool is_symbol(const char* text) const { return peek().kind == Token::Kind::symbol && peek().text == text; }
   bool is_word(const char* text) const { return peek().kind == Token::Kind::name && peek().text == text; }
 
   const std::vector<Token>& tokens_;
   size_t at_ = 0;
   int depth_ = 0;
+  int links_ = 0;
 };
 
 }  // namespace ondol::jinja

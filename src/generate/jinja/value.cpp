@@ -1,9 +1,45 @@
 #include "generate/jinja/value.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 
 namespace ondol::jinja {
+
+void Value::Extent::include(const Value& element) {
+  const auto* mapping = std::get_if<std::shared_ptr<DictData>>(&element.data_);
+  if (mapping != nullptr && (*mapping)->is_namespace) throw Failure{"a namespace cannot be part of another value"};
+  const Extent inner = element.extent();
+  depth = std::max(depth, inner.depth + 1);
+  size += inner.size;
+  if (depth > kMaxValueDepth) throw Failure{"values are nested too deeply"};
+  if (size > kMaxValueSize) throw Failure{"a value has too many elements"};
+}
+
+Value::Extent Value::extent() const {
+  if (is_list()) return std::get<std::shared_ptr<ListData>>(data_)->extent;
+  if (is_dict()) return std::get<std::shared_ptr<DictData>>(data_)->extent;
+  return {};
+}
+
+Value::Value(List items) {
+  Extent extent;
+  for (const Value& item : items) extent.include(item);
+  data_ = std::make_shared<ListData>(ListData{std::move(items), extent});
+}
+
+Value::Value(Dict items) {
+  Extent extent;
+  for (const auto& [key, item] : items) extent.include(item);
+  data_ = std::make_shared<DictData>(DictData{std::move(items), extent, false});
+}
+
+Value Value::make_namespace(Dict items) {
+  const Value made{Dict{}};
+  std::get<std::shared_ptr<DictData>>(made.data_)->is_namespace = true;
+  for (auto& [key, item] : items) made.set(key, std::move(item));
+  return made;
+}
 
 void Value::wrong_kind(const char* wanted, const char* use) const {
   const auto* missing = std::get_if<Undefined>(&data_);
@@ -30,12 +66,12 @@ const std::string& Value::string(const char* use) const {
 
 const List& Value::list(const char* use) const {
   if (!is_list()) wrong_kind("a list", use);
-  return *std::get<std::shared_ptr<List>>(data_);
+  return std::get<std::shared_ptr<ListData>>(data_)->items;
 }
 
-Dict& Value::dict(const char* use) const {
+const Dict& Value::dict(const char* use) const {
   if (!is_dict()) wrong_kind("a mapping", use);
-  return *std::get<std::shared_ptr<Dict>>(data_);
+  return std::get<std::shared_ptr<DictData>>(data_)->items;
 }
 
 const Function& Value::function() const {
@@ -139,50 +175,101 @@ std::string json_string(const std::string& text) {
   return out + "\"";
 }
 
-std::string json_lines(const Value& value, int indent, int depth) {
-  const auto line = [&](int level) {
-    return indent < 0 ? "" : "\n" + std::string(static_cast<size_t>(indent * level), ' ');
-  };
-  const std::string comma = indent < 0 ? ", " : ",";
-  if (value.is_undefined()) throw Failure{"tojson of an undefined value"};
-  if (value.is_none()) return "null";
-  if (value.is_boolean()) return value.truth() ? "true" : "false";
-  if (value.is_string()) return json_string(value.string(""));
-  std::string out;
-  if (value.is_list()) {
-    for (const Value& item : value.list("")) {
-      out += (out.empty() ? "" : comma) + line(depth + 1) + json_lines(item, indent, depth + 1);
-    }
-    return "[" + out + (out.empty() ? "" : line(depth)) + "]";
-  }
-  if (value.is_dict()) {
-    for (const auto& [key, item] : value.dict("")) {
-      out +=
-          (out.empty() ? "" : comma) + line(depth + 1) + json_string(key) + ": " + json_lines(item, indent, depth + 1);
-    }
-    return "{" + out + (out.empty() ? "" : line(depth)) + "}";
-  }
-  if (value.is_function()) throw Failure{"tojson of a function"};
-  return value.repr();
+void check_length(const std::string& text) {
+  if (text.size() > kMaxText) throw Failure{"the text is too long"};
 }
+
+class JsonWriter {
+ public:
+  explicit JsonWriter(int indent) : indent_(indent) {}
+
+  std::string write(const Value& value) {
+    append(value, 0);
+    return std::move(out_);
+  }
+
+ private:
+  void line(int depth) {
+    if (indent_ >= 0) out_.append("\n").append(static_cast<size_t>(indent_ * depth), ' ');
+    check_length(out_);
+  }
+
+  /// Before each element.
+  void separate(bool first, int depth) {
+    if (!first) out_ += indent_ < 0 ? ", " : ",";
+    line(depth);
+  }
+
+  void append(const Value& value, int depth) {
+    if (value.is_undefined()) throw Failure{"tojson of an undefined value"};
+    if (value.is_function()) throw Failure{"tojson of a function"};
+    bool first = true;
+    if (value.is_list()) {
+      out_ += '[';
+      for (const Value& item : value.list("")) {
+        separate(std::exchange(first, false), depth + 1);
+        append(item, depth + 1);
+      }
+      if (!first) line(depth);
+      out_ += ']';
+    } else if (value.is_dict()) {
+      out_ += '{';
+      for (const auto& [key, item] : value.dict("")) {
+        separate(std::exchange(first, false), depth + 1);
+        out_ += json_string(key) + ": ";
+        append(item, depth + 1);
+      }
+      if (!first) line(depth);
+      out_ += '}';
+    } else if (value.is_string()) {
+      out_ += json_string(value.string(""));
+    } else {
+      out_ += value.is_none() ? "null" : !value.is_boolean() ? value.repr() : value.truth() ? "true" : "false";
+    }
+    check_length(out_);
+  }
+
+  int indent_;
+  std::string out_;
+};
 
 }  // namespace
 
 std::string Value::repr() const {
-  if (is_undefined()) return "Undefined";
-  if (is_none()) return "None";
-  if (is_boolean()) return truth() ? "True" : "False";
-  if (is_integer()) return std::to_string(std::get<int64_t>(data_));
-  if (is_float()) return float_text(std::get<double>(data_));
-  if (is_string()) return quoted(std::get<std::string>(data_));
-  if (is_function()) return "<function>";
   std::string out;
+  append_repr(out);
+  return out;
+}
+
+void Value::append_repr(std::string& out) const {
+  check_length(out);
+  bool first = true;
   if (is_list()) {
-    for (const Value& item : list("")) out += (out.empty() ? "" : ", ") + item.repr();
-    return "[" + out + "]";
+    out += '[';
+    for (const Value& item : list("")) {
+      if (!std::exchange(first, false)) out += ", ";
+      item.append_repr(out);
+    }
+    out += ']';
+  } else if (is_dict()) {
+    out += '{';
+    for (const auto& [key, item] : dict("")) {
+      if (!std::exchange(first, false)) out += ", ";
+      out += quoted(key) + ": ";
+      item.append_repr(out);
+    }
+    out += '}';
+  } else if (is_string()) {
+    out += quoted(std::get<std::string>(data_));
+  } else if (is_integer()) {
+    out += std::to_string(std::get<int64_t>(data_));
+  } else if (is_float()) {
+    out += float_text(std::get<double>(data_));
+  } else if (is_boolean()) {
+    out += truth() ? "True" : "False";
+  } else {
+    out += is_none() ? "None" : is_function() ? "<function>" : "Undefined";
   }
-  for (const auto& [key, item] : dict("")) out += (out.empty() ? "" : ", ") + quoted(key) + ": " + item.repr();
-  return "{" + out + "}";
 }
 
 List Value::elements(const char* use) const {
@@ -206,14 +293,26 @@ const Value* Value::find(const std::string& key) const {
 }
 
 void Value::set(const std::string& key, Value value) const {
-  Dict& items = dict("an assignment");
-  for (auto& [name, item] : items) {
+  dict("an assignment");
+  DictData& mapping = *std::get<std::shared_ptr<DictData>>(data_);
+  if (!mapping.is_namespace) throw Failure{"attributes can only be set of a namespace"};
+  if (value.is_function()) throw Failure{"a namespace cannot hold a function"};
+  Extent extent;
+  Value* place = nullptr;
+  for (auto& [name, item] : mapping.items) {
     if (name == key) {
-      item = std::move(value);
-      return;
+      place = &item;
+    } else {
+      extent.include(item);
     }
   }
-  items.emplace_back(key, std::move(value));
+  extent.include(value);
+  mapping.extent = extent;
+  if (place != nullptr) {
+    *place = std::move(value);
+  } else {
+    mapping.items.emplace_back(key, std::move(value));
+  }
 }
 
 Value Arguments::get(size_t position, const char* name) const {
@@ -264,7 +363,7 @@ bool contains(const Value& container, const Value& item) {
   return false;
 }
 
-std::string to_json(const Value& value, int indent) { return json_lines(value, indent, 0); }
+std::string to_json(const Value& value, int indent) { return JsonWriter(indent).write(value); }
 
 std::vector<std::string> characters(const std::string& text) {
   std::vector<std::string> out;

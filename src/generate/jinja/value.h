@@ -16,6 +16,12 @@ struct Failure {
   std::string what;
 };
 
+/// Bounds of what one template can make. Depth and size (elements, those of elements included) are bounded when a value
+/// is made, so that no walk over one runs out of stack or time; values shared between lists count each time.
+inline constexpr size_t kMaxText = size_t{64} << 20;
+inline constexpr int kMaxValueDepth = 100;
+inline constexpr int64_t kMaxValueSize = 1'000'000;
+
 class Value;
 using List = std::vector<Value>;
 using Dict = std::vector<std::pair<std::string, Value>>;  // in order of insertion
@@ -37,8 +43,11 @@ class Value {
   Value(double value) : data_(value) {}
   Value(std::string text) : data_(std::move(text)) {}
   Value(const char* text) : data_(std::string(text)) {}
-  Value(List items) : data_(std::make_shared<List>(std::move(items))) {}
-  Value(Dict items) : data_(std::make_shared<Dict>(std::move(items))) {}
+  // Failure when the value becomes too deep or too large, or would hold a namespace.
+  Value(List items);
+  Value(Dict items);
+  /// What `set name.attribute` can change; it cannot become part of another value, so that none contains itself.
+  static Value make_namespace(Dict items);
   Value(Function function) : data_(std::make_shared<Function>(std::move(function))) {}
 
   bool is_undefined() const { return std::holds_alternative<Undefined>(data_); }
@@ -48,8 +57,8 @@ class Value {
   bool is_float() const { return std::holds_alternative<double>(data_); }
   bool is_number() const { return is_boolean() || is_integer() || is_float(); }
   bool is_string() const { return std::holds_alternative<std::string>(data_); }
-  bool is_list() const { return std::holds_alternative<std::shared_ptr<List>>(data_); }
-  bool is_dict() const { return std::holds_alternative<std::shared_ptr<Dict>>(data_); }
+  bool is_list() const { return std::holds_alternative<std::shared_ptr<ListData>>(data_); }
+  bool is_dict() const { return std::holds_alternative<std::shared_ptr<DictData>>(data_); }
   bool is_function() const { return std::holds_alternative<std::shared_ptr<Function>>(data_); }
 
   // Each throws Failure when the value is of another kind; `use` says what for.
@@ -57,7 +66,7 @@ class Value {
   double number(const char* use) const;
   const std::string& string(const char* use) const;
   const List& list(const char* use) const;
-  Dict& dict(const char* use) const;
+  const Dict& dict(const char* use) const;
   const Function& function() const;
 
   bool truth() const;
@@ -71,13 +80,32 @@ class Value {
   List elements(const char* use) const;
   /// The value under a key, or nullptr. Only for dicts.
   const Value* find(const std::string& key) const;
+  /// Only for namespaces; functions cannot be kept in one.
   void set(const std::string& key, Value value) const;
+  /// Elements of a list or mapping, those of elements included, and 1 for the value itself.
+  int64_t size() const { return extent().size; }
 
  private:
-  using Data = std::variant<Undefined, None, bool, int64_t, double, std::string, std::shared_ptr<List>,
-                            std::shared_ptr<Dict>, std::shared_ptr<Function>>;
+  struct Extent {
+    int depth = 0;
+    int64_t size = 1;
+    void include(const Value& element);
+  };
+  struct ListData {
+    List items;
+    Extent extent;
+  };
+  struct DictData {
+    Dict items;
+    Extent extent;
+    bool is_namespace = false;
+  };
+  Extent extent() const;
+  using Data = std::variant<Undefined, None, bool, int64_t, double, std::string, std::shared_ptr<ListData>,
+                            std::shared_ptr<DictData>, std::shared_ptr<Function>>;
   explicit Value(Data data) : data_(std::move(data)) {}
   [[noreturn]] void wrong_kind(const char* wanted, const char* use) const;
+  void append_repr(std::string& out) const;
 
   Data data_;
 };
