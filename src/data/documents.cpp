@@ -33,6 +33,8 @@ class FieldFinder {
   bool found() const { return found_; }
   bool is_object() const { return is_object_; }
   const std::string& message() const { return message_; }
+  /// The fields there are, the first few of them, for a message.
+  const std::vector<std::string>& fields() const { return fields_; }
 
   bool string(std::string& value) {
     if (wanted()) {
@@ -43,7 +45,8 @@ class FieldFinder {
   }
   bool key(std::string& name) {
     here_ = depth_ == 1 && name == field_;
-    if (here_ && found_) return refuse("repeated field \"" + field_ + "\"");
+    if (here_ && found_) return refuse("repeated field " + quoted_name(field_));
+    if (depth_ == 1 && fields_.size() < kMaxFields) fields_.push_back(name);
     return true;
   }
   bool start_object(size_t) {
@@ -73,14 +76,17 @@ class FieldFinder {
     --depth_;
     return true;
   }
-  bool other() { return !wanted() || refuse("field \"" + field_ + "\" is not a string"); }
+  bool other() { return !wanted() || refuse("field " + quoted_name(field_) + " is not a string"); }
   bool refuse(const std::string& why) {
     message_ = why;
     return false;
   }
 
+  static constexpr size_t kMaxFields = 8;
+
   const std::string& field_;
   std::string& text_;
+  std::vector<std::string> fields_;
   int depth_ = 0;
   bool here_ = false;
   bool found_ = false;
@@ -211,12 +217,17 @@ bool DocumentReader::next_of_json(DocumentPiece& piece) {
     if (reader_.line_number() == 1) drop_byte_order_mark(line);
     if (std::all_of(line.begin(), line.end(), is_space)) continue;
     FieldFinder finder(options_.text_field, piece.text);
-    const auto fail = [&](const std::string& why) {
-      throw_error("cannot read JSON line: ", why, " (", reader_.path(), ":", reader_.line_number(), ")");
+    const auto fail = [&](const std::string& why, const std::string& hint = "") {
+      throw Error(concat("cannot read JSON line: ", why, " (", reader_.path(), ":", reader_.line_number(), ")"), hint);
     };
     if (!Json::sax_parse(line.begin(), line.end(), &finder)) fail(finder.message());
     if (!finder.is_object()) fail("it is not an object");
-    if (!finder.found()) fail("no field \"" + options_.text_field + "\"");
+    if (!finder.found()) {
+      std::string others;
+      for (const std::string& field : finder.fields()) others += (others.empty() ? "" : ", ") + quoted_name(field);
+      fail(concat("no field ", quoted_name(options_.text_field)) + (others.empty() ? "" : ", it has " + others),
+           "data.text_field (--text-field) names the field that holds the text");
+    }
     if (!piece.text.empty()) return true;
   }
   return false;

@@ -105,7 +105,9 @@ TEST(DocumentReader, ReadsJsonLines) {
   EXPECT_EQ(documents_of(directory / "a.jsonl.gz"), (Texts{"one\nA", "two é"}));
   EXPECT_EQ(documents_of(directory.write("b.jsonl", "{\"body\": \"x\"}"), {.text_field = "body"}), Texts{"x"});
   for (const auto& [line, why] :
-       {std::pair{"{\"a\": 1}", "no field \"text\""}, std::pair{"{\"text\": 1}", "field \"text\" is not a string"},
+       {std::pair{"{\"a\": 1}", "no field \"text\", it has \"a\" ("}, std::pair{"{}", "no field \"text\" ("},
+        std::pair{"{\"prompt\": \"p\", \"x\": {\"text\": \"t\"}}", "it has \"prompt\", \"x\" ("},
+        std::pair{"{\"text\": 1}", "field \"text\" is not a string"},
         std::pair{"{\"text\": [\"x\"]}", "field \"text\" is not a string"},
         std::pair{"{\"text\": \"a\", \"text\": \"b\"}", "repeated field \"text\""},
         std::pair{"[\"text\"]", "it is not an object"}, std::pair{"{\"text\": \"a\"", "not valid JSON at byte"},
