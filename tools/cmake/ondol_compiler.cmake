@@ -8,9 +8,19 @@ endif()
 
 add_library(ondol_warnings INTERFACE)
 target_compile_options(ondol_warnings INTERFACE
-  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wshadow -Wno-missing-field-initializers -Wno-psabi -Wno-restrict>  # -Wrestrict: false positives in GCC 12
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wshadow -Wno-missing-field-initializers -Wno-psabi>
+  $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-restrict>  # false positives in GCC 12
   $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${ONDOL_WARNINGS_AS_ERRORS}>>:-Werror>)
 
+if(ONDOL_FUZZ)
+  if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+    message(FATAL_ERROR "ONDOL_FUZZ=ON: libFuzzer needs Clang. Use -DCMAKE_CXX_COMPILER=clang++")
+  endif()
+  if(NOT ONDOL_SANITIZE)
+    set(ONDOL_SANITIZE address,undefined)
+  endif()
+  add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fsanitize=fuzzer-no-link>)
+endif()
 if(ONDOL_SANITIZE)
   add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${ONDOL_SANITIZE}>
     $<$<COMPILE_LANGUAGE:CXX>:-fno-omit-frame-pointer>)

@@ -7,10 +7,10 @@ add_library(ondol ${ONDOL_SOURCES})
 add_library(ondol::ondol ALIAS ondol)
 target_include_directories(ondol
   PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>
-  PRIVATE ${PROJECT_SOURCE_DIR}/src)
+  PRIVATE ${PROJECT_SOURCE_DIR}/src ${ONDOL_PCRE2_INCLUDE_DIR})
 target_compile_features(ondol PUBLIC cxx_std_20)
 target_link_libraries(ondol PRIVATE $<BUILD_INTERFACE:ondol_warnings> ZLIB::ZLIB Threads::Threads
-  pcre2-8
+  $<BUILD_INTERFACE:${ONDOL_PCRE2_LIBRARY}> $<INSTALL_INTERFACE:pcre2-8>
   $<BUILD_INTERFACE:nlohmann_json::nlohmann_json>)
 
 # The CUDA backend, or what stands in for it.
