@@ -20,7 +20,12 @@ CodePoint code_point_before(std::string_view text, size_t end) {
 }  // namespace
 
 AddedTokenMatcher::AddedTokenMatcher(std::vector<Pattern> patterns) : patterns_(std::move(patterns)) {
-  std::sort(patterns_.begin(), patterns_.end(), [](const Pattern& a, const Pattern& b) { return a.text < b.text; });
+  // Of several that normalization has made the same, the first one counts.
+  std::stable_sort(patterns_.begin(), patterns_.end(),
+                   [](const Pattern& a, const Pattern& b) { return a.text < b.text; });
+  patterns_.erase(std::unique(patterns_.begin(), patterns_.end(),
+                              [](const Pattern& a, const Pattern& b) { return a.text == b.text; }),
+                  patterns_.end());
   nodes_.emplace_back();  // so that node 0 means none
   for (size_t begin = 0; begin < patterns_.size();) {
     size_t end = begin;

@@ -1,8 +1,10 @@
 #include <ondol/tokenizer/bpe_trainer.h>
 
 #include <algorithm>
+#include <limits>
 
 #include <ondol/base/error.h>
+#include <ondol/base/file.h>
 
 #include "tokenizer/byte_alphabet.h"
 #include "tokenizer/byte_level_bpe.h"
@@ -139,7 +141,7 @@ Tokenizer train_bpe(const std::function<std::optional<std::string>()>& next_text
 Tokenizer train_bpe_files(const std::vector<std::string>& paths, const BpeTrainerOptions& options) {
   if (paths.empty()) throw UsageError("cannot train a tokenizer: no files given");
   BpeTrainer trainer(options);
-  for (const std::string& path : paths) trainer.add(read_file(path));
+  for (const std::string& path : paths) trainer.add(read_file(path, std::numeric_limits<uint64_t>::max()));
   return trainer.finish();
 }
 

@@ -1,7 +1,6 @@
 #include "tokenizer/json_file.h"
 
 #include <algorithm>
-#include <fstream>
 #include <unordered_set>
 
 #include <nlohmann/json.hpp>
@@ -184,18 +183,6 @@ TokenizerDocument read(std::string_view text, const std::string& file, DocumentR
 }
 
 }  // namespace
-
-std::string read_file(const std::string& path) {
-  std::ifstream in(path, std::ios::binary | std::ios::ate);
-  if (!in) throw Error(concat("cannot open file (", path, ")"));
-  const std::streamoff size = in.tellg();
-  if (size < 0) throw Error(concat("cannot read file (", path, ")"));
-  std::string bytes(static_cast<size_t>(size), '\0');
-  in.seekg(0);
-  in.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  if (!in) throw Error(concat("cannot read file (", path, ")"));
-  return bytes;
-}
 
 Json parse_json(std::string_view text, const std::string& file) {
   return read(text, file, DocumentReader::Target::plain).root;

@@ -14,8 +14,8 @@
 
 namespace ondol::tokenization {
 
-/// The bytes of a file. Throws Error naming the file.
-std::string read_file(const std::string& path);
+/// Bytes of a tokenizer's file at most.
+inline constexpr uint64_t kMaxFileBytes = uint64_t{1} << 30;
 
 /// Throws UsageError `not valid JSON: … (file)`, also for a depth above 64 or a duplicate key.
 Json parse_json(std::string_view text, const std::string& file);

@@ -3,6 +3,7 @@
 #include <fstream>
 
 #include <ondol/base/error.h>
+#include <ondol/base/file.h>
 
 #include "tokenizer/json_file.h"
 #include "tokenizer/tokenizer_files.h"
@@ -17,20 +18,20 @@ namespace {
 TokenizerConfig read_config_beside(const fs::path& directory) {
   TokenizerConfig config;
   if (const fs::path path = directory / "tokenizer_config.json"; fs::exists(path)) {
-    config = read_tokenizer_config(read_file(path.string()), path.string());
+    config = read_tokenizer_config(read_file(path.string(), kMaxFileBytes), path.string());
   }
   if (const fs::path path = directory / "special_tokens_map.json"; fs::exists(path)) {
-    const TokenizerConfig map = read_tokenizer_config(read_file(path.string()), path.string());
+    const TokenizerConfig map = read_tokenizer_config(read_file(path.string(), kMaxFileBytes), path.string());
     config.special_tokens.insert(map.special_tokens.begin(), map.special_tokens.end());
   }
   if (const fs::path path = directory / "chat_template.jinja"; fs::exists(path)) {
-    config.chat_template = read_file(path.string());
+    config.chat_template = read_file(path.string(), kMaxFileBytes);
   }
   return config;
 }
 
 Tokenizer load_tiktoken(const fs::path& path, const LoadTokenizerOptions& options, TokenizerConfig config) {
-  const std::string text = read_file(path.string());
+  const std::string text = read_file(path.string(), kMaxFileBytes);
   // A SentencePiece model is a protocol buffer: it begins with the tag of its first piece.
   if (!text.empty() && text[0] == '\n') {
     throw UsageError(concat("SentencePiece models are not supported (", path.string(), ")"),
@@ -63,12 +64,13 @@ Tokenizer load_tokenizer(const std::string& directory_or_file, const LoadTokeniz
   TokenizerConfig config = read_config_beside(directory);
   if (!is_directory) {
     if (given.extension() == ".json") {
-      return Tokenizer(read_tokenizer_json(read_file(given.string()), std::move(config), given.string()));
+      return Tokenizer(
+          read_tokenizer_json(read_file(given.string(), kMaxFileBytes), std::move(config), given.string()));
     }
     return load_tiktoken(given, options, std::move(config));
   }
   if (const fs::path path = given / "tokenizer.json"; fs::exists(path)) {
-    return Tokenizer(read_tokenizer_json(read_file(path.string()), std::move(config), path.string()));
+    return Tokenizer(read_tokenizer_json(read_file(path.string(), kMaxFileBytes), std::move(config), path.string()));
   }
   for (const auto& [vocab, merges] : {std::pair("vocab.json", "merges.txt"), std::pair("encoder.json", "vocab.bpe")}) {
     if (fs::exists(given / vocab) && fs::exists(given / merges)) {

@@ -10,6 +10,9 @@ namespace ondol {
 
 using tokenization::AddedTokenMatcher;
 
+/// The search tree of added tokens is built as deep as the longest one.
+constexpr size_t kMaxAddedTokenBytes = 1024;
+
 void Tokenizer::Impl::finish(const std::string& name) {
   const tokenization::StringTable& vocabulary = model->vocabulary();
   const std::string where = name + ", added_tokens";
@@ -19,6 +22,10 @@ void Tokenizer::Impl::finish(const std::string& name) {
       (int64_t{vocabulary.id_limit()} + static_cast<int64_t>(added_tokens.size())) * 4 + (int64_t{1} << 20);
   vocab_size = vocabulary.id_limit();
   for (const AddedToken& token : added_tokens) {
+    if (token.content.empty() || token.content.size() > kMaxAddedTokenBytes) {
+      throw UsageError(concat("the token with id ", token.id, " has ", token.content.size(), " bytes, 1 to ",
+                              kMaxAddedTokenBytes, " are expected (", where, ")"));
+    }
     if (token.id >= limit)
       throw UsageError(concat("id ", token.id, " of \"", token.content, "\" is out of range (", where, ")"));
     vocab_size = std::max<int64_t>(vocab_size, token.id + 1);
@@ -62,7 +69,7 @@ namespace {
 void apply_bos_eos(const TokenizerConfig& config, const Model& model, const std::vector<AddedToken>& added, Json& spec,
                    const std::string& name) {
   if (!config.add_bos_token && !config.add_eos_token) return;
-  if (!spec.is_null() && spec.value("type", "") != "ByteLevel") return;
+  if (!spec.is_null() && string_at(spec, "type", "", name + ", post_processor") != "ByteLevel") return;
   const auto token = [&](bool wanted, const char* role) -> std::pair<std::string, int32_t> {
     if (!wanted) return {"", -1};
     const auto found = config.special_tokens.find(role);

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include <ondol/base/error.h>
+#include <ondol/base/file.h>
 
 #include "tokenizer/byte_level_bpe.h"
 #include "tokenizer/json_file.h"
@@ -47,7 +48,8 @@ void add_conventional_roles(const StringTable& vocabulary, TokenizerConfig& conf
 
 std::shared_ptr<const Tokenizer::Impl> read_vocab_and_merges(const std::string& vocab_path,
                                                              const std::string& merges_path, TokenizerConfig config) {
-  StringTable vocabulary = make_vocabulary(parse_vocab_json(read_file(vocab_path), vocab_path), vocab_path);
+  StringTable vocabulary =
+      make_vocabulary(parse_vocab_json(read_file(vocab_path, kMaxFileBytes), vocab_path), vocab_path);
   add_conventional_roles(vocabulary, config);
   std::vector<AddedToken> added_tokens = config.added_tokens;
   for (const auto& [role, content] : config.special_tokens) {
@@ -77,7 +79,7 @@ std::shared_ptr<const Tokenizer::Impl> read_vocab_and_merges(const std::string& 
                               {"add_prefix_space", config.add_prefix_space}};
     }
   }
-  const auto merges = read_merges(read_file(merges_path), merges_path);
+  const auto merges = read_merges(read_file(merges_path, kMaxFileBytes), merges_path);
   std::unique_ptr<Model> model = make_byte_level_bpe(Json::object(), std::move(vocabulary), merges, merges_path);
   return assemble_tokenizer(std::move(specs), std::move(config), std::move(model), std::move(added_tokens), vocab_path);
 }

@@ -188,6 +188,15 @@ TEST(AddedTokens, NormalizedOnesAreFoundAfterNormalization) {
   EXPECT_EQ(std::count(decomposed.begin(), decomposed.end(), 262), 0);
 }
 
+TEST(AddedTokens, OfTwoThatNormalizationMakesTheSameTheFirstCounts) {
+  json root = small_tokenizer();
+  root["normalizer"] = {{"type", "NFC"}};
+  root["added_tokens"] = {added(261, "\u1e3f", {{"normalized", true}}), added(262, "m\u0301", {{"normalized", true}})};
+  const Tokenizer tokenizer = make(root);
+  EXPECT_EQ(tokenizer.encode("\u1e3f"), Ids{261});
+  EXPECT_EQ(tokenizer.encode("m\u0301"), Ids{261});
+}
+
 TEST(PostProcessors, TemplatesAndPairs) {
   json root = small_tokenizer();
   root["added_tokens"] = {added(261, "<s>"), added(262, "</s>")};
@@ -298,6 +307,8 @@ TEST(TokenizerFiles, MalformedContentIsAClearError) {
                   "appears twice");
   EXPECT_CONTAINS(changed([](json& r) { r["added_tokens"] = {added(2000000000, "<s>")}; }), "out of range");
   EXPECT_CONTAINS(changed([](json& r) { r["added_tokens"] = {added(300, "")}; }), "must not be empty");
+  EXPECT_CONTAINS(changed([](json& r) { r["added_tokens"] = {added(300, std::string(1 << 20, 'x'))}; }),
+                  "has 1048576 bytes");
   EXPECT_CONTAINS(changed([](json& r) {
                     r["post_processor"] = {{"type", "RobertaProcessing"}, {"sep", {"</s>", 999}}, {"cls", {"<s>", 0}}};
                   }),
@@ -310,6 +321,19 @@ TEST(TokenizerFiles, MalformedContentIsAClearError) {
                           {{"type", "ByteLevel"}}}}};
                   }),
                   "regular expression \"(oops\"");
+}
+
+TEST(TokenizerFiles, APostProcessorOfAnotherTypeIsAClearError) {
+  for (const json& odd : {json(3), json("x"), json::array(), json{{"type", 7}}}) {
+    json root = small_tokenizer();
+    root["post_processor"] = odd;
+    try {
+      tokenizer_from_json(root.dump(), R"({"bos_token": "the", "add_bos_token": true})");
+      FAIL() << odd.dump();
+    } catch (const UsageError& error) {
+      EXPECT_CONTAINS(error.what(), "post_processor");
+    }
+  }
 }
 
 TEST(TokenizerFiles, TruncatedFilesNeverCrash) {
