@@ -14,8 +14,10 @@ KvCache::KvCache(const Sizes& sizes, DType dtype, Device device)
 }
 
 void KvCache::begin_step(const std::vector<int32_t>& new_tokens) {
-  ONDOL_CHECK(new_tokens.size() == lengths_.size(), "[kv_cache] ", new_tokens.size(), " sequences announced, the cache "
-              "has ", lengths_.size());
+  ONDOL_CHECK(new_tokens.size() == lengths_.size(), "[kv_cache] ", new_tokens.size(),
+              " sequences announced, the cache "
+              "has ",
+              lengths_.size());
   std::vector<int32_t> ends = lengths_;
   for (size_t b = 0; b < ends.size(); ++b) {
     ONDOL_CHECK(new_tokens[b] >= 0 && new_tokens[b] <= sizes_.capacity - ends[b], "[kv_cache] ", new_tokens[b],

@@ -150,7 +150,9 @@ TEST(TokenFile, RefusesDamagedFiles) {
   expect(error_with(bin, changed(footer, uint64_t{1} << 61)), "offsets for 2305843009213693952 documents");
   expect(error_with(bin, changed(footer + 8, uint64_t{1} << 63)), "expected 12");
   expect(error_with(bin, changed(footer + 16, 0)), "vocabulary size 0");
-  expect(error_with(bin, changed(footer + 16, 50)), "is outside the vocabulary of 50");
+  expect(error_with(bin, changed(footer + 16, 50)), "end-of-document id 256 in a vocabulary of 50");
+  expect(error_with(bin, changed(footer + 32, uint64_t{1} << 40)), "end-of-document id 1099511627776");
+  expect(error_with("\xff\xff" + bin.substr(2), idx), "token id 65535 is outside the vocabulary of 257");
   expect(error_with(bin, changed(footer + 24, 5), false), "the checksum of the index is wrong");
   EXPECT_EQ(error_with("X" + bin.substr(1), idx), "no error");  // sizes are right: only verify() reads every byte
   expect(error_of([&] { TokenFile(directory / "c").verify(); }), "the checksum of the tokens is wrong");

@@ -84,7 +84,8 @@ void run_metrics(std::string_view input) {
 
 std::vector<std::string> metrics_seeds() {
   const std::string good =
-      "{\"step\":1,\"loss\":2.5,\"mfu\":null}\n{\"step\":2,\"loss\":2.25}\n{\"step\":2,\"eval_loss\":3}\n{\"step\":6,\"loss\":2}\n";
+      "{\"step\":1,\"loss\":2.5,\"mfu\":null}\n{\"step\":2,\"loss\":2.25}\n{\"step\":2,\"eval_loss\":3}\n{\"step\":6,"
+      "\"loss\":2}\n";
   return {good, good.substr(0, 50), "{\"step\":\"1\"}\n" + good, std::string(500, '[') + "\n", "\n\n{}\n"};
 }
 

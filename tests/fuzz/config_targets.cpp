@@ -17,8 +17,12 @@ void run_json(std::string_view input) {
 std::vector<std::string> json_seeds() {
   std::string deep(63, '[');
   deep += std::string(63, ']');
-  return {R"({"a":[1,-2,3.5e10,true,false,null,"text \u00e9 \ud83d\ude00"],"b":{"c":{}}})", "\xef\xbb\xbf[18446744073709551615]",
-          deep, R"({"k":1,"k":2})", "\"" + std::string(200, 'x') + "\xc3\xa9\"", "[1e999]"};
+  return {R"({"a":[1,-2,3.5e10,true,false,null,"text \u00e9 \ud83d\ude00"],"b":{"c":{}}})",
+          "\xef\xbb\xbf[18446744073709551615]",
+          deep,
+          R"({"k":1,"k":2})",
+          "\"" + std::string(200, 'x') + "\xc3\xa9\"",
+          "[1e999]"};
 }
 
 void run_model_config(std::string_view input) {

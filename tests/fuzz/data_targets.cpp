@@ -84,10 +84,21 @@ void run_documents(std::string_view input) {
 
 std::vector<std::string> documents_seeds() {
   using namespace std::string_literals;
-  const std::string lines = "{\"text\":\"one\"}\n{\"id\":7,\"text\":\"two \\u00e9\",\"more\":{\"text\":[1]}}\r\n\n{\"text\":\"\"}\n";
-  const std::string prose = "\xef\xbb\xbf" "A first line\nand a second one\n\n\nA paragraph <|sep|>\r\n\r\n and  more\n \nend";
-  return {"1"s + lines, "0"s + prose, "2"s + prose, "4"s + prose, "6"s + prose, "1"s + compressed(lines),
-          "0"s + compressed(prose), "0"s + compressed(prose).substr(0, 40), "1[1]\n", "1{\"text\":3}\n"};
+  const std::string lines =
+      "{\"text\":\"one\"}\n{\"id\":7,\"text\":\"two \\u00e9\",\"more\":{\"text\":[1]}}\r\n\n{\"text\":\"\"}\n";
+  const std::string prose =
+      "\xef\xbb\xbf"
+      "A first line\nand a second one\n\n\nA paragraph <|sep|>\r\n\r\n and  more\n \nend";
+  return {"1"s + lines,
+          "0"s + prose,
+          "2"s + prose,
+          "4"s + prose,
+          "6"s + prose,
+          "1"s + compressed(lines),
+          "0"s + compressed(prose),
+          "0"s + compressed(prose).substr(0, 40),
+          "1[1]\n",
+          "1{\"text\":3}\n"};
 }
 
 /// u8 flags, u8 length of the .bin file, the .bin file, the .idx file. With flag 1 the index gets the checksums and the
@@ -131,8 +142,9 @@ std::vector<std::string> token_file_seeds() {
     return std::string{1, static_cast<char>(bin.size())} + bin + idx;
   };
   using namespace std::string_literals;
-  return {seed("\1\0\2\0\3\0\4\0"s, index_of({0, 2}, 4, 2, 100)), seed("\1\0\0\0\2\0\0\0"s, index_of({0, 0, 1}, 2, 4, 70000)),
-          seed("", index_of({}, 0, 2, 1)), seed("\xff\xff"s, index_of({0}, 1, 2, 65536))};
+  return {seed("\1\0\2\0\3\0\4\0"s, index_of({0, 2}, 4, 2, 100)),
+          seed("\1\0\0\0\2\0\0\0"s, index_of({0, 0, 1}, 2, 4, 70000)), seed("", index_of({}, 0, 2, 1)),
+          seed("\xff\xff"s, index_of({0}, 1, 2, 65536))};
 }
 
 }  // namespace ondol::fuzz

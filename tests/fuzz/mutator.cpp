@@ -60,16 +60,16 @@ class Mutator {
         break;
       }
       case 6: {
-        static constexpr int64_t kValues[] = {0, 1, -1, 127, 128, 255, 65535, 65536, INT32_MAX, INT32_MIN, INT64_MAX,
-                                              INT64_MIN};
+        static constexpr int64_t kValues[] = {0,     1,     -1,        127,       128,       255,
+                                              65535, 65536, INT32_MAX, INT32_MIN, INT64_MAX, INT64_MIN};
         const int64_t value = kValues[below(std::size(kValues))];
         const size_t width = std::min<size_t>(size_t{1} << below(4), text_.size() - at);
         for (size_t i = 0; i < width; ++i) text_[at + i] = static_cast<char>(static_cast<uint64_t>(value) >> (8 * i));
         break;
       }
       case 7: {
-        static constexpr const char* kNumbers[] = {"-1",          "0",    "4294967296", "9223372036854775807",
-                                                   "18446744073709551616", "1e308", "1e-400",     "null"};
+        static constexpr const char* kNumbers[] = {
+            "-1", "0", "4294967296", "9223372036854775807", "18446744073709551616", "1e308", "1e-400", "null"};
         const size_t begin = text_.find_first_of("0123456789", at);
         if (begin == std::string::npos) break;
         const size_t end = text_.find_first_not_of("0123456789", begin);

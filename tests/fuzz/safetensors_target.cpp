@@ -27,7 +27,8 @@ void run_safetensors(std::string_view input) {
     const SafetensorsFile file(path);
     uint64_t sum = 0, data_bytes = 0;
     for (const SafetensorsEntry& entry : file.entries()) {
-      promise(entry.offset <= input.size() && entry.bytes <= input.size() - entry.offset, "a tensor ends past the file");
+      promise(entry.offset <= input.size() && entry.bytes <= input.size() - entry.offset,
+              "a tensor ends past the file");
       promise(static_cast<uint64_t>(entry.shape.numel()) * dtype_size(entry.dtype) == entry.bytes,
               "a tensor's shape is not that of its bytes");
       promise(file.find(entry.name) == &entry, "a tensor is not found under its name");

@@ -55,12 +55,10 @@ lines|é)~"},
      R"~(1/4,2/4,3/4,4/4)~"},
     {R"~({% for m in messages if m.role == 'user' %}{{ loop.index0 }}{{ m['content']|trim }};{% else %}none{% endfor %})~",
      R"~(0Hi;1Bye;)~"},
-    {R"~({% for m in [] %}x{% else %}none{% endfor %})~",
-     R"~(none)~"},
+    {R"~({% for m in [] %}x{% else %}none{% endfor %})~", R"~(none)~"},
     {R"~({% set ns = namespace(found=false, n=0) %}{% for m in messages %}{% if m.role == 'assistant' %}{% set ns.found = true %}{% endif %}{% set ns.n = ns.n + loop.index %}{% endfor %}{{ ns.found }} {{ ns.n }})~",
      R"~(True 10)~"},
-    {R"~({% set a = 1 %}{% for i in range(3) %}{% set a = a + i %}{{ a }}{% endfor %}{{ a }})~",
-     R"~(1231)~"},
+    {R"~({% set a = 1 %}{% for i in range(3) %}{% set a = a + i %}{{ a }}{% endfor %}{{ a }})~", R"~(1231)~"},
     {R"~({{ messages[1:]|length }} {{ messages[-1].role }} {{ messages[::-1][0].content }} {{ text[1:4] }} {{ text[::-1] }} {{ messages[:-1]|map(attribute='role')|join('+') }})~",
      R"~(3 user Bye -b- c-b-a system+user+assistant)~"},
     {R"~({{ 7 // 2 }} {{ -7 // 2 }} {{ -7 % 3 }} {{ 7 / 2 }} {{ 2 * 3 + 4 }} {{ 2 + 3 * 4 }} {{ (2 + 3) * 4 }} {{ 1 - -1 }} {{ 10 ~ 'x' ~ 2.0 }})~",
@@ -83,20 +81,17 @@ lines|é)~"},
 })~"},
     {R"~({{ text.split('-')[-1] }} {{ text.split('-', 1) }} {{ '  a b '.split() }} {{ text.upper() }} {{ 'hello world'.title() }} {{ 'hELLO'.capitalize() }} {{ text.replace('-', '+') }} {{ text.startswith('a') }} {{ text.endswith(('c', 'd')) }})~",
      R"~(c ['a', 'b-c'] ['a', 'b'] A-B-C Hello World Hello a+b+c True True)~"},
-    {R"~({{ 'xxaxx'.strip('x') }} {{ '\n a'.lstrip() }}| {{ 'a \n'.rstrip() }}|)~",
-     R"~(a a| a|)~"},
+    {R"~({{ 'xxaxx'.strip('x') }} {{ '\n a'.lstrip() }}| {{ 'a \n'.rstrip() }}|)~", R"~(a a| a|)~"},
     {R"~({{ text|upper|lower|title }} {{ messages|length }} {{ messages|first|attr('role') if false else messages|last|length }} {{ missing|default('d') }} {{ empty|default('e', true) }} {{ '3'|int + 1 }} {{ x|string + '!' }})~",
      R"~(A-B-C 4 2 d e 4 3!)~"},
     {R"~({% for k, v in tool.items() %}{{ k }}={{ v }};{% endfor %}{{ tool.get('zz') }} {{ tool.get('zz', 5) }} {{ tool.keys()|list }})~",
      R"~(name=get;parameters={'a': [1, 2.0, 'q"z'], 'k': {}};None 5 ['name', 'parameters'])~"},
     {R"~({% for k, v in {'b': 1, 'a': [true, none]}|items %}{{ k }}{{ v }}{% endfor %}{{ {'b': 1, 'a': 2}|dictsort|map('join', '=')|list }})~",
      R"~(b1a[True, None]['a=2', 'b=1'])~"},
-    {R"~({% set m %}block {{ x }}{% endset %}[{{ m }}])~",
-     R"~([block 3])~"},
+    {R"~({% set m %}block {{ x }}{% endset %}[{{ m }}])~", R"~([block 3])~"},
     {R"~({% set a, b = 1, 2 %}{{ a }}{{ b }}{% for p, q in [(1, 2), (3, 4)] %}{{ p * q }} {% endfor %})~",
      R"~(122 12 )~"},
-    {R"~({% macro f(a, b='z') %}<{{ a }}{{ b }}>{% endmacro %}{{ f(1) }}{{ f(1, b=2) }})~",
-     R"~(<1z><12>)~"},
+    {R"~({% macro f(a, b='z') %}<{{ a }}{{ b }}>{% endmacro %}{{ f(1) }}{{ f(1, b=2) }})~", R"~(<1z><12>)~"},
     {R"~({% for i in range(10) %}{% if i == 2 %}{% continue %}{% endif %}{% if i == 5 %}{% break %}{% endif %}{{ i }}{% endfor %})~",
      R"~(0134)~"},
     {R"~({% raw %}{{ not }} {% this %}{% endraw %}
@@ -112,8 +107,7 @@ x)~",
      R"~(100000000.0 0.30000000000000004 1.0 True True True True)~"},
     {R"~({%- if messages[0]['role'] == 'system' -%}{%- set loop_messages = messages[1:] -%}{%- endif -%}{% for message in loop_messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('order') }}{% endif %}{{ '<|' + message['role'] + '|>' + message['content'] | trim + '</s>' }}{% endfor %})~",
      R"~(<|user|>Hi</s><|assistant|>Hello</s><|user|>Bye</s>)~"},
-    {R"~({% generation %}g{{ x }}{% endgeneration %})~",
-     R"~(g3)~"},
+    {R"~({% generation %}g{{ x }}{% endgeneration %})~", R"~(g3)~"},
     {R"~({{ 'a
 b
 
@@ -228,15 +222,18 @@ std::string failure_of(const std::string& source) {
 
 TEST(ChatTemplate, ErrorsNameConstructAndLine) {
   EXPECT_EQ(failure_of("\n{{ raise_exception('No user') }}"), "chat template: No user (t.jinja line 2)");
-  EXPECT_EQ(failure_of("{{ x|frobnicate }}"), "chat template: the filter \"frobnicate\" is not supported (t.jinja line 1)");
+  EXPECT_EQ(failure_of("{{ x|frobnicate }}"),
+            "chat template: the filter \"frobnicate\" is not supported (t.jinja line 1)");
   EXPECT_EQ(failure_of("a\nb\n{% include 'x' %}"),
             "chat template: the statement {% include %} is not supported (t.jinja line 3)");
-  EXPECT_EQ(failure_of("{{ x is frobnicated }}"), "chat template: the test \"frobnicated\" is not supported (t.jinja line 1)");
+  EXPECT_EQ(failure_of("{{ x is frobnicated }}"),
+            "chat template: the test \"frobnicated\" is not supported (t.jinja line 1)");
   EXPECT_EQ(failure_of("{{ missing.name }}"), "chat template: 'missing' is undefined (t.jinja line 1)");
   EXPECT_EQ(failure_of("{{ text + missing }}"), "chat template: 'missing' is undefined (t.jinja line 1)");
   EXPECT_EQ(failure_of("{{ text + x }}"), "chat template: cannot compute a string + an integer (t.jinja line 1)");
   EXPECT_EQ(failure_of("{% if x %}"), "chat template: {% if %} is not closed (t.jinja line 1)");
-  EXPECT_EQ(failure_of("{% for m in messages %}{% endif %}"), "chat template: {% for %} is not closed (t.jinja line 1)");
+  EXPECT_EQ(failure_of("{% for m in messages %}{% endif %}"),
+            "chat template: {% for %} is not closed (t.jinja line 1)");
   EXPECT_EQ(failure_of("\n{{ x "), "chat template: {{ is not closed (t.jinja line 2)");
   EXPECT_EQ(failure_of("{{ x ! }}"), "chat template: unexpected character '!' (t.jinja line 1)");
   EXPECT_EQ(failure_of("{{ 1 // 0 }}"), "chat template: division by zero (t.jinja line 1)");
@@ -246,7 +243,10 @@ TEST(ChatTemplate, ErrorsNameConstructAndLine) {
 TEST(ChatTemplate, HostileTemplatesEnd) {
   const std::string loops = "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}";
   EXPECT_NE(failure_of(loops), "");
-  EXPECT_NE(failure_of("{% set ns = namespace(s='xxxxxxxx') %}{% for i in range(64) %}{% set ns.s = ns.s + ns.s %}{% endfor %}"), "");
+  EXPECT_NE(
+      failure_of(
+          "{% set ns = namespace(s='xxxxxxxx') %}{% for i in range(64) %}{% set ns.s = ns.s + ns.s %}{% endfor %}"),
+      "");
   EXPECT_NE(failure_of("{{ " + std::string(100000, '(') + " }}"), "");
   EXPECT_NE(failure_of("{{ " + std::string(100000, '-') + "1 }}"), "");
   EXPECT_NE(failure_of("{{ range(10 ** 9) }}"), "");
@@ -291,8 +291,8 @@ TEST(ChatTemplate, BoundsWhatHostileTemplatesMake) {
        "does not come to an end"},
       {"{% set ns = namespace(a='0123456789') %}{% for i in range(99) %}{% set ns.a = ns.a ~ ns.a %}{% endfor %}",
        "too long"},
-      {"{% set ns = namespace(a=range(1000)|list) %}{% for i in range(90) %}{% set ns.a = [ns.a] %}{% endfor %}"
-       "{% for i in range(10) %}{% set ns.b = (ns.b or '') ~ ns.a|tojson(indent=100) %}{% endfor %}{{ ns.b }}",
+      {"{% set ns = namespace(a=range(10000)|list) %}{% for i in range(90) %}{% set ns.a = [ns.a] %}{% endfor %}"
+       "{{ ns.a|tojson(indent=100) }}",
        "too long"},
       {"{{ (-9223372036854775807 - 1)|abs }}", "an integer is too large"},
       {"{{ (9223372036854775807 * 2.0)|int }}", "an integer is too large"},

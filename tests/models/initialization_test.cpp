@@ -88,8 +88,9 @@ TEST(Initialization, IsTheSameForASeedAndDiffersBetweenSeedsAndLayers) {
 }
 
 TEST(Initialization, WeightNamesAreThoseOfTransformers) {
+  const auto model = model_of(kLlama);
   std::vector<std::string> names;
-  for (const WeightSlot& slot : model_of(kLlama)->weights()) names.push_back(slot.name);
+  for (const WeightSlot& slot : model->weights()) names.push_back(slot.name);
   for (const char* name :
        {"model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weight", "model.layers.0.self_attn.k_proj.bias",
         "model.layers.1.self_attn.v_proj.weight", "model.layers.1.self_attn.o_proj.bias",

@@ -126,8 +126,8 @@ TEST(KvCache, TruncatesAndGrowsAgain) {
 TEST(KvCache, RefusesWhatDoesNotFitAndStaysAsItWas) {
   KvCache cache = make_cache(2, 4);
   append_step(cache, 1, {3, 1}, 3);
-  for (const std::vector<int32_t>& counts : std::vector<std::vector<int32_t>>{
-           {2, 0}, {0, 4}, {-1, 1}, {INT32_MAX, 0}, {1}, {1, 1, 1}}) {
+  for (const std::vector<int32_t>& counts :
+       std::vector<std::vector<int32_t>>{{2, 0}, {0, 4}, {-1, 1}, {INT32_MAX, 0}, {1}, {1, 1, 1}}) {
     EXPECT_THROW(cache.begin_step(counts), Error);
   }
   EXPECT_THROW(cache.reorder({0}), Error);

@@ -79,8 +79,7 @@ TEST(WeightSlot, ViewsRowsAndTransposes) {
             whole.to_vector<float>());
   const WeightSlot rows{.name = "rows", .parameter = parameter, .row_start = 1, .row_count = 2};
   EXPECT_EQ(rows.view(whole).to_vector<float>(), (std::vector<float>{2, 3, 4, 5}));
-  const WeightSlot turned{
-      .name = "turned", .parameter = parameter, .row_start = 2, .row_count = 2, .transposed = true};
+  const WeightSlot turned{.name = "turned", .parameter = parameter, .row_start = 2, .row_count = 2, .transposed = true};
   EXPECT_EQ(turned.view(whole).to_vector<float>(), (std::vector<float>{4, 6, 5, 7}));
 }
 

@@ -92,16 +92,14 @@ TEST_P(SelfAttention, GivesTheSameThroughACacheInRaggedSteps) {
   const std::vector<double> expected = oracle(qkv, 2, length, GetParam());
   KvCache cache({.layers = 2, .batch = 2, .capacity = 12, .kv_heads = kKvHeads, .head_dim = kDim}, DType::f32,
                 Device{});
-  for (const std::vector<int32_t>& counts :
-       std::vector<std::vector<int32_t>>{{4, 2}, {1, 1}, {0, 3}, {3, 1}, {1, 2}}) {
+  for (const std::vector<int32_t>& counts : std::vector<std::vector<int32_t>>{{4, 2}, {1, 1}, {0, 3}, {3, 1}, {1, 2}}) {
     const std::vector<int32_t> starts = cache.lengths();
     const int64_t step = std::max(counts[0], counts[1]);
     const Tensor fed = Tensor::full({2, step, kRow}, 1e3);  // what stands behind a row's own tokens must not matter
     for (int64_t b = 0; b < 2; ++b) {
       const int64_t own = counts[static_cast<size_t>(b)];
       if (own == 0) continue;
-      fed.select(0, b).narrow(0, 0, own).copy_from(
-          all.select(0, b).narrow(0, starts[static_cast<size_t>(b)], own));
+      fed.select(0, b).narrow(0, 0, own).copy_from(all.select(0, b).narrow(0, starts[static_cast<size_t>(b)], own));
     }
     cache.begin_step(counts);
     const Variable out = self_attention(Variable(fed.clone()), 1, settings(rope_), {}, &cache);
