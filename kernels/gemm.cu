@@ -78,7 +78,9 @@ __global__ void gemm_kernel(GemmArgs args) {
 
   C* c = static_cast<C*>(args.c) + matrix * args.stride_c;
   const int64_t offset = matrix * args.stride_c;
+#pragma unroll  // or the sums would be indexed, and so kept in local memory
   for (int r = 0; r < kEach; ++r) {
+#pragma unroll
     for (int s = 0; s < kEach; ++s) {
       const int64_t i = i0 + y + r * kSide, j = j0 + x + s * kSide;
       if (i >= args.m || j >= args.n) continue;

@@ -8,21 +8,22 @@
 #include <gtest/gtest.h>
 
 #include "support/test_data.h"
+#include "support/test_device.h"
 
 namespace ondol {
 namespace {
 
 struct Batch {
   ModelInput input;
-  std::vector<uint8_t> mask;   // 1 where a position counts
-  Tensor shifted_labels;       // i32, the target of each position
+  std::vector<uint8_t> mask;  // 1 where a position counts
+  Tensor shifted_labels;      // i32, the target of each position
   int64_t targets = 0;
 };
 
 Batch load_batch(const SafetensorsFile& file) {
   Batch batch;
-  batch.input.input_ids = file.tensor("input_ids").to(DType::i32);
-  batch.input.attention_mask = file.tensor("attention_mask").to(DType::u8);
+  batch.input.input_ids = file.tensor("input_ids").to(DType::i32).to(testing::test_device());
+  batch.input.attention_mask = file.tensor("attention_mask").to(DType::u8).to(testing::test_device());
   batch.mask = batch.input.attention_mask.to_vector<uint8_t>();
   const int64_t rows = batch.input.input_ids.size(0), length = batch.input.input_ids.size(1);
   std::vector<int32_t> labels = file.tensor("labels").to_vector<int32_t>();
@@ -33,7 +34,7 @@ Batch load_batch(const SafetensorsFile& file) {
       batch.targets += label != -100;
     }
   }
-  batch.shifted_labels = Tensor::from_vector(labels, {rows, length});
+  batch.shifted_labels = Tensor::from_vector(labels, {rows, length}, testing::test_device());
   return batch;
 }
 
@@ -49,12 +50,13 @@ double difference(const Tensor& tensor, const Tensor& expected, const std::vecto
   return worst;
 }
 
-class HfTiny : public testing::TestWithParam<const char*> {};
+class HfTiny : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(HfTiny, ForwardAndGradients) {
   const std::string directory = std::string("hf_tiny/") + GetParam();
   ONDOL_REQUIRE_DATA(directory);
-  const auto model = load_model(test::data_path(directory), {.device = "cpu", .dtype = DType::f32});
+  const auto model =
+      load_model(test::data_path(directory), {.device = to_string(testing::test_device()), .dtype = DType::f32});
   const SafetensorsFile inputs(test::data_path(directory + "/inputs.safetensors"));
   const SafetensorsFile outputs(test::data_path(directory + "/outputs.safetensors"));
   const SafetensorsFile gradients(test::data_path(directory + "/grads.safetensors"));
@@ -98,17 +100,19 @@ TEST_P(HfTiny, ForwardAndGradients) {
 TEST_P(HfTiny, FourXSpellingIsTheSameModel) {
   const std::string directory = std::string("hf_tiny/") + GetParam();
   ONDOL_REQUIRE_DATA(directory + "/config_4x.json");
-  const auto a = create_model(test::data_path(directory + "/config.json"), DType::f32, {}, 1);
-  const auto b = create_model(test::data_path(directory + "/config_4x.json"), DType::f32, {}, 1);
+  const auto a = create_model(test::data_path(directory + "/config.json"), DType::f32, testing::test_device(), 1);
+  const auto b = create_model(test::data_path(directory + "/config_4x.json"), DType::f32, testing::test_device(), 1);
   const SafetensorsFile inputs(test::data_path(directory + "/inputs.safetensors"));
   const Batch batch = load_batch(inputs);
-  EXPECT_EQ(a->hidden(batch.input, {}).value().to_vector<float>(), b->hidden(batch.input, {}).value().to_vector<float>());
+  EXPECT_EQ(a->hidden(batch.input, {}).value().to_vector<float>(),
+            b->hidden(batch.input, {}).value().to_vector<float>());
 }
 
 TEST_P(HfTiny, CacheGivesTheSameHiddenStates) {
   const std::string directory = std::string("hf_tiny/") + GetParam();
   ONDOL_REQUIRE_DATA(directory);
-  const auto model = load_model(test::data_path(directory), {.device = "cpu", .dtype = DType::f32});
+  const auto model =
+      load_model(test::data_path(directory), {.device = to_string(testing::test_device()), .dtype = DType::f32});
   const Batch batch = load_batch(SafetensorsFile(test::data_path(directory + "/inputs.safetensors")));
   const Tensor& ids = batch.input.input_ids;
   const Tensor whole = model->hidden({.input_ids = ids}, {}).value();
@@ -124,11 +128,11 @@ TEST_P(HfTiny, CacheGivesTheSameHiddenStates) {
   for (int step = 0; step < 4; ++step) {
     std::vector<int32_t> next;
     for (size_t b = 0; b < starts.size(); ++b) {
-      next.push_back(static_cast<int32_t>(
-          ids.select(0, static_cast<int64_t>(b)).select(0, starts[b] + step).item()));
+      next.push_back(static_cast<int32_t>(ids.select(0, static_cast<int64_t>(b)).select(0, starts[b] + step).item()));
     }
     cache.begin_step({1, 1, 1});
-    const Tensor h = model->hidden({.input_ids = Tensor::from_vector(next, {3, 1})}, context).value();
+    const Tensor h =
+        model->hidden({.input_ids = Tensor::from_vector(next, {3, 1}, testing::test_device())}, context).value();
     cache.end_step();
     for (size_t b = 0; b < starts.size(); ++b) {
       const int64_t row = static_cast<int64_t>(b);
@@ -139,7 +143,7 @@ TEST_P(HfTiny, CacheGivesTheSameHiddenStates) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Families, HfTiny, testing::Values("gpt2", "llama", "llama-gqa", "llama3-rope"),
+INSTANTIATE_TEST_SUITE_P(Families, HfTiny, ::testing::Values("gpt2", "llama", "llama-gqa", "llama3-rope"),
                          [](const auto& parameter) {
                            std::string name = parameter.param;
                            for (char& c : name) c = c == '-' ? '_' : c;

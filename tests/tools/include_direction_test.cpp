@@ -1,5 +1,7 @@
 // The rule of direction (docs/architecture.md): base <- backend <- tensor <- ops <- autograd <- nn <- models <- {train,
 // generate} <- tools; io, data, tokenizer and distributed use tensor and below, and each other.
+#include <algorithm>
+#include <cctype>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -71,6 +73,58 @@ TEST(IncludeDirection, NoArrowPointsUpwards) {
   }
   EXPECT_EQ(found, "");
   EXPECT_GT(files, 100);
+}
+
+/// Headers, types and functions of CUDA and its libraries: "cudaMalloc", "<cuda_runtime.h>", "__global__",
+/// "cublasLt...". Names of devices ("cuda", "cuda:0") and of our own (DeviceType::cuda) are none.
+std::string cuda_names(const std::string& path, std::istream& content) {
+  const auto is_word = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_'; };
+  std::string found, line;
+  for (int number = 1; std::getline(content, line); ++number) {
+    for (size_t begin = 0; begin < line.size();) {
+      size_t end = begin;
+      while (end < line.size() && is_word(line[end])) ++end;
+      const std::string word = line.substr(begin, end - begin);
+      const bool of_runtime = word.size() > 4 && word.starts_with("cuda") && std::isupper(word[4]) != 0;
+      const bool of_driver = word.size() > 2 && word.starts_with("cu") && std::isupper(word[2]) != 0;
+      const bool of_library = word.starts_with("cublas") || word == "cuda_runtime" ||
+                              (word.size() > 4 && word.starts_with("nccl") && std::isupper(word[4]) != 0);
+      const bool of_language = word == "__global__" || word == "__device__" || word == "__shared__";
+      if (of_runtime || of_driver || of_library || of_language) found += concat(path, ":", number, ": ", word, "\n");
+      begin = std::max(end, begin + 1);
+    }
+  }
+  return found;
+}
+
+/// What knows of CUDA: the kernels, the backend, who gathers several GPUs, and the generator that kernels call too.
+bool may_name_cuda(const std::string& path) {
+  return path.starts_with("kernels/") || path.starts_with("src/backend/") || path.starts_with("src/distributed/") ||
+         path == "include/ondol/base/philox.h";
+}
+
+TEST(IncludeDirection, NothingAboveTheBackendNamesCuda) {
+  std::string found;
+  int files = 0;
+  for (const char* directory : {"include", "src", "tools"}) {
+    for (const auto& entry : fs::recursive_directory_iterator(fs::path(ONDOL_SOURCE_DIR) / directory)) {
+      const std::string extension = entry.path().extension().string();
+      const std::string path = fs::relative(entry.path(), ONDOL_SOURCE_DIR).string();
+      if ((extension != ".h" && extension != ".cpp") || may_name_cuda(path)) continue;
+      std::ifstream content(entry.path());
+      found += cuda_names(path, content);
+      ++files;
+    }
+  }
+  EXPECT_EQ(found, "");
+  EXPECT_GT(files, 100);
+}
+
+TEST(IncludeDirection, ACudaNameIsFound) {
+  std::istringstream wrong("#include <cuda_runtime.h>\ncudaStream_t stream;  // cuMemAlloc\n");
+  EXPECT_EQ(cuda_names("a.h", wrong), "a.h:1: cuda_runtime\na.h:2: cudaStream_t\na.h:2: cuMemAlloc\n");
+  std::istringstream fine("Device{DeviceType::cuda, 0}; device_from_name(\"cuda:0\"); int cursor; cuda_backend();\n");
+  EXPECT_EQ(cuda_names("a.h", fine), "");
 }
 
 TEST(IncludeDirection, AnUpwardArrowIsFound) {

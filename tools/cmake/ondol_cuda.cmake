@@ -96,6 +96,10 @@ function(ondol_add_cuda_backend target)
     ONDOL_CUDA_LIBRARY_DIR="${CUDAToolkit_LIBRARY_DIR}")
   # Kernels may call constexpr functions of the host, such as dispatch_dtype.
   target_compile_options(ondol_cuda PRIVATE -Xcompiler=-Wall --expt-relaxed-constexpr)
+  # Registers, stack and spills of every kernel go to <object>.ptxas, where a test looks at them.
+  target_compile_options(ondol_cuda PRIVATE -Xptxas=-v)
+  set_target_properties(ondol_cuda PROPERTIES CUDA_COMPILER_LAUNCHER
+    "${PROJECT_SOURCE_DIR}/tools/cmake/ptxas_report;${CMAKE_CUDA_COMPILER_LAUNCHER}")
   if(ONDOL_WARNINGS_AS_ERRORS)
     target_compile_options(ondol_cuda PRIVATE -Werror=all-warnings)
   endif()
