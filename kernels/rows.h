@@ -21,7 +21,8 @@ void add_sampling_rows(KernelTable& table);       // sampling.cu: sample
 void add_optimizer_rows(KernelTable& table);      // optimizer.cu: sum_squares, adamw, sgd
 void add_gemm_rows(KernelTable& table);           // gemm.cu: gemm
 void add_quantized_rows(KernelTable& table);      // quantized.cu: quant_gemm, dequantize
-void add_attention_rows(KernelTable& table);      // attention.cu: attention, attention_backward
+void add_attention_rows(KernelTable& table);           // attention_forward.cu: attention
+void add_attention_backward_rows(KernelTable& table);  // attention_backward.cu: attention_backward
 
 /// Every row that has a CUDA kernel (table.cu).
 void fill_cuda_table(KernelTable& table);

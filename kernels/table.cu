@@ -21,6 +21,7 @@ void fill_cuda_table(KernelTable& table) {
   add_gemm_rows(table);
   add_quantized_rows(table);
   add_attention_rows(table);
+  add_attention_backward_rows(table);
 }
 
 }  // namespace ondol::ONDOL_CUDA_SPACE

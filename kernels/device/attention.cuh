@@ -1,4 +1,5 @@
-// What the forward and the backward of attention share: which keys a query sees, and the score of a pair.
+// What the kernels of attention share: which keys a query sees, which tiles a block can skip, and the score of a pair.
+// Nothing here knows about shared memory or tensor cores.
 #pragma once
 
 #include <ondol/base/philox.h>
@@ -9,129 +10,235 @@
 
 namespace ondol::ONDOL_CUDA_SPACE {
 
-/// One sequence as its queries see it.
-struct Sequence {
-  int64_t b;
-  int64_t keys;   // valid ones
-  int64_t start;  // key position of query 0
-
-  __device__ Sequence(const AttentionArgs& a, int64_t batch_index) : b(batch_index), keys(a.kv_len) {
-    if (a.kv_lengths != nullptr && a.kv_lengths[b] < keys) keys = a.kv_lengths[b];
-    start = a.q_start != nullptr ? a.q_start[b] : keys - a.q_len;
-  }
-
-  __device__ bool visible(const AttentionArgs& a, int64_t i, int64_t j) const {
-    const int64_t position = start + i;
-    if (j >= keys || (a.causal && j > position)) return false;
-    if (a.window > 0 && (j <= position - a.window || (!a.causal && j >= position + a.window))) return false;
-    if (a.key_mask != nullptr && a.key_mask[b * a.kv_len + j] == 0) return false;
-    if (a.q_documents == nullptr) return true;
-    const int32_t of_key =
-        a.kv_documents == nullptr ? a.q_documents[b * a.q_len + j] : a.kv_documents[b * a.kv_len + j];
-    return a.q_documents[b * a.q_len + i] == of_key;
-  }
-};
+inline constexpr float kLog2E = 1.4426950408889634f;
+inline constexpr float kLn2 = 0.69314718055994531f;
 
 /// A half-open range of indices.
 struct Range {
-  int64_t begin, end;
-  __device__ void raise(int64_t to) { begin = to > begin ? to : begin; }
-  __device__ void lower(int64_t to) { end = to < end ? to : end; }
+  int begin, end;
+  __device__ bool contains(int i) const { return i >= begin && i < end; }
+  __device__ bool empty() const { return begin >= end; }
 };
 
-/// Keys outside the range are not visible to query i.
-__device__ inline Range key_range(const AttentionArgs& a, const Sequence& sequence, int64_t i) {
-  Range range{0, sequence.keys};
-  const int64_t position = sequence.start + i;
-  if (a.causal) range.lower(position + 1);
-  if (a.window > 0) range.raise(position - a.window + 1);
-  if (a.window > 0) range.lower(position + a.window);
-  return range;
+__device__ inline int smaller(int a, int b) { return a < b ? a : b; }
+__device__ inline int larger(int a, int b) { return a > b ? a : b; }
+
+/// One sequence, as positions alone let its queries see its keys.
+struct Sequence {
+  int queries, keys;
+  int64_t first_row;  // of head 0 in lse and in the numbers of dropout
+  int64_t row_stride;  // between heads there
+  int query_begin, key_begin;  // where the rows of an unpadded batch begin
+  bool unpadded;
+  int start;   // key position of query 0
+  int window;  // 0: none
+  bool causal;
+
+  __device__ Sequence(const AttentionArgs& a, int64_t b)
+      : queries(static_cast<int>(a.q_len)),
+        keys(static_cast<int>(a.kv_len)),
+        first_row(b * a.num_heads * a.q_len),
+        row_stride(a.q_len),
+        query_begin(0),
+        key_begin(0),
+        unpadded(a.q_offsets != nullptr),
+        causal(a.causal) {
+    if (unpadded) {
+      query_begin = a.q_offsets[b];
+      key_begin = a.kv_offsets[b];
+      queries = a.q_offsets[b + 1] - query_begin;
+      keys = a.kv_offsets[b + 1] - key_begin;
+      first_row = query_begin;
+      row_stride = a.total_queries;
+    }
+    if (a.kv_lengths != nullptr) keys = smaller(keys, a.kv_lengths[b]);
+    start = a.q_start != nullptr ? a.q_start[b] : keys - queries;
+    window = static_cast<int>(a.window < (1 << 30) ? a.window : 1 << 30);
+  }
+
+  __device__ int64_t query_offset(int64_t stride_b, int64_t stride_t, int64_t b) const {
+    return unpadded ? query_begin * stride_t : b * stride_b;
+  }
+  __device__ int64_t key_offset(int64_t stride_b, int64_t stride_t, int64_t b) const {
+    return unpadded ? key_begin * stride_t : b * stride_b;
+  }
+  /// Row of query i of head h in lse.
+  __device__ int64_t row(int64_t h, int i) const { return first_row + h * row_stride + i; }
+
+  /// The keys that query i sees; both ends grow with i.
+  __device__ Range keys_of(int i) const {
+    const int position = start + i;
+    Range range{0, keys};
+    if (window > 0) range.begin = larger(0, position - window + 1);
+    if (causal) {
+      range.end = smaller(keys, position + 1);
+    } else if (window > 0) {
+      range.end = smaller(keys, position + window);
+    }
+    return range;
+  }
+  /// The keys that any of the queries sees, and those that each of them sees.
+  __device__ Range keys_of_any(Range q) const { return {keys_of(q.begin).begin, keys_of(q.end - 1).end}; }
+  __device__ Range keys_of_each(Range q) const { return {keys_of(q.end - 1).begin, keys_of(q.begin).end}; }
+
+  /// The queries that see key j; both ends grow with j.
+  __device__ Range queries_of(int j) const {
+    Range range{0, j < keys ? queries : 0};
+    if (causal) {
+      range.begin = larger(0, j - start);
+    } else if (window > 0) {
+      range.begin = larger(0, j - window + 1 - start);
+    }
+    if (window > 0) range.end = smaller(range.end, j + window - start);
+    return range;
+  }
+};
+
+/// The least and the greatest document among neighbours.
+struct DocumentSpan {
+  int32_t low = 0, high = 0;
+  __device__ bool meets(DocumentSpan other) const { return low <= other.high && other.low <= high; }
+  __device__ bool uniform_with(DocumentSpan other) const {
+    return low == high && other.low == low && other.high == low;
+  }
+};
+
+/// Of the documents in `range`, which holds at least one; for the whole warp.
+__device__ inline DocumentSpan document_span(const int32_t* documents, Range range) {
+  DocumentSpan span{INT32_MAX, INT32_MIN};
+  for (int i = range.begin + lane_index(); i < range.end; i += 32) {
+    span.low = smaller(span.low, documents[i]);
+    span.high = larger(span.high, documents[i]);
+  }
+#pragma unroll
+  for (int offset = 16; offset > 0; offset >>= 1) {
+    span.low = smaller(span.low, shuffle_xor(span.low, offset));
+    span.high = larger(span.high, shuffle_xor(span.high, offset));
+  }
+  return span;
 }
 
-/// Queries outside the range do not see key j.
-__device__ inline Range query_range(const AttentionArgs& a, const Sequence& sequence, int64_t j) {
-  Range range{0, j < sequence.keys ? a.q_len : 0};
-  if (a.causal) range.raise(j - sequence.start);
-  if (a.window > 0) range.raise(j - a.window + 1 - sequence.start);
-  if (a.window > 0) range.lower(j + a.window - sequence.start);
-  return range;
-}
+/// The masks by content of one sequence: documents and hidden keys.
+struct Content {
+  const int32_t *query_documents, *key_documents;  // null: all belong together
+  const uint8_t* key_mask;                         // null: all keys are shown
 
-/// Dot product of a vector in shared memory with one in global memory.
-template <class T>
-__device__ inline float dot(const float* x, const T* y, int64_t count) {
-  float sum = 0.0f;
-  for (int64_t d = 0; d < count; ++d) sum += x[d] * to_float(y[d]);
-  return sum;
+  __device__ Content(const AttentionArgs& a, int64_t b)
+      : query_documents(a.q_documents == nullptr ? nullptr : a.q_documents + b * a.q_len),
+        key_documents(a.kv_documents == nullptr ? query_documents : a.kv_documents + b * a.kv_len),
+        key_mask(a.key_mask == nullptr ? nullptr : a.key_mask + b * a.kv_len) {}
+
+  __device__ int32_t query_document(int i) const { return query_documents == nullptr ? 0 : query_documents[i]; }
+  __device__ int32_t key_document(int j) const { return query_documents == nullptr ? 0 : key_documents[j]; }
+  __device__ bool shows(int j) const { return key_mask == nullptr || key_mask[j] != 0; }
+
+  __device__ DocumentSpan query_span(Range q) const {
+    return query_documents == nullptr ? DocumentSpan{} : document_span(query_documents, q);
+  }
+  __device__ DocumentSpan key_span(Range k) const {
+    return query_documents == nullptr ? DocumentSpan{} : document_span(key_documents, k);
+  }
+  /// One bit for each of up to 64 keys; for the whole warp.
+  __device__ uint64_t shown(Range k) const {
+    if (key_mask == nullptr) return ~uint64_t{0};
+    const int first = k.begin + lane_index(), second = first + 32;
+    const uint64_t low = ballot(first < k.end && key_mask[first] != 0);
+    const uint64_t high = k.end - k.begin > 32 ? ballot(second < k.end && key_mask[second] != 0) : 0;
+    return low | high << 32;
+  }
+};
+
+/// What a tile of queries has to do with a tile of keys.
+struct TileMask {
+  bool needed;   // some query may see some key
+  bool partial;  // some query may not see some key
+  uint64_t shown;
+};
+
+/// For the whole warp. `queries` holds at least one; keys outside the sequence do not count.
+__device__ inline TileMask tile_mask(const Sequence& sequence, const Content& content, Range queries,
+                                     DocumentSpan documents, Range tile) {
+  const Range any = sequence.keys_of_any(queries);
+  const Range keys{larger(tile.begin, any.begin), smaller(tile.end, any.end)};
+  if (keys.empty()) return {false, true, 0};
+  const Range each = sequence.keys_of_each(queries);
+  TileMask mask{true, tile.begin < each.begin || tile.end > each.end, ~uint64_t{0}};
+  if (content.query_documents != nullptr) {
+    const DocumentSpan of_keys = content.key_span(keys);
+    mask.needed = documents.meets(of_keys);
+    mask.partial = mask.partial || !documents.uniform_with(of_keys);
+  }
+  if (content.key_mask != nullptr && mask.needed) {
+    mask.shown = content.shown({tile.begin, smaller(tile.end, sequence.keys)});
+    mask.needed = mask.shown != 0;
+    mask.partial = true;
+  }
+  return mask;
 }
 
 struct Score {
-  float value;
+  float value;  // in units of log 2
   float slope;  // of the soft cap
 };
 
-/// From the dot product of query and key.
+/// Scores of one sequence from products of queries and keys.
 template <class T>
-__device__ inline Score score_of(const AttentionArgs& a, float product, int64_t b, int64_t h, int64_t i, int64_t j) {
-  Score s{product * a.scale, 1.0f};
-  if (a.softcap > 0.0f) {
-    const float bent = tanhf(s.value / a.softcap);
-    s = {a.softcap * bent, 1.0f - bent * bent};
-  }
-  if (a.bias != nullptr) {
-    s.value += to_float(static_cast<const T*>(
-        a.bias)[b * a.bias_stride_b + h * a.bias_stride_h + i * a.bias_stride_q + j * a.bias_stride_k]);
-  }
-  return s;
-}
+struct Scoring {
+  float scale, softcap;
+  const T* bias;  // null: none
+  int64_t bias_stride_h, bias_stride_q, bias_stride_k;
 
-/// 0 where dropout takes the weight away, else what keeps its expectation.
-__device__ inline float dropout_factor(const AttentionArgs& a, int64_t row, int64_t j) {
-  if (a.dropout_p <= 0.0f) return 1.0f;
-  const PhiloxKey key{a.rng.seed, a.rng.stream, a.rng.step == nullptr ? 0u : static_cast<uint32_t>(*a.rng.step)};
-  const bool keep = philox_uniform(key, static_cast<uint64_t>(row * a.kv_len + j)) >= a.dropout_p;
-  return keep ? 1.0f / (1.0f - a.dropout_p) : 0.0f;
-}
+  __device__ Scoring(const AttentionArgs& a, int64_t b)
+      : scale(a.scale),
+        softcap(a.softcap),
+        bias(a.bias == nullptr ? nullptr : static_cast<const T*>(a.bias) + b * a.bias_stride_b),
+        bias_stride_h(a.bias_stride_h),
+        bias_stride_q(a.bias_stride_q),
+        bias_stride_k(a.bias_stride_k) {}
 
-/// A warp copies a vector into shared memory as f32.
-template <class T>
-__device__ inline void warp_load(float* out, const T* in, int64_t count) {
-  for (int64_t d = lane_index(); d < count; d += 32) out[d] = to_float(in[d]);
-}
-
-/// Shows every lane of the warp what each of them brings: 32 slots, which may still be in use from the time before.
-__device__ inline void warp_share(float* slots, float value) {
-  warp_barrier();
-  slots[lane_index()] = value;
-  warp_barrier();
-}
-
-/// Lane l holds the elements l, l + 32, ... of a vector of head_dim elements.
-template <int kParts>
-struct LaneVector {
-  float value[kParts] = {};
-
-  __device__ void scale(float factor) {
-#pragma unroll
-    for (int p = 0; p < kParts; ++p) value[p] *= factor;
-  }
-  template <class T>
-  __device__ void add(float factor, const T* in, int64_t count) {
-#pragma unroll
-    for (int p = 0; p < kParts; ++p) {
-      const int64_t d = lane_index() + 32 * p;
-      if (d < count) value[p] += factor * to_float(in[d]);
+  /// Scores are products times factor(), in units of log 2; otherwise ask for each.
+  __device__ bool plain() const { return softcap <= 0.0f && bias == nullptr && scale > 0.0f; }
+  __device__ float factor() const { return plain() ? scale * kLog2E : 1.0f; }
+  __device__ Score operator()(float product, int64_t h, int i, int j) const {
+    Score s{product * scale, 1.0f};
+    if (softcap > 0.0f) {
+      const float bent = tanhf(s.value / softcap);
+      s = {softcap * bent, 1.0f - bent * bent};
     }
+    if (bias != nullptr) s.value += to_float(bias[h * bias_stride_h + i * bias_stride_q + j * bias_stride_k]);
+    s.value *= kLog2E;
+    return s;
   }
-  template <class T>
-  __device__ void store(T* out, int64_t count) const {
+};
+
+/// Dropout of weights; that of a query's row (in lse) and key j is number row * kv_len + j of the generator.
+struct WeightDropout {
+  PhiloxKey key;
+  float p, kept;  // kept: what keeps the expectation
+  int64_t kv_len;
+
+  __device__ explicit WeightDropout(const AttentionArgs& a)
+      : key{a.rng.seed, a.rng.stream, 0}, p(a.dropout_p), kept(1.0f / (1.0f - a.dropout_p)), kv_len(a.kv_len) {
+    if (p > 0.0f && a.rng.step != nullptr) key.step = static_cast<uint32_t>(*a.rng.step);
+  }
+  __device__ bool on() const { return p > 0.0f; }
+  __device__ bool keeps(int64_t row, int j) const {
+    const uint64_t number = static_cast<uint64_t>(row * kv_len + j);
+    const PhiloxBlock block = philox_block(key, number >> 2);
+    const uint32_t low = (number & 1) == 0 ? block.word[0] : block.word[1];  // an index would move the block to memory
+    const uint32_t high = (number & 1) == 0 ? block.word[2] : block.word[3];
+    return word_to_uniform((number & 2) == 0 ? low : high) >= p;
+  }
+  /// Four bits for the numbers row * kv_len + j ...; one block of the generator, which must begin there.
+  __device__ unsigned keeps_four(int64_t row, int j) const {
+    const PhiloxBlock block = philox_block(key, static_cast<uint64_t>(row * kv_len + j) >> 2);
+    unsigned bits = 0;
 #pragma unroll
-    for (int p = 0; p < kParts; ++p) {
-      const int64_t d = lane_index() + 32 * p;
-      if (d < count) out[d] = from_float<T>(value[p]);
-    }
+    for (int i = 0; i < 4; ++i) bits |= (word_to_uniform(block.word[i]) >= p ? 1u : 0u) << i;
+    return bits;
   }
+  /// True when blocks of the generator begin at keys whose number is a multiple of 4.
+  __device__ bool in_blocks() const { return kv_len % 4 == 0; }
 };
 
 }  // namespace ondol::ONDOL_CUDA_SPACE

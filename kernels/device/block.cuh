@@ -47,6 +47,16 @@ __device__ inline T shuffle_xor(T value, int lane_mask) {
   return __shfl_xor_sync(kAllLanes, value, lane_mask);
 }
 
+
+/// The value that lane `source` brings.
+template <class T>
+__device__ inline T shuffle_from(T value, int source) {
+  return __shfl_sync(kAllLanes, value, source);
+}
+
+/// One bit for each lane of the warp.
+__device__ inline unsigned ballot(bool predicate) { return __ballot_sync(kAllLanes, predicate ? 1 : 0); }
+
 struct Sum {
   template <class T>
   __device__ T operator()(T a, T b) const {

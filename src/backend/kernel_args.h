@@ -284,7 +284,16 @@ struct DequantizeArgs {
 /// kv_lengths[b] keys are valid (null: kv_len). key_mask (B, Tk): 0 hides a key. Documents: a query sees only keys with
 /// its own id. bias is added after scaling (and soft-capping: softcap * tanh(s / softcap) when softcap > 0); its
 /// strides may be 0. A query that sees nothing gives 0 and lse -inf.
-/// dropout: element index of the generator is ((b*H + h)*Tq + i)*Tk + j.
+/// dropout: element index of the generator is row * kv_len + j with the row (b*H + h)*Tq + i of lse.
+///
+/// Paged keys and values (block_table): k and v are (num_blocks, block_size, Hkv, D), stride_b lies between blocks; key j
+/// of sequence b is row j % block_size of block block_table[b * block_table_stride + j / block_size].
+///
+/// Unpadded batch (q_offsets and kv_offsets, B + 1 each): sequence b has the rows q_offsets[b] ... q_offsets[b + 1] - 1
+/// of q and out (total_queries, H, D) and the rows kv_offsets[b] ... of k and v (total_keys, Hkv, D); stride_b is not
+/// used, q_len and kv_len are the greatest lengths. Row i of head h of sequence b in lse and workspace
+/// (H, total_queries) is h * total_queries + q_offsets[b] + i, for dropout too. kv_lengths, key_mask, documents and
+/// block_table are null then, and so is grad_bias.
 struct AttentionArgs {
   const void *q, *k, *v;
   void* out;
@@ -307,6 +316,10 @@ struct AttentionArgs {
   int64_t bias_stride_b, bias_stride_h, bias_stride_q, bias_stride_k;
   float dropout_p;
   RngArgs rng;
+  const int32_t* block_table;  // (B, block_table_stride), nullable; forward only
+  int64_t block_size, block_table_stride;
+  const int32_t *q_offsets, *kv_offsets;  // nullable, both or none
+  int64_t total_queries;
 };
 
 /// grad_q, grad_k, grad_v have the strides of q, k, v in `forward` unless given here; grad_out those of out.

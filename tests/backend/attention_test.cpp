@@ -354,7 +354,8 @@ TEST(Attention, BytesDoNotDependOnTheNumberOfThreads) {
   }
 }
 
-/// A token decoded alone gets the bytes it gets among all tokens: generation with a cache repeats the whole pass.
+/// A token decoded alone gets the bytes it gets among all tokens: generation with a cache repeats the whole pass. On
+/// CUDA few queries have their keys split between blocks, and get what they get among all tokens but for rounding.
 TEST(Attention, DecodingRepeatsThePrefillToTheByte) {
   AttentionCase c;
   c.batch = 1, c.q_len = c.kv_len = 290, c.num_heads = 6, c.num_kv_heads = 2, c.head_dim = 48;
@@ -371,6 +372,17 @@ TEST(Attention, DecodingRepeatsThePrefillToTheByte) {
         args.kv_lengths = &length;
         args.q = one.q.bytes.data() + one.q.offset(0, position, 0) * dtype_size(dtype);
         named.table.attention.get(dtype)(args, nullptr);
+        if (named.emulated) {
+          for (int64_t h = 0; h < c.num_heads; ++h) {
+            for (int64_t d = 0; d < c.head_dim; ++d) {
+              const double expected = whole.out.get(whole.out.offset(0, position, h) + d);
+              ASSERT_NEAR(one.out.get(one.out.offset(0, 0, h) + d), expected,
+                          (dtype == DType::f32 ? 1e-6 : 8e-3) * (1 + std::fabs(expected)))
+                  << named.isa << " position " << position;
+            }
+          }
+          continue;
+        }
         const size_t row = c.num_heads * c.head_dim * dtype_size(dtype);
         EXPECT_EQ(std::memcmp(one.out.bytes.data(),
                               whole.out.bytes.data() + whole.out.offset(0, position, 0) * dtype_size(dtype), row),
