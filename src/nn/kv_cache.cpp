@@ -1,6 +1,7 @@
 #include <ondol/nn/kv_cache.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace ondol {
 
@@ -60,22 +61,60 @@ Tensor KvCache::positions(int64_t length) const {
   return Tensor::from_vector(positions, {sizes_.batch, length}, keys_.empty() ? Device{} : keys_[0].device());
 }
 
+namespace {
+
+struct RowCopy {
+  int64_t from, to;
+};
+
+/// Copies that bring row sources[b] to every b, one after the other, without losing a row that is still wanted: rows that
+/// stay are left alone, and a cycle takes one row aside, to place sources.size().
+std::vector<RowCopy> plan_copies(std::vector<int32_t> sources) {
+  const size_t rows = sources.size();
+  std::vector<int> readers(rows + 1, 0);
+  std::vector<size_t> pending;
+  for (size_t b = 0; b < rows; ++b) {
+    if (static_cast<size_t>(sources[b]) == b) continue;
+    pending.push_back(b);
+    ++readers[static_cast<size_t>(sources[b])];
+  }
+  std::vector<RowCopy> copies;
+  while (!pending.empty()) {
+    const auto free_row = std::find_if(pending.begin(), pending.end(), [&](size_t b) { return readers[b] == 0; });
+    if (free_row == pending.end()) {  // only cycles are left, and the place aside is free
+      const size_t b = pending.front();
+      copies.push_back({static_cast<int64_t>(b), static_cast<int64_t>(rows)});
+      for (const size_t other : pending) {
+        if (static_cast<size_t>(sources[other]) == b) sources[other] = static_cast<int32_t>(rows);
+      }
+      readers[rows] += std::exchange(readers[b], 0);
+      continue;
+    }
+    copies.push_back({sources[*free_row], static_cast<int64_t>(*free_row)});
+    --readers[static_cast<size_t>(sources[*free_row])];
+    pending.erase(free_row);
+  }
+  return copies;
+}
+
+}  // namespace
+
 void KvCache::reorder(const std::vector<int32_t>& sources) {
   ONDOL_CHECK(sources.size() == lengths_.size(), "[kv_cache] reorder needs ", lengths_.size(), " sources");
   std::vector<int32_t> reordered;
-  int32_t longest = 0;
   for (const int32_t source : sources) {
     ONDOL_CHECK(source >= 0 && source < sizes_.batch, "[kv_cache] no sequence ", source);
     reordered.push_back(lengths_[static_cast<size_t>(source)]);
-    longest = std::max(longest, reordered.back());
   }
+  const int64_t longest = reordered.empty() ? 0 : *std::max_element(reordered.begin(), reordered.end());
+  const std::vector<RowCopy> copies = plan_copies(sources);
+  const bool aside = std::any_of(copies.begin(), copies.end(), [&](RowCopy c) { return c.to == sizes_.batch; });
   for (std::vector<Tensor>* side : {&keys_, &values_}) {
     for (Tensor& cached : *side) {
-      const Tensor before = cached.narrow(1, 0, longest).clone();
-      for (int64_t b = 0; b < sizes_.batch; ++b) {
-        const int64_t source = sources[static_cast<size_t>(b)];
-        if (source != b) cached.select(0, b).narrow(0, 0, longest).copy_from(before.select(0, source));
-      }
+      const Tensor spare =
+          aside ? Tensor::empty({longest, sizes_.kv_heads, sizes_.head_dim}, cached.dtype(), cached.device()) : Tensor();
+      const auto row = [&](int64_t b) { return b == sizes_.batch ? spare : cached.select(0, b).narrow(0, 0, longest); };
+      for (const RowCopy& copy : copies) row(copy.to).copy_from(row(copy.from));
     }
   }
   lengths_ = reordered;
