@@ -1,11 +1,12 @@
-// sum_squares, adamw and sgd over flat f32 buffers. What changes every step is read from device memory.
+// sum_squares, adamw, sgd and ema over flat f32 buffers. What changes every step is read from device memory.
 //
 // Formula: AdamW (Loshchilov & Hutter 2019): p *= 1 - lr wd; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2;
 //          p -= lr / (1 - b1^t) * m / (sqrt(v / (1 - b2^t)) + eps). SGD: g += wd p; u = mu u + g; p -= lr u, or
 //          p -= lr (g + mu u) with Nesterov's momentum. g is multiplied by grad_scale first.
+//          EMA: a += (1 - decay) (p - a).
 // Layout: flat, contiguous; low_precision receives the new parameter rounded to bf16 in the same pass.
-// Mapping: adamw: one thread for four elements; sgd: one for each. sum_squares: a block for each kPart elements, one
-// block for their sums. Accumulation: sum_squares in double, in an order that depends on the count alone; the bias
+// Mapping: adamw: one thread for four elements; sgd, ema: one for each. sum_squares: a block for each kPart elements,
+// one block for their sums. Accumulation: sum_squares in double, in an order that depends on the count alone; the bias
 // corrections in double. Tuning: kThreads, kPart, untuned: not run on a GPU yet.
 #include "device/block.cuh"
 #include "device/vector.cuh"
@@ -127,9 +128,22 @@ void sgd(const SgdArgs& args, Stream stream) {
   launch("sgd", sgd_kernel, blocks_for("sgd", args.count, kThreads), kThreads, 0, stream, args);
 }
 
+__global__ void ema_kernel(EmaArgs args) {
+  const int64_t i = global_thread();
+  if (i >= args.count) return;
+  const float average = args.average[i];
+  args.average[i] = fmaf(args.rate, args.value[i] - average, average);
+}
+
+void ema(const EmaArgs& args, Stream stream) {
+  if (args.count == 0) return;
+  launch("ema", ema_kernel, blocks_for("ema", args.count, kThreads), kThreads, 0, stream, args);
+}
+
 }  // namespace
 
 void add_optimizer_rows(KernelTable& table) {
+  table.ema.set(DType::f32, ema);
   table.sum_squares.set(DType::f32, sum_squares);
   table.adamw.set(DType::f32, adamw);
   table.sgd.set(DType::f32, sgd);

@@ -404,6 +404,14 @@ struct AdamwArgs {
   const OptimizerScalars* scalars;
 };
 
+/// Exponential moving average: average += rate * (value - average), one rounding for the difference, one for the rest.
+struct EmaArgs {
+  float* average;
+  const float* value;
+  int64_t count;
+  float rate;  // 1 - decay
+};
+
 /// SGD as torch.optim.SGD: g += weight_decay * p; buf = momentum * buf + g; p -= lr * (nesterov ? g + momentum*buf : buf).
 struct SgdArgs {
   float* param;

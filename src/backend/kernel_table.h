@@ -57,6 +57,7 @@ struct KernelRow {
   X(sample, SampleArgs)                          \
   X(sum_squares, SumSquaresArgs)                 \
   X(adamw, AdamwArgs)                            \
+  X(ema, EmaArgs)                                \
   X(sgd, SgdArgs)
 
 struct KernelTable {

@@ -81,6 +81,15 @@ void sgd_step(const SgdState& state, const SgdOptions& options, const OptimizerS
   if (args.count > 0) run_kernel(&KernelTable::sgd, state.param.device(), DType::f32, args);
 }
 
+void ema_step(const Tensor& average, const Tensor& value, double decay) {
+  EmaArgs args{};
+  args.average = flat_f32("ema", "average", average, average);
+  args.value = flat_f32("ema", "value", value, average);
+  args.count = average.numel();
+  args.rate = static_cast<float>(1.0 - decay);
+  if (args.count > 0) run_kernel(&KernelTable::ema, average.device(), DType::f32, args);
+}
+
 Tensor sum_squares(const Tensor& x) {
   ONDOL_CHECK(x.defined(), "[sum_squares] x is undefined");
   check_dtype("sum_squares", "x", x, DType::f32, x);

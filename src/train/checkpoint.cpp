@@ -205,7 +205,7 @@ void load_optimizer(const std::string& directory, const ParameterStore& store, c
     if (!file.has(name)) {
       throw UsageError(
           concat("optimizer state has no \"", name, "\": it was written by another optimizer (", file.path(), ")"),
-          "keep optimizer.type, or start from the weights with model.from");
+          "keep optimizer.type and optimizer.ema_decay, or start from the weights with model.from");
     }
     load(name, tensor);
   }

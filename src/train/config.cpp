@@ -35,6 +35,7 @@ OrderedJson optimizer_json(const OptimizerConfig& optimizer) {
   }
   out["weight_decay"] = optimizer.weight_decay;
   out["decay"] = optimizer.decay;
+  out["ema_decay"] = optimizer.ema_decay;
   return out;
 }
 

@@ -38,6 +38,7 @@ OptimizerConfig read_optimizer(const JsonReader& reader) {
   config.eps = reader.get("eps", config.eps, above(0.0));
   config.momentum = reader.get("momentum", config.momentum, half_open(0.0, 1.0));
   config.nesterov = reader.get("nesterov", config.nesterov);
+  config.ema_decay = reader.get("ema_decay", config.ema_decay, half_open(0.0, 1.0));
   if (config.nesterov && config.momentum == 0.0) reader.fail("nesterov", "needs optimizer.momentum above 0");
   return config;
 }

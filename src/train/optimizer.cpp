@@ -35,7 +35,7 @@ std::vector<Segment> decay_segments(const OptimizerConfig& config, const Paramet
 class AdamW final : public Optimizer {
  public:
   AdamW(const OptimizerConfig& config, ParameterStore& store, Tensor master)
-      : Optimizer(store, std::move(master)),
+      : Optimizer(config, store, std::move(master)),
         segments_(decay_segments(config, store)),
         options_{static_cast<float>(config.beta1), static_cast<float>(config.beta2), static_cast<float>(config.eps),
                  0.0f},
@@ -43,7 +43,7 @@ class AdamW final : public Optimizer {
         exp_avg_sq_(Tensor::zeros(master_.shape(), DType::f32, master_.device())),
         scalars_(ops::make_optimizer_scalars(master_.device())) {}
 
-  void step(const OptimizerStep& step) override {
+  void update(const OptimizerStep& step) override {
     ops::set_optimizer_scalars(scalars_, static_cast<float>(step.learning_rate),
                                static_cast<float>(step.gradient_scale), step.update);
     for (const Segment& segment : segments_) {
@@ -55,7 +55,7 @@ class AdamW final : public Optimizer {
     }
   }
 
-  NamedTensors state() const override { return {{"exp_avg", exp_avg_}, {"exp_avg_sq", exp_avg_sq_}}; }
+  NamedTensors buffers() const override { return {{"exp_avg", exp_avg_}, {"exp_avg_sq", exp_avg_sq_}}; }
 
  private:
   std::vector<Segment> segments_;
@@ -67,14 +67,14 @@ class AdamW final : public Optimizer {
 class Sgd final : public Optimizer {
  public:
   Sgd(const OptimizerConfig& config, ParameterStore& store, Tensor master)
-      : Optimizer(store, std::move(master)),
+      : Optimizer(config, store, std::move(master)),
         segments_(decay_segments(config, store)),
         options_{static_cast<float>(config.momentum), 0.0f, config.nesterov},
         scalars_(ops::make_optimizer_scalars(master_.device())) {
     if (config.momentum > 0.0) momentum_buffer_ = Tensor::zeros(master_.shape(), DType::f32, master_.device());
   }
 
-  void step(const OptimizerStep& step) override {
+  void update(const OptimizerStep& step) override {
     ops::set_optimizer_scalars(scalars_, static_cast<float>(step.learning_rate),
                                static_cast<float>(step.gradient_scale), step.update);
     for (const Segment& segment : segments_) {
@@ -86,7 +86,7 @@ class Sgd final : public Optimizer {
     }
   }
 
-  NamedTensors state() const override {
+  NamedTensors buffers() const override {
     if (!momentum_buffer_.defined()) return {};
     return {{"momentum_buffer", momentum_buffer_}};
   }
@@ -100,7 +100,8 @@ class Sgd final : public Optimizer {
 
 }  // namespace
 
-Optimizer::Optimizer(ParameterStore& store, Tensor master) : store_(store), master_(std::move(master)) {
+Optimizer::Optimizer(const OptimizerConfig& config, ParameterStore& store, Tensor master)
+    : store_(store), master_(std::move(master)), ema_decay_(config.ema_decay) {
   const Tensor& values = store.flat_values();
   if (values.dtype() == DType::f32) {
     ONDOL_CHECK(!master_.defined(), "an f32 model is its own master");
@@ -111,6 +112,28 @@ Optimizer::Optimizer(ParameterStore& store, Tensor master) : store_(store), mast
   }
   ONDOL_CHECK(master_.dtype() == DType::f32 && master_.numel() == store.flat_elements(), "master weights of ",
               master_.numel(), " elements, ", store.flat_elements(), " in f32 expected");
+  if (ema_decay_ > 0.0) average_ = master_.clone();
+}
+
+void Optimizer::step(const OptimizerStep& step) {
+  update(step);
+  if (average_.defined()) ops::ema_step(average_, master_, ema_decay_);
+}
+
+NamedTensors Optimizer::state() const {
+  NamedTensors tensors = buffers();
+  if (average_.defined()) tensors.emplace_back("average", average_);
+  return tensors;
+}
+
+AveragedWeights::AveragedWeights(ParameterStore& store, const Optimizer& optimizer) : values_(store.flat_values()) {
+  if (!optimizer.average().defined()) return;
+  saved_ = values_.clone();
+  values_.copy_from(optimizer.average());
+}
+
+AveragedWeights::~AveragedWeights() {
+  if (saved_.defined()) values_.copy_from(saved_);
 }
 
 void Optimizer::publish() const {

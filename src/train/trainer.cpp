@@ -260,6 +260,7 @@ TrainResult Trainer::Impl::loop() {
   }
   const std::string final_directory = config.output + "/final";
   if (state.step > first || !fs::exists(final_directory)) {
+    const AveragedWeights averaged(training.model->parameters(), *training.optimizer);
     write_model_directory(final_directory, *training.model, data->tokenizer());
   }
   log->sync();

@@ -317,6 +317,21 @@ void add_optimizer(std::vector<OpCase>& cases, bool large) {
         }
       }
     }
+    OpCase average;
+    average.op = "ema";
+    average.name = concat("ema ", count);
+    average.inputs = {{.shape = {count}}, {.shape = {count}}};
+    average.run = [](const std::vector<Tensor>& in, bool) {
+      const Tensor out = in[0].clone();
+      ops::ema_step(out, in[1], 0.999);
+      return OpResult{{out}, {}};
+    };
+    set_reference(average, []<class T>(const std::vector<Array<T>>& in, Round) {
+      Array<T> out(in[0].shape);
+      for (int64_t i = 0; i < out.numel(); ++i) out[i] = T(0.999) * in[0][i] + T(1 - 0.999) * in[1][i];
+      return std::vector<Array<T>>{out};
+    });
+    cases.push_back(std::move(average));
     OpCase c;
     c.op = "sum_squares";
     c.name = concat("sum_squares ", count);

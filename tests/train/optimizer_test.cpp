@@ -152,6 +152,33 @@ TEST(Optimizer, SgdWithNesterovMomentum) {
   for (size_t i = 0; i < 15; ++i) EXPECT_NEAR(values_of(parameters.matrix)[i], w[i], 2e-6);
 }
 
+TEST(Optimizer, AverageFollowsTheMasterWeights) {
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    Parameters parameters(dtype);
+    OptimizerConfig config;
+    config.ema_decay = 0.75;
+    const auto optimizer = make_optimizer(config, parameters.store);
+    std::vector<double> average = optimizer->master().to_vector<double>();
+    for (uint32_t step = 1; step <= 5; ++step) {
+      parameters.set_gradients(step);
+      optimizer->step({.learning_rate = 1e-2, .update = step});
+      const std::vector<double> weights = optimizer->master().to_vector<double>();
+      for (size_t i = 0; i < average.size(); ++i) average[i] = 0.75 * average[i] + 0.25 * weights[i];
+    }
+    const std::vector<float> kept = optimizer->average().to_vector<float>();
+    for (size_t i = 0; i < average.size(); ++i) EXPECT_NEAR(kept[i], average[i], 1e-6 * (1 + std::abs(average[i])));
+    EXPECT_EQ(optimizer->state().back().first, "average");
+
+    const std::vector<float> weights = parameters.store.flat_values().to_vector<float>();
+    {
+      const AveragedWeights averaged(parameters.store, *optimizer);
+      EXPECT_EQ(parameters.store.flat_values().to_vector<float>(), optimizer->average().to(dtype).to_vector<float>());
+    }
+    EXPECT_EQ(parameters.store.flat_values().to_vector<float>(), weights);
+    EXPECT_NE(weights, optimizer->average().to(dtype).to_vector<float>());
+  }
+}
+
 TEST(Optimizer, Bf16ModelIsTheRoundedMaster) {
   Parameters low(DType::bf16), full;
   const Tensor master = full.store.flat_values().clone();

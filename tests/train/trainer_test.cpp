@@ -97,6 +97,37 @@ TEST_P(Dtypes, ResumedRunIsIdentical) {
   EXPECT_EQ(config_json["torch_dtype"], GetParam() == std::string("bf16") ? "bfloat16" : "float32");
 }
 
+TEST_P(Dtypes, ResumedAverageIsIdenticalAndBecomesTheFinalModel) {
+  const testing::TemporaryDirectory directory;
+  testing::write_tiny_inputs(directory);
+  const std::vector<std::string> set = {std::string("train.dtype=") + GetParam(), "optimizer.ema_decay=0.8"};
+  EXPECT_TRUE(run_until(tiny_config(directory, "whole", set), 1000).finished);
+  const TrainConfig config = tiny_config(directory, "parts", set);
+  for (const int64_t stop : {3, 8}) EXPECT_FALSE(run_until(config, stop).finished);
+  EXPECT_TRUE(run_until(config, 1000).finished);
+  expect_same_run(directory / "whole", directory / "parts");
+
+  // The final model is the average of the last checkpoint, not its weights.
+  const SafetensorsFile state(directory / "whole/checkpoint-12/optimizer.safetensors");
+  const SafetensorsFile weights(directory / "whole/checkpoint-12/model.safetensors");
+  const SafetensorsFile final_model(directory / "whole/final/model.safetensors");
+  const std::string name = "transformer.wte.weight";
+  const Tensor final_values = final_model.tensor(name);
+  EXPECT_NE(final_values.to_vector<float>(), weights.tensor(name).to_vector<float>());
+  std::vector<float> average = state.tensor("average").to(final_values.dtype()).to_vector<float>();
+  std::vector<float> values;
+  for (const SafetensorsEntry& entry : final_model.entries()) {
+    const std::vector<float> part = final_model.tensor(entry.name).to_vector<float>();
+    values.insert(values.end(), part.begin(), part.end());
+  }
+  // The flat buffer has an order, and padding, of its own.
+  std::sort(average.begin(), average.end());
+  std::sort(values.begin(), values.end());
+  std::erase(average, 0.0f);
+  std::erase(values, 0.0f);
+  EXPECT_EQ(values, average);
+}
+
 TEST(Trainer, LossFallsAndMetricsAreComplete) {
   const testing::TemporaryDirectory directory;
   testing::write_tiny_inputs(directory);

@@ -38,6 +38,9 @@ struct SgdOptions {
 /// torch.optim.SGD.
 void sgd_step(const SgdState& state, const SgdOptions& options, const OptimizerScalarsTensor& scalars);
 
+/// average += (1 - decay) (value - average), in place; f32, contiguous, one size.
+void ema_step(const Tensor& average, const Tensor& value, double decay);
+
 /// Sum of the squares of an f32 tensor as one f64 element, in a fixed order; not finite when an element is not.
 Tensor sum_squares(const Tensor& x);
 

@@ -25,6 +25,7 @@ struct OptimizerConfig {
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;  // adamw
   double momentum = 0.0;                          // sgd
   bool nesterov = false;                          // sgd
+  double ema_decay = 0.0;                         // of the average of the weights; 0: none is kept
 };
 
 struct OptimizerStep {
@@ -39,23 +40,48 @@ class Optimizer {
   Optimizer(const Optimizer&) = delete;
   Optimizer& operator=(const Optimizer&) = delete;
 
-  /// One update of all parameters from the store's gradients.
-  virtual void step(const OptimizerStep& step) = 0;
+  /// One update of all parameters from the store's gradients, and of their average.
+  void step(const OptimizerStep& step);
 
-  /// The flat f32 tensors that a checkpoint keeps beside the model: exp_avg, exp_avg_sq, momentum_buffer.
-  virtual NamedTensors state() const = 0;
+  /// The flat f32 tensors that a checkpoint keeps beside the model: exp_avg, exp_avg_sq, momentum_buffer, average.
+  NamedTensors state() const;
 
   /// f32, flat: the store's own values in f32 runs.
   const Tensor& master() const { return master_; }
+  /// The exponential moving average of the master weights, which begins with the first of them: f32, flat; undefined
+  /// without ema_decay.
+  const Tensor& average() const { return average_; }
   /// Rounds the master weights into the model, after they were written to.
   void publish() const;
 
  protected:
-  Optimizer(ParameterStore& store, Tensor master);
+  Optimizer(const OptimizerConfig& config, ParameterStore& store, Tensor master);
+
+  virtual void update(const OptimizerStep& step) = 0;
+  /// What the update keeps between steps.
+  virtual NamedTensors buffers() const = 0;
 
   ParameterStore& store_;
   Tensor master_;
   Tensor low_precision_;  // the store's values in bf16 runs
+
+ private:
+  double ema_decay_;
+  Tensor average_;
+};
+
+/// While it lives the model's values are the optimizer's average (rounded in bf16 runs); without an average it does
+/// nothing.
+class AveragedWeights {
+ public:
+  AveragedWeights(ParameterStore& store, const Optimizer& optimizer);
+  ~AveragedWeights();
+  AveragedWeights(const AveragedWeights&) = delete;
+  AveragedWeights& operator=(const AveragedWeights&) = delete;
+
+ private:
+  Tensor values_;
+  Tensor saved_;  // what the model held before; undefined without an average
 };
 
 /// `master` is f32 of the store's flat size; undefined: the store's own values (f32) or a copy of them (bf16).

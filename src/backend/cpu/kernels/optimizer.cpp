@@ -1,4 +1,4 @@
-// adamw, sgd: one pass over flat f32 buffers, with the bf16 copy of the parameters written on the way.
+// adamw, sgd, ema: one pass over flat f32 buffers, with the bf16 copy of the parameters written on the way.
 #include <ondol/base/parallel.h>
 
 #include "backend/cpu/kernels/rows.h"
@@ -57,9 +57,20 @@ void sgd(const SgdArgs& args, Stream) {
   });
 }
 
+void ema(const EmaArgs& args, Stream) {
+  const Floats rate = splat(args.rate);
+  parallel_for(args.count, kGrain, [&](int64_t begin, int64_t end) {
+    for_each_vector(begin, end, [&](int64_t i, auto n) {
+      const Floats average = load_lanes(args.average + i, n);
+      store_lanes(args.average + i, fma(rate, load_lanes(args.value + i, n) - average, average), n);
+    });
+  });
+}
+
 }  // namespace
 
 void add_optimizer_rows(KernelTable& table) {
+  table.ema.set(DType::f32, ema);
   table.adamw.set(DType::f32, adamw);
   table.sgd.set(DType::f32, sgd);
 }

@@ -21,6 +21,6 @@ void add_embedding_rows(KernelTable& table);           // embedding.cpp: embeddi
 void add_rope_rows(KernelTable& table);                // rope.cpp
 void add_dropout_rows(KernelTable& table);             // dropout.cpp
 void add_sampling_rows(KernelTable& table);            // sampling.cpp: sample
-void add_optimizer_rows(KernelTable& table);           // optimizer.cpp: adamw, sgd
+void add_optimizer_rows(KernelTable& table);           // optimizer.cpp: adamw, sgd, ema
 
 }  // namespace ondol::cpu::ONDOL_ISA
