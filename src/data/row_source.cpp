@@ -42,7 +42,6 @@ class RowSource final : public SampleSource {
     Batch batch;
     batch.labels_shifted = false;
     for (const Column& column : columns_) {
-      Shape shape;
       std::vector<int64_t> sizes = {rows};
       sizes.insert(sizes.end(), column.row_shape.begin(), column.row_shape.end());
       field(batch, column.name) = Tensor::empty(Shape(std::span<const int64_t>(sizes)), column.dtype);

@@ -46,7 +46,7 @@ struct Probe {
   void (*run)() = nullptr;
 };
 
-Probe probe_of(const std::string& isa) {
+Probe probe_of([[maybe_unused]] const std::string& isa) {
 #if defined(__x86_64__)
   if (isa == "avx512" || isa == "amx") return {16, run_avx512};
   if (isa == "avx2") return {8, run_avx2};

@@ -44,7 +44,7 @@ std::vector<DeviceDescription> describe() {
 }
 
 void fill_table(KernelTable& table) {
-  const std::string& isa = cpu::active_isa();
+  [[maybe_unused]] const std::string& isa = cpu::active_isa();
 #if defined(ONDOL_HAS_ISA_avx2)
   if (isa == "avx2") return cpu::avx2::fill_table(table);
   cpu::avx512::fill_table(table);
