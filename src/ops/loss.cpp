@@ -108,11 +108,13 @@ CountingRows counting_rows(const Tensor& hidden, const Tensor& labels, int32_t i
           Tensor::from_vector(places, {rows})};
 }
 
-/// Enough rows that the weight and its gradient, which every chunk reads whole, cost little beside the products, and
-/// few enough that the logits stay in the last cache.
-int64_t default_chunk_rows(int64_t vocab_size) {
-  constexpr int64_t kLogitBytes = int64_t{16} << 20;
-  return std::clamp<int64_t>(kLogitBytes / (4 * vocab_size) / 64 * 64, 256, 4096);
+/// Rows of a chunk: enough that the weight and its gradient, which every chunk reads whole, cost little beside the
+/// products; few enough that the logits take at most 128 MiB (or 128 rows); equal chunks.
+int64_t default_chunk_rows(int64_t rows, int64_t vocab_size) {
+  constexpr int64_t kLogitBytes = int64_t{128} << 20;
+  const int64_t limit = std::clamp<int64_t>(kLogitBytes / (4 * vocab_size) / 64 * 64, 128, 4096);
+  const int64_t chunks = std::max<int64_t>(1, (rows + limit - 1) / limit);
+  return std::max<int64_t>(1, (rows + chunks - 1) / chunks);
 }
 
 }  // namespace
@@ -149,7 +151,8 @@ LinearCrossEntropyResult linear_cross_entropy(const Tensor& hidden, const Tensor
     if (rows == 0 && !options.accumulate_weight) result.grad_weight.zero();
   }
   const Tensor losses = Tensor::empty({rows}, DType::f32, device), lse = Tensor::empty({rows}, DType::f32, device);
-  const int64_t chunk = std::min(options.chunk_rows > 0 ? options.chunk_rows : default_chunk_rows(vocab_size), rows);
+  const int64_t chunk =
+      options.chunk_rows > 0 ? std::min(options.chunk_rows, rows) : default_chunk_rows(rows, vocab_size);
   const bool narrow = hidden.dtype() != DType::f32;
   const Tensor logits_buffer = Tensor::empty({chunk, vocab_size}, DType::f32, device);
   const Tensor scores_buffer =

@@ -5,7 +5,7 @@
 
 namespace ondol::cpu {
 
-enum class ScratchSlot : int { packed_a, packed_b, task, partial_sums, attention, count };
+enum class ScratchSlot : int { packed_a, packed_b, task, partial_sums, counters, attention, count };
 
 /// At least `bytes` bytes, 64-byte aligned, uninitialised, valid until this thread asks for the same slot again.
 /// Other threads of a parallel region may use it while its owner waits for them. Throws Error when memory is short.

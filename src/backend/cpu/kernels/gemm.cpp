@@ -5,6 +5,8 @@
 // block an element of c is one chain of fused multiply-adds in the order of k; the blocks are added in order. Which
 // tile, task, thread or instruction set computes an element therefore changes no bit of its sum, and a row of c does
 // not depend on how many other rows are computed with it.
+#include <unistd.h>
+
 #include "backend/cpu/kernels/gemm_epilogue.h"
 #include "backend/cpu/kernels/gemm_few_rows.h"
 #include "backend/cpu/kernels/gemm_micro.h"
@@ -17,13 +19,14 @@ namespace ondol::cpu::ONDOL_ISA {
 
 namespace {
 
-constexpr int64_t kMaxDepth = 384;
-constexpr int64_t kRowsInCache = 252;     // rows of a task where tasks share packed b
-constexpr int64_t kColsInCache = 384;     // columns of a block of b that stays in the second-level cache
-constexpr int64_t kPackGroup = 8;         // neighbouring panels packed together
-constexpr int64_t kChunk = 4096;          // bound of m, n and k between packing passes: bounds the packed copies
-constexpr int64_t kSharedPackRows = 256;  // from this m on, packing b more than once is felt
-constexpr int64_t kMinTaskCols = 96;
+constexpr int64_t kMaxDepth = 768;
+constexpr int64_t kChunkRows = 168;
+constexpr int64_t kKeptDepth = 4096;      // up to this k, a thread keeps all of its packed block of b
+constexpr int64_t kTallChunkRows = 1008;  // rows of a chunk beyond it, where each chunk packs b anew
+constexpr int64_t kMinChunkPanels = 4;
+constexpr int64_t kMinBlockCols = 96;
+constexpr int64_t kPackedFloats = 4 << 20;  // bounds the packed copy of a
+constexpr int64_t kPackGroup = 9;           // neighbouring panels of a packed together
 
 /// `total` cut into the fewest equal parts of at most `limit`, rounded up to `unit`.
 int64_t equal_part(int64_t total, int64_t limit, int64_t unit) {
@@ -33,11 +36,23 @@ int64_t equal_part(int64_t total, int64_t limit, int64_t unit) {
 
 int64_t block_depth(int64_t k) { return equal_part(k, kMaxDepth, 8); }
 
+/// Columns of a block of b: kMaxDepth steps of it take two fifths of the second-level cache.
+int64_t block_cols() {
+  static const int64_t cols = [] {
+    const long reported = sysconf(_SC_LEVEL2_CACHE_SIZE);
+    const int64_t bytes = reported > 0 ? reported : int64_t{1} << 20;
+    return larger(64, smaller(384, bytes * 2 / 5 / (kMaxDepth * 4) / kTileCols * kTileCols));
+  }();
+  return cols;
+}
+
 float* scratch_floats(ScratchSlot slot, int64_t count) {
   return static_cast<float*>(thread_scratch(slot, static_cast<size_t>(count) * sizeof(float)));
 }
 
-/// The product of one matrix of the batch by packed panels.
+/// The product of one matrix of the batch. c is cut into blocks of columns and those into chunks of rows. A thread
+/// takes a block, packs its columns of b into its second-level cache and computes chunk after chunk; when no block is
+/// left it helps with the chunks of others' blocks. Packing twice costs less than waiting for each other.
 template <class T>
 class Product {
  public:
@@ -50,81 +65,98 @@ class Product {
     depth_ = block_depth(args.k);
     a_direct_ = sizeof(T) == 4 && !args.trans_a;
     b_direct_ = sizeof(T) == 4 && !args.trans_b && args.m <= 2 * kTileRows;
-    // A task packs its own columns of b into its second-level cache, which is cheapest as long as no other task needs
-    // them: as long as the columns alone give every thread something to do.
-    b_shared_ = args.m > kSharedPackRows && args.n < 2 * kMinTaskCols * workers;
     plain_ = args.alpha == 1.0f && (args.beta == 0.0f || args.beta == 1.0f) && args.bias == nullptr &&
              args.residual == nullptr && args.pre_activation == nullptr && args.epilogue == GemmEpilogue::none &&
              args.c_dtype == DType::f32;
+    panel_rows_ = equal_part(args.m, kTileRows, 1);
+    col_panels_ = ceil_div(args.n, kTileCols);
   }
 
   void run() {
-    const int64_t row_chunk = equal_part(args_.m, kChunk, kTileRows);
-    const bool packs_chunk = b_shared_ || !a_direct_;
-    const int64_t k_chunk = packs_chunk ? equal_part(args_.k, kChunk, depth_) : larger(args_.k, 1);
-    const bool whole_cols = !b_shared_ && k_chunk >= args_.k;
-    const int64_t col_chunk = whole_cols ? args_.n : equal_part(args_.n, kChunk, kTileCols);
-    for (int64_t col = 0; col < args_.n; col += col_chunk) {
-      for (int64_t row = 0; row < args_.m; row += row_chunk) {
+    // Sums that wait in c leave k free to be cut: a packed a is then small enough to be read back from a cache.
+    const int64_t k_limit = a_direct_ ? kKeptDepth : depth_;
+    const int64_t k_part = plain_ ? equal_part(args_.k, k_limit, depth_) : larger(args_.k, 1);
+    keeps_b_ = k_part <= kKeptDepth;
+    const int64_t row_limit = a_direct_ ? args_.m : larger(kChunkRows, kPackedFloats / k_part);
+    const int64_t row_part = equal_part(args_.m, row_limit, panel_rows_);
+    for (int64_t k = 0; k == 0 || k < args_.k; k += k_part) {
+      k_begin_ = k;
+      k_end_ = smaller(k + k_part, args_.k);
+      for (int64_t row = 0; row < args_.m; row += row_part) {
         row_begin_ = row;
-        rows_ = smaller(row_chunk, args_.m - row);
-        col_begin_ = col;
-        cols_ = smaller(col_chunk, args_.n - col);
-        panel_rows_ = equal_part(rows_, kTileRows, 1);
-        row_panels_ = ceil_div(rows_, panel_rows_);
-        col_panels_ = ceil_div(cols_, kTileCols);
-        sums_ = nullptr;
-        if (k_chunk < args_.k && !plain_) {
-          sums_ = scratch_floats(ScratchSlot::partial_sums, rows_ * col_panels_ * kTileCols);
-        }
-        for (int64_t k = 0; k == 0 || k < args_.k; k += k_chunk) {
-          k_begin_ = k;
-          k_end_ = smaller(k + k_chunk, args_.k);
-          pack_shared();
-          multiply_chunk();
-        }
+        row_end_ = smaller(row + row_part, args_.m);
+        row_panels_ = ceil_div(row_end_ - row_begin_, panel_rows_);
+        cut();
+        if (!a_direct_) pack_a();
+        multiply();
       }
     }
   }
 
  private:
-  int64_t depth_at(int64_t k) const { return smaller(depth_, k_end_ - k); }
-
-  /// Packs what all tasks of the chunk read: a unless it can be read in place, b when there are enough rows.
-  void pack_shared() {
-    const int64_t steps = ceil_div(k_end_ - k_begin_, depth_);
-    const int64_t a_groups = a_direct_ ? 0 : ceil_div(row_panels_, kPackGroup);
-    const int64_t b_groups = b_shared_ ? ceil_div(col_panels_, kPackGroup) : 0;
-    if (a_groups + b_groups == 0 || steps == 0) return;
-    const int64_t k_count = k_end_ - k_begin_;
-    if (a_groups > 0) packed_a_ = scratch_floats(ScratchSlot::packed_a, row_panels_ * panel_rows_ * k_count);
-    if (b_groups > 0) packed_b_ = scratch_floats(ScratchSlot::packed_b, col_panels_ * kTileCols * k_count);
-    const int64_t groups = a_groups + b_groups;
-    parallel_for(groups * steps, workers_ == 1 ? groups * steps : 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const int64_t k = k_begin_ + i / groups * depth_;
-        const int64_t group = i % groups;
-        if (group < a_groups) {
-          const int64_t first = group * kPackGroup;
-          pack_a_panels(first, smaller(first + kPackGroup, row_panels_), k);
-        } else {
-          const int64_t first = (group - a_groups) * kPackGroup;
-          pack_b_panels(first, smaller(first + kPackGroup, col_panels_), k, packed_b_ + packed_b_offset(first, k));
-        }
+  /// Blocks and chunks as large as the caches take, smaller when threads would have nothing to do.
+  void cut() {
+    int64_t chunk_rows = keeps_b_ ? kChunkRows : kTallChunkRows;
+    chunk_panels_ = equal_part(row_panels_, larger(1, chunk_rows / panel_rows_), 1);
+    int64_t blocks = ceil_div(col_panels_, block_cols() / kTileCols);
+    // The same number of blocks for every thread, as long as that number is small and the blocks are not.
+    const int64_t even = round_up(blocks, workers_);
+    if (blocks < 8 * workers_ && args_.n >= even * kMinBlockCols) blocks = even;
+    block_panels_ = ceil_div(col_panels_, blocks);
+    const int64_t wanted = workers_ == 1 ? 1 : 4 * workers_;
+    for (;;) {
+      blocks_ = ceil_div(col_panels_, block_panels_);
+      chunks_ = ceil_div(row_panels_, chunk_panels_);
+      if (blocks_ * chunks_ >= wanted) return;
+      if (chunk_panels_ > kMinChunkPanels && chunk_panels_ * panel_rows_ >= block_panels_ * kTileCols / 4) {
+        chunk_panels_ = (chunk_panels_ + 1) / 2;
+      } else if (block_panels_ * kTileCols > kMinBlockCols) {
+        block_panels_ = (block_panels_ + 1) / 2;
+      } else if (chunk_panels_ > kMinChunkPanels) {
+        chunk_panels_ = (chunk_panels_ + 1) / 2;
+      } else {
+        return;
       }
+    }
+  }
+
+  void multiply() {
+    // The first counter numbers the workers, the others are the next chunk of each block.
+    auto* next = reinterpret_cast<int64_t*>(scratch_floats(ScratchSlot::counters, 2 * (blocks_ + 1)));
+    for (int64_t i = 0; i <= blocks_; ++i) next[i] = 0;
+    const auto take = [](int64_t& counter) { return __atomic_fetch_add(&counter, 1, __ATOMIC_RELAXED); };
+    const int64_t workers = smaller(blocks_ * chunks_, workers_);
+    parallel_for(workers, 1, [&](int64_t, int64_t) {
+      const int64_t number = take(next[0]);
+      const auto finish = [&](int64_t block, int64_t block_after) {
+        if (__atomic_load_n(&next[1 + block], __ATOMIC_RELAXED) >= chunks_) return;
+        Worker worker(*this, block, block_after);
+        for (int64_t chunk; (chunk = take(next[1 + block])) < chunks_;) worker.multiply(chunk);
+      };
+      for (int64_t block = number; block < blocks_; block += workers) finish(block, block + workers);
+      // Then others' blocks, those first that come last to their owners.
+      for (int64_t i = 0; i < blocks_; ++i) finish((number + blocks_ - 1 - i) % blocks_, blocks_);
     });
   }
+
+  int64_t depth_at(int64_t k) const { return smaller(depth_, k_end_ - k); }
 
   int64_t packed_a_offset(int64_t panel, int64_t k) const {
     return (k - k_begin_) * row_panels_ * panel_rows_ + panel * panel_rows_ * depth_at(k);
   }
-  int64_t packed_b_offset(int64_t panel, int64_t k) const {
-    return (k - k_begin_) * col_panels_ * kTileCols + panel * kTileCols * depth_at(k);
+
+  /// Packs the window's rows of a, which every block reads.
+  void pack_a() {
+    packed_a_ = scratch_floats(ScratchSlot::packed_a, row_panels_ * panel_rows_ * (k_end_ - k_begin_));
+    const int64_t groups = ceil_div(row_panels_, kPackGroup), steps = ceil_div(k_end_ - k_begin_, depth_);
+    parallel_for(groups * steps, workers_ == 1 ? groups * steps : 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) pack_a_group(i % groups * kPackGroup, k_begin_ + i / groups * depth_);
+    });
   }
 
-  void pack_a_panels(int64_t panel, int64_t panel_end, int64_t k) const {
+  void pack_a_group(int64_t panel, int64_t k) const {
     const int64_t row = row_begin_ + panel * panel_rows_;
-    const int64_t present = smaller(panel_end * panel_rows_, rows_) - panel * panel_rows_;
+    const int64_t present = smaller(kPackGroup * panel_rows_, row_end_ - row);
     const int64_t depth = depth_at(k);
     float* out = packed_a_ + packed_a_offset(panel, k);
     if (args_.trans_a) {
@@ -137,9 +169,10 @@ class Product {
     }
   }
 
-  void pack_b_panels(int64_t panel, int64_t panel_end, int64_t k, float* out) const {
-    const int64_t col = col_begin_ + panel * kTileCols;
-    const int64_t present = smaller(panel_end * kTileCols, cols_) - panel * kTileCols;
+  /// Packs the columns of the panels [panel, panel_end), the steps of k from `k` on.
+  void pack_b(int64_t panel, int64_t panel_end, int64_t k, float* out) const {
+    const int64_t col = panel * kTileCols;
+    const int64_t present = smaller(panel_end * kTileCols, args_.n) - col;
     const int64_t depth = depth_at(k);
     if (!args_.trans_b) {
       pack_rows(b_ + k * args_.ldb + col, args_.ldb, depth, present, kTileCols, out, kTileCols * depth);
@@ -151,124 +184,139 @@ class Product {
     }
   }
 
-  /// Cuts the chunk into tasks, small enough that every thread gets several.
-  void multiply_chunk() {
-    int64_t task_rows = b_shared_ ? larger(1, kRowsInCache / panel_rows_) : row_panels_;
-    int64_t task_cols = larger(1, kColsInCache / kTileCols);
-    const int64_t wanted = workers_ == 1 ? 1 : 4 * workers_;
-    while (ceil_div(row_panels_, task_rows) * ceil_div(col_panels_, task_cols) < wanted) {
-      if (task_cols > 4 || (task_cols > 1 && (!b_shared_ || task_rows <= 4))) {
-        task_cols = (task_cols + 1) / 2;
-      } else if (b_shared_ && task_rows > 1) {
-        task_rows = (task_rows + 1) / 2;
-      } else {
-        break;
-      }
-    }
-    const int64_t row_tasks = ceil_div(row_panels_, task_rows);
-    const int64_t col_tasks = ceil_div(col_panels_, task_cols);
-    run_tasks(row_tasks * col_tasks, workers_, [&] {
-      return [&](int64_t task) {
-        const int64_t row = task % row_tasks * task_rows;
-        const int64_t col = task / row_tasks * task_cols;
-        multiply_block(row, smaller(row + task_rows, row_panels_), col, smaller(col + task_cols, col_panels_));
-      };
-    });
+  bool b_in_place(int64_t panel) const { return b_direct_ && (panel + 1) * kTileCols <= args_.n; }
+
+  /// The memory that pack_b reads.
+  Ahead rows_of_b(int64_t panel, int64_t panel_end, int64_t k) const {
+    const int64_t col = panel * kTileCols, cols = smaller(panel_end * kTileCols, args_.n) - col, depth = depth_at(k);
+    return args_.trans_b ? Ahead(b_ + col * args_.ldb + k, args_.ldb, cols, depth)
+                         : Ahead(b_ + k * args_.ldb + col, args_.ldb, depth, cols);
   }
 
-  /// The tiles of the row panels [row_begin, row_end) and column panels [col_begin, col_end) of the chunk.
-  void multiply_block(int64_t row_begin, int64_t row_end, int64_t col_begin, int64_t col_end) const {
-    const int64_t cols = (col_end - col_begin) * kTileCols;
-    const bool pack_here = !b_shared_;
-    const bool one_step = k_end_ - k_begin_ <= depth_;
-    // Sums that outlive a step of k wait in c itself, in the chunk's buffer or in the task's.
-    float* sums = sums_;
-    int64_t sums_stride = col_panels_ * kTileCols;
-    const int64_t packed_floats = pack_here ? cols * depth_ : 0;
-    const int64_t sums_floats = plain_ || sums != nullptr || one_step ? 0 : (row_end - row_begin) * panel_rows_ * cols;
-    float* task_memory = scratch_floats(ScratchSlot::task, packed_floats + sums_floats);
-    if (sums != nullptr) {
-      sums += row_begin * panel_rows_ * sums_stride + col_begin * kTileCols;
-    } else if (sums_floats > 0) {
-      sums = task_memory + packed_floats;
-      sums_stride = cols;
-    }
-    for (int64_t k = k_begin_; k == k_begin_ || k < k_end_; k += depth_) {
-      if (pack_here) {
-        // In place or not is decided panel by panel: only the last can be a partial one.
-        const int64_t first = b_in_place(col_begin) ? (b_in_place(col_end - 1) ? col_end : col_end - 1) : col_begin;
-        if (first < col_end) {
-          pack_b_panels(first, col_end, k, task_memory + (first - col_begin) * kTileCols * depth_at(k));
-        }
+  /// What a thread needs for the chunks of one block.
+  class Worker {
+   public:
+    Worker(const Product& product, int64_t block, int64_t block_after) : p_(product), block_after_(block_after) {
+      col_begin_ = block * p_.block_panels_;
+      col_end_ = smaller(col_begin_ + p_.block_panels_, p_.col_panels_);
+      cols_ = (col_end_ - col_begin_) * kTileCols;
+      // In place or not is decided panel by panel: only the last can be a partial one.
+      packed_begin_ = !p_.b_in_place(col_begin_) ? col_begin_ : p_.b_in_place(col_end_ - 1) ? col_end_ : col_end_ - 1;
+      packed_b_ = scratch_floats(ScratchSlot::packed_b, (col_end_ - packed_begin_) * kTileCols *
+                                                            (p_.keeps_b_ ? p_.k_end_ - p_.k_begin_ : p_.depth_));
+      // Sums that outlive a step of k wait in c itself or here.
+      if (!p_.plain_ && p_.args_.k > p_.depth_) {
+        sums_ = scratch_floats(ScratchSlot::task, p_.chunk_panels_ * p_.panel_rows_ * cols_);
       }
+    }
+
+    void multiply(int64_t chunk) {
+      const int64_t row_begin = chunk * p_.chunk_panels_;
+      const int64_t row_end = smaller(row_begin + p_.chunk_panels_, p_.row_panels_);
+      for (int64_t k = p_.k_begin_; k == p_.k_begin_ || k < p_.k_end_; k += p_.depth_) {
+        float* packed_b = packed_b_;
+        if (p_.keeps_b_) packed_b += (k - p_.k_begin_) * (col_end_ - packed_begin_) * kTileCols;
+        const bool packs = packed_begin_ < col_end_ && !(p_.keeps_b_ && b_is_packed_);
+        if (packs) p_.pack_b(packed_begin_, col_end_, k, packed_b);
+        ahead_ = next_of_b(packs, k + p_.depth_at(k));
+        ahead_.spread((row_end - row_begin) * (col_end_ - col_begin_), p_.depth_at(k));
+        multiply_panels(row_begin, row_end, k, packed_b);
+      }
+      b_is_packed_ = true;
+    }
+
+   private:
+    /// The columns of b that this thread will pack next.
+    Ahead next_of_b(bool packs, int64_t k) const {
+      if (k < p_.k_end_) return packs ? p_.rows_of_b(packed_begin_, col_end_, k) : Ahead();
+      if (block_after_ >= p_.blocks_) return {};
+      const int64_t begin = block_after_ * p_.block_panels_;
+      return p_.rows_of_b(begin, smaller(begin + p_.block_panels_, p_.col_panels_), p_.k_begin_);
+    }
+
+    void multiply_panels(int64_t row_begin, int64_t row_end, int64_t k, const float* packed_b) {
+      const int64_t depth = p_.depth_at(k);
       for (int64_t row = row_begin; row < row_end; ++row) {
-        for (int64_t col = col_begin; col < col_end; ++col) {
-          if (row + 1 < row_end) prefetch_a(row + 1, k, col - col_begin, col_end - col_begin);
-          const float* b_panel = b_shared_ ? packed_b_ + packed_b_offset(col, k)
-                                           : task_memory + (col - col_begin) * kTileCols * depth_at(k);
-          float* waiting = sums == nullptr
-                               ? nullptr
-                               : sums + (row - row_begin) * panel_rows_ * sums_stride + (col - col_begin) * kTileCols;
-          multiply_tile(row, col, k, b_panel, waiting, sums_stride);
+        for (int64_t col = col_begin_; col < col_end_; ++col) {
+          Tile tile;
+          tile.row = p_.row_begin_ + row * p_.panel_rows_;
+          tile.col = col * kTileCols;
+          tile.ahead = &ahead_;
+          if (p_.b_in_place(col)) {
+            tile.b_stride = p_.args_.ldb;
+            if constexpr (sizeof(T) == 4) tile.b = p_.b_ + k * p_.args_.ldb + tile.col;
+          } else {
+            tile.b_stride = kTileCols;
+            tile.b = packed_b + (col - packed_begin_) * kTileCols * depth;
+          }
+          if (!p_.a_direct_) {
+            tile.a = p_.packed_a_ + p_.packed_a_offset(row, k);
+            tile.a_stride = p_.panel_rows_;
+          } else if constexpr (sizeof(T) == 4) {
+            tile.a = p_.a_ + tile.row * p_.args_.lda + k;
+            tile.a_stride = p_.args_.lda;
+          }
+          if (sums_ != nullptr) {
+            tile.sums = sums_ + (row - row_begin) * p_.panel_rows_ * cols_ + (col - col_begin_) * kTileCols;
+            tile.sums_stride = cols_;
+          }
+          p_.multiply_tile(tile, k);
         }
       }
     }
-  }
 
-  /// Part `part` of `parts` of the panel of a that comes next, while the kernel works on this one: its rows lie apart,
-  /// each too short for the hardware to follow.
-  void prefetch_a(int64_t panel, int64_t k, int64_t part, int64_t parts) const {
-    if constexpr (sizeof(T) == 4) {
-      if (!a_direct_) return;
-      const T* first = a_ + (row_begin_ + panel * panel_rows_) * args_.lda + k;
-      const int64_t rows = smaller(panel_rows_, rows_ - panel * panel_rows_), depth = depth_at(k);
-      for (int64_t i = rows * part / parts; i < rows * (part + 1) / parts; ++i) {
-        for (int64_t l = 0; l < depth; l += 16) __builtin_prefetch(first + i * args_.lda + l);
-      }
-    }
-  }
+    const Product& p_;
+    int64_t block_after_;  // the block that this thread takes next
+    int64_t col_begin_, col_end_, cols_;
+    int64_t packed_begin_;  // the panels from here to col_end_ are packed
+    bool b_is_packed_ = false;
+    float* packed_b_ = nullptr;
+    float* sums_ = nullptr;
+    Ahead ahead_;
+  };
 
-  bool b_in_place(int64_t panel) const { return b_direct_ && (panel + 1) * kTileCols <= cols_; }
+  /// Operands of one call of the micro-kernel. Rows of `sums` are where sums wait between blocks of k.
+  struct Tile {
+    int64_t row, col;
+    const float* a = nullptr;
+    int64_t a_stride = 1;
+    const float* b = nullptr;
+    int64_t b_stride = 1;
+    float* sums = nullptr;
+    int64_t sums_stride = 0;
+    Ahead* ahead = nullptr;
+  };
 
-  void multiply_tile(int64_t row_panel, int64_t col_panel, int64_t k, const float* b_panel, float* waiting,
-                     int64_t waiting_stride) const {
-    const int64_t row = row_begin_ + row_panel * panel_rows_;
-    const int64_t col = col_begin_ + col_panel * kTileCols;
-    const int64_t rows = smaller(panel_rows_, row_begin_ + rows_ - row);
-    const int64_t cols = smaller(kTileCols, col_begin_ + cols_ - col);
-    const float* a_panel = nullptr;
-    int64_t a_stride = panel_rows_;
-    if constexpr (sizeof(T) == 4) {
-      if (a_direct_) {
-        a_panel = a_ + row * args_.lda + k;
-        a_stride = args_.lda;
-      }
-      if (b_in_place(col_panel)) b_panel = b_ + k * args_.ldb + col;
-    }
-    if (!a_direct_ && k_end_ > k_begin_) a_panel = packed_a_ + packed_a_offset(row_panel, k);
-    const int64_t b_stride = b_in_place(col_panel) ? args_.ldb : kTileCols;
+  void multiply_tile(const Tile& tile, int64_t k) const {
+    const int64_t rows = smaller(panel_rows_, row_end_ - tile.row);
+    const int64_t cols = smaller(kTileCols, args_.n - tile.col);
     const MicroKernel kernel = micro_kernel_for(rows, !a_direct_);
     const int64_t depth = depth_at(k);
     const bool first = k == 0;
-    const bool last = k + depth >= args_.k;
+    const auto run = [&](float* out, int64_t stride, bool accumulate) {
+      kernel(depth, tile.a, tile.a_stride, tile.b, tile.b_stride, out, stride, accumulate, tile.ahead);
+    };
+    const auto finish = [&](const GemmArgs& args, const float* sums, int64_t stride) {
+      finish_block<T>(args, index_, tile.row, tile.col, rows, cols, sums, stride);
+    };
     if (plain_ && cols == kTileCols) {
-      float* out = static_cast<float*>(args_.c) + index_ * args_.stride_c + row * args_.ldc + col;
-      kernel(depth, a_panel, a_stride, b_panel, b_stride, out, args_.ldc, !first || args_.beta != 0.0f);
+      float* out = static_cast<float*>(args_.c) + index_ * args_.stride_c + tile.row * args_.ldc + tile.col;
+      run(out, args_.ldc, !first || args_.beta != 0.0f);
       return;
     }
-    alignas(64) float tile[kTileRows * kTileCols];
-    if (waiting != nullptr) {
-      kernel(depth, a_panel, a_stride, b_panel, b_stride, waiting, waiting_stride, !first);
-      if (last) finish_block<T>(args_, index_, row, col, rows, cols, waiting, waiting_stride);
+    if (tile.sums != nullptr) {
+      run(tile.sums, tile.sums_stride, !first);
+      if (k + depth >= args_.k) finish(args_, tile.sums, tile.sums_stride);
       return;
     }
-    kernel(depth, a_panel, a_stride, b_panel, b_stride, tile, kTileCols, false);
+    alignas(64) float sums[kTileRows * kTileCols];
+    run(sums, kTileCols, false);
     if (plain_ && !first) {
       GemmArgs add = args_;
       add.beta = 1.0f;
-      finish_block<T>(add, index_, row, col, rows, cols, tile, kTileCols);
+      finish(add, sums, kTileCols);
     } else {
-      finish_block<T>(args_, index_, row, col, rows, cols, tile, kTileCols);
+      finish(args_, sums, kTileCols);
     }
   }
 
@@ -280,14 +328,14 @@ class Product {
   int64_t depth_;
   bool a_direct_;  // a is read where it lies
   bool b_direct_;  // b is read where it lies (whole panels only)
-  bool b_shared_;  // b is packed once for all tasks rather than by each task
+  bool keeps_b_;   // a thread keeps every step of k of its packed columns of b
   bool plain_;     // c = a b or c += a b in f32: sums may wait in c
-  // The chunk at work.
-  int64_t row_begin_, rows_, col_begin_, cols_, k_begin_, k_end_;
-  int64_t panel_rows_, row_panels_, col_panels_;
-  float* sums_ = nullptr;
+  int64_t panel_rows_, col_panels_;
+  // The part of the rows and of k at work.
+  int64_t row_begin_, row_end_, row_panels_, k_begin_, k_end_;
   float* packed_a_ = nullptr;
-  float* packed_b_ = nullptr;
+  int64_t block_panels_, blocks_;  // panels of columns of a block, blocks
+  int64_t chunk_panels_, chunks_;  // panels of rows of a chunk, chunks of a block
 };
 
 /// One matrix of the batch.

@@ -24,14 +24,52 @@ inline constexpr int kTileVectors = 3;
 #endif
 inline constexpr int kTileCols = kTileVectors * kLanes;
 
+/// Rows of memory that are needed soon, fetched into the second-level cache a few lines at a time: all at once, they
+/// would hold up the kernel's own loads.
+struct Ahead {
+  Ahead() = default;
+  /// `count` rows of `width` elements, `stride` elements apart.
+  template <class T>
+  Ahead(const T* first, int64_t stride_elements, int64_t count, int64_t width_elements)
+      : row(reinterpret_cast<const char*>(first)),
+        stride(stride_elements * static_cast<int64_t>(sizeof(T))),
+        rows(count),
+        width(width_elements * static_cast<int64_t>(sizeof(T))) {}
+
+  /// Spreads the lines over `tiles` kernel calls of k steps.
+  void spread(int64_t tiles, int64_t k) {
+    const int64_t times = tiles * (k / kSteps) + 1;
+    lines = (rows * ((width + 63) / 64) + times - 1) / times;
+  }
+  void fetch() {
+    for (int64_t i = 0; i < lines && rows > 0; ++i) {
+      __builtin_prefetch(row + at, 0, 2);
+      at += 64;
+      if (at >= width) {
+        at = 0;
+        row += stride;
+        --rows;
+      }
+    }
+  }
+
+  static constexpr int64_t kSteps = 16;  // of k between two calls of fetch
+  const char* row = nullptr;
+  int64_t stride = 0;
+  int64_t rows = 0;
+  int64_t width = 0;
+  int64_t at = 0;
+  int64_t lines = 0;
+};
+
 /// c (rows, vectors * kLanes) = a b, or += when accumulate. Element (i, l) of a is a[i * a_stride + l] when the rows
 /// lie as in the caller's matrix, a[l * a_stride + i] in a packed panel; row l of b starts at b + l * b_stride.
 using MicroKernel = void (*)(int64_t k, const float* a, int64_t a_stride, const float* b, int64_t b_stride, float* c,
-                             int64_t c_stride, bool accumulate);
+                             int64_t c_stride, bool accumulate, Ahead* ahead);
 
 template <int kRows, bool kPacked, int kVectors>
 void micro_kernel(int64_t k, const float* a, int64_t a_stride, const float* b, int64_t b_stride, float* c,
-                  int64_t c_stride, bool accumulate) {
+                  int64_t c_stride, bool accumulate, Ahead* ahead) {
   Floats sum[kRows][kVectors];
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) {
@@ -54,6 +92,7 @@ void micro_kernel(int64_t k, const float* a, int64_t a_stride, const float* b, i
   const int64_t a_next = kPacked ? a_stride : 1;
   int64_t l = 0;
   for (; l + 4 <= k; l += 4) {
+    if (ahead != nullptr && l % Ahead::kSteps == 0) ahead->fetch();
     step(a, b);
     step(a + a_next, b + b_stride);
     step(a + 2 * a_next, b + 2 * b_stride);
