@@ -1,4 +1,5 @@
-// sum_squares, adamw, sgd and ema over flat f32 buffers. What changes every step is read from device memory.
+// sum_squares, clip_gradient, adamw, sgd and ema over flat f32 buffers. What changes every step is read from device
+// memory.
 //
 // Formula: AdamW (Loshchilov & Hutter 2019): p *= 1 - lr wd; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2;
 //          p -= lr / (1 - b1^t) * m / (sqrt(v / (1 - b2^t)) + eps). SGD: g += wd p; u = mu u + g; p -= lr u, or
@@ -49,10 +50,31 @@ void sum_squares(const SumSquaresArgs& args, Stream stream) {
          args.out);
 }
 
+__device__ bool is_finite(double value) { return value - value == 0.0; }
+
+/// One thread: a few losses.
+__global__ void clip_gradient_kernel(ClipGradientArgs args) {
+  if (threadIdx.x != 0) return;
+  const double norm = sqrt(*args.sum_squares);
+  bool finite = is_finite(norm);
+  for (int64_t i = 0; i < args.count; ++i) finite = finite && is_finite(args.losses[i]);
+  OptimizerScalars s = *args.scalars;
+  const bool clips = finite && args.max_norm > 0.0 && norm > args.max_norm;
+  s.grad_scale = clips ? static_cast<float>(args.max_norm / (norm + 1e-6)) : 1.0f;
+  s.skip = !finite || (args.stay && s.skip != 0) ? 1 : 0;
+  if (finite) ++s.step;
+  *args.scalars = s;
+}
+
+void clip_gradient(const ClipGradientArgs& args, Stream stream) {
+  launch("clip_gradient", clip_gradient_kernel, 1, kWarpSize, 0, stream, args);
+}
+
 struct AdamwFactors {
   float learning_rate, grad_scale;
   float step_size;       // lr / (1 - b1^t)
   float inverse_root_v;  // 1 / sqrt(1 - b2^t)
+  bool skip;
 };
 
 __device__ float adamw_update(const AdamwArgs& args, const AdamwFactors& f, float p, float g, float& m, float& v) {
@@ -72,11 +94,13 @@ __global__ void adamw_kernel(AdamwArgs args) {
     const double t = static_cast<double>(s.step);
     factors->learning_rate = s.learning_rate;
     factors->grad_scale = s.grad_scale;
+    factors->skip = s.skip != 0;
     factors->step_size = static_cast<float>(s.learning_rate / (1.0 - pow(static_cast<double>(args.beta1), t)));
     factors->inverse_root_v = static_cast<float>(1.0 / sqrt(1.0 - pow(static_cast<double>(args.beta2), t)));
   }
   block_barrier();
   const AdamwFactors f = *factors;
+  if (f.skip) return;
   const int64_t first = global_thread() * kGroup;
   if (kAligned && first + kGroup <= args.count) {
     Floats<kGroup> p = load_floats<kGroup>(args.param + first);
@@ -110,6 +134,7 @@ __global__ void sgd_kernel(SgdArgs args) {
   const int64_t i = global_thread();
   if (i >= args.count) return;
   const OptimizerScalars s = *args.scalars;
+  if (s.skip != 0) return;
   const float p = args.param[i];
   const float g = args.grad[i] * s.grad_scale + args.weight_decay * p;
   float direction = g;
@@ -129,6 +154,7 @@ void sgd(const SgdArgs& args, Stream stream) {
 }
 
 __global__ void ema_kernel(EmaArgs args) {
+  if (args.scalars != nullptr && args.scalars->skip != 0) return;
   const int64_t i = global_thread();
   if (i >= args.count) return;
   const float average = args.average[i];
@@ -145,6 +171,7 @@ void ema(const EmaArgs& args, Stream stream) {
 void add_optimizer_rows(KernelTable& table) {
   table.ema.set(DType::f32, ema);
   table.sum_squares.set(DType::f32, sum_squares);
+  table.clip_gradient.set(DType::f32, clip_gradient);
   table.adamw.set(DType::f32, adamw);
   table.sgd.set(DType::f32, sgd);
 }

@@ -18,7 +18,7 @@ void add_glu_rows(KernelTable& table);            // glu.cu: glu, glu_backward
 void add_dropout_rows(KernelTable& table);        // dropout.cu: dropout
 void add_index_rows(KernelTable& table);          // index.cu: gather, scatter_add, argmax
 void add_sampling_rows(KernelTable& table);       // sampling.cu: sample
-void add_optimizer_rows(KernelTable& table);      // optimizer.cu: sum_squares, adamw, sgd, ema
+void add_optimizer_rows(KernelTable& table);      // optimizer.cu: sum_squares, clip_gradient, adamw, sgd, ema
 void add_gemm_rows(KernelTable& table);           // gemm.cu: gemm
 void add_quantized_rows(KernelTable& table);      // quantized.cu: quant_gemm, dequantize
 void add_attention_rows(KernelTable& table);           // attention_forward.cu: attention

@@ -1,31 +1,38 @@
-// Scratch memory of one kernel launch, allocated and freed in stream order (so that it may also be captured in a
-// graph).
+// Scratch memory of one kernel launch, from the allocator that tensors use: it is free again for the launches that
+// follow on the same stream.
 #pragma once
 
+#include "backend/block_allocator.h"
 #include "launch.h"
 
 namespace ondol::ONDOL_CUDA_SPACE {
 
+struct WorkspaceBlock {
+  void* data;
+  BlockAllocator::Block* block;
+  BlockAllocator* allocator;
+};
+
+/// For a launch on this stream of the current device (backend.cu).
+WorkspaceBlock allocate_workspace(const char* op, size_t bytes, Stream stream);
+void release_workspace(const WorkspaceBlock& workspace) noexcept;
+
 template <class T>
 class Workspace {
  public:
-  Workspace(const char* op, int64_t count, Stream stream) : stream_(static_cast<cudaStream_t>(stream)) {
-    if (count == 0) return;
-    void* memory = nullptr;
-    CUDA_CHECK(op, cudaMallocAsync(&memory, static_cast<size_t>(count) * sizeof(T), stream_));
-    data_ = static_cast<T*>(memory);
+  Workspace(const char* op, int64_t count, Stream stream) {
+    if (count > 0) memory_ = allocate_workspace(op, static_cast<size_t>(count) * sizeof(T), stream);
   }
   ~Workspace() {
-    if (data_ != nullptr) cudaFreeAsync(data_, stream_);  // a failure shows in the next checked call
+    if (memory_.data != nullptr) release_workspace(memory_);
   }
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;
 
-  T* data() const { return data_; }
+  T* data() const { return static_cast<T*>(memory_.data); }
 
  private:
-  cudaStream_t stream_;
-  T* data_ = nullptr;
+  WorkspaceBlock memory_{};
 };
 
 }  // namespace ondol::ONDOL_CUDA_SPACE

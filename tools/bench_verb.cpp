@@ -14,6 +14,7 @@
 #include "generate/decode_step.h"
 #include "json_output.h"
 #include "model_files.h"
+#include "train/training_step.h"
 #include "verbs.h"
 
 namespace {
@@ -87,13 +88,14 @@ void report(const OrderedJson& result, bool json) {
 class TrainingBench {
  public:
   TrainingBench(ondol::Model& model, const TrainOptions& options)
-      : model_(model), objective_(ondol::make_objective(R"({"type": "clm"})")) {
-    model.parameters().enable_gradients();
+      : objective_(ondol::make_objective(R"({"type": "clm"})")) {
     ondol::OptimizerConfig config;
     config.weight_decay = 0.1;
     config.decay = "all";
     config.beta2 = 0.95;
     optimizer_ = ondol::make_optimizer(config, model.parameters());
+    step_ = std::make_unique<ondol::TrainingStep>(model, *optimizer_,
+                                                  ondol::TrainingStepSettings{.max_grad_norm = 1.0, .dropout = false});
     for (uint32_t i = 0; i < 4; ++i) {
       ondol::Batch batch;
       batch.input_ids = Tensor::from_vector(random_ids(options.batch * options.length, model.info().vocab_size, i),
@@ -105,24 +107,16 @@ class TrainingBench {
   double step() {
     const auto start = Clock::now();
     const ondol::Batch& batch = batches_[static_cast<size_t>(steps_) % batches_.size()];
-    ondol::ParameterStore& parameters = model_.parameters();
-    parameters.clear_gradients();
-    ondol::Tape tape;
-    const ondol::Variable loss =
-        objective_->loss(model_, batch, 1.0 / static_cast<double>(objective_->count_targets(batch)), {});
-    tape.backward(loss);
-    parameters.finish_gradients();
-    const double scale = ondol::clipping_factor(ondol::gradient_norm(parameters), 1.0);
-    optimizer_->step({.learning_rate = 3e-4, .gradient_scale = scale, .update = ++steps_});
-    last_loss_ = loss.value().item();  // waits for the device
+    step_->start(*objective_, batch, {.micro_batch_size = batch.size(), .step = ++steps_, .learning_rate = 3e-4});
+    last_loss_ = step_->wait().loss;
     return seconds_since(start);
   }
   double last_loss() const { return last_loss_; }
 
  private:
-  ondol::Model& model_;
   std::unique_ptr<ondol::Objective> objective_;
   std::unique_ptr<ondol::Optimizer> optimizer_;
+  std::unique_ptr<ondol::TrainingStep> step_;
   std::vector<ondol::Batch> batches_;
   int64_t steps_ = 0;
   double last_loss_ = 0.0;

@@ -11,12 +11,14 @@
 
 #include <CLI/Version.hpp>
 
+#include <ondol/backend/device_use.h>
+#include <ondol/backend/devices.h>
 #include <ondol/base/build_info.h>
 #include <ondol/base/parallel.h>
 #include <ondol/models/model.h>
 
-#include "backend/backend.h"
 #include "backend/cpu/isa.h"
+#include "backend/cuda_details.h"
 #include "json_output.h"
 #include "self_test.h"
 #include "train/peak_flops.h"
@@ -62,16 +64,34 @@ std::string pcre2_version() {
 }
 
 OrderedJson libraries() {
-  return {{"zlib", zlibVersion()},
-          {"PCRE2", pcre2_version()},
-          {"CLI11", CLI11_VERSION},
-          {"nlohmann_json",
-           concat(NLOHMANN_JSON_VERSION_MAJOR, ".", NLOHMANN_JSON_VERSION_MINOR, ".", NLOHMANN_JSON_VERSION_PATCH)}};
+  OrderedJson found = {{"zlib", zlibVersion()},
+                       {"PCRE2", pcre2_version()},
+                       {"CLI11", CLI11_VERSION},
+                       {"nlohmann_json", concat(NLOHMANN_JSON_VERSION_MAJOR, ".", NLOHMANN_JSON_VERSION_MINOR, ".",
+                                                NLOHMANN_JSON_VERSION_PATCH)}};
+  for (const auto& [name, version] : ondol::cuda_libraries()) found[name] = version;
+  return found;
 }
 
-int gpu_count() {
-  const ondol::Backend* cuda = ondol::find_backend(ondol::DeviceType::cuda);
-  return cuda == nullptr ? 0 : cuda->device_count();
+std::vector<ondol::DeviceDescription> gpus() {
+  std::vector<ondol::DeviceDescription> devices = ondol::describe_devices();
+  devices.erase(devices.begin());  // the CPU
+  return devices;
+}
+
+OrderedJson gpus_json() {
+  OrderedJson list = OrderedJson::array();
+  for (const ondol::DeviceDescription& gpu : gpus()) {
+    list.push_back({{"device", ondol::to_string(gpu.device)},
+                    {"name", gpu.name},
+                    {"compute_capability", gpu.architecture},
+                    {"memory_bytes", gpu.memory_bytes},
+                    {"multiprocessors", gpu.processors},
+                    {"driver", gpu.driver}});
+    const std::string warning = ondol::claim_device(gpu.device);
+    if (!warning.empty()) list.back()["warning"] = warning;
+  }
+  return list;
 }
 
 OrderedJson self_test_json(ondol::Device device, bool& passed) {
@@ -102,11 +122,13 @@ OrderedJson collect(bool& passed) {
   const std::optional<double> flops = ondol::measured_peak_flops({}, ondol::DType::f32);
   report["cpu"]["fma_flops"] = flops ? OrderedJson(*flops) : OrderedJson(nullptr);
   report["cpu"]["copy_bytes_per_second"] = copy_bandwidth();
-  report["gpus"] = gpu_count();
+  report["gpus"] = gpus_json();
+  const std::string problem = ondol::device_unavailable_reason(ondol::DeviceType::cuda);
+  if (!problem.empty()) report["gpu_problem"] = problem;
   report["libraries"] = libraries();
   report["self_test"] = self_test_json({}, passed);
-  for (int gpu = 0; gpu < gpu_count(); ++gpu) {
-    for (OrderedJson& result : self_test_json({ondol::DeviceType::cuda, gpu}, passed)) {
+  for (const ondol::DeviceDescription& gpu : gpus()) {
+    for (OrderedJson& result : self_test_json(gpu.device, passed)) {
       report["self_test"].push_back(std::move(result));
     }
   }
@@ -116,12 +138,26 @@ OrderedJson collect(bool& passed) {
 
 std::string text_of(const OrderedJson& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
 
+std::string readable_gpu(const OrderedJson& gpu) {
+  std::string text =
+      concat("  ", text_of(gpu["device"]), ": ", text_of(gpu["name"]), ", compute capability ",
+             text_of(gpu["compute_capability"]), ", ", gpu["memory_bytes"].get<uint64_t>() >> 20, " MiB, ",
+             gpu["multiprocessors"].get<int>(), " multiprocessors, driver for CUDA ", text_of(gpu["driver"]), "\n");
+  if (gpu.contains("warning")) text += concat("  warning: ", text_of(gpu["warning"]), "\n");
+  return text;
+}
+
 std::string readable(const OrderedJson& report) {
   std::string text;
   for (const auto& [section, content] : report.items()) {
     if (section == "self_test") continue;
+    if (section == "gpus") {
+      text += concat("gpus: ", content.size(), "\n");
+      for (const OrderedJson& gpu : content) text += readable_gpu(gpu);
+      continue;
+    }
     if (!content.is_object()) {
-      text += concat(section, ": ", content.dump(), "\n");
+      text += concat(section, ": ", text_of(content), "\n");
       continue;
     }
     text += section + "\n";

@@ -1,9 +1,11 @@
 #include "self_test.h"
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 
 #include <ondol/autograd/functions.h>
+#include <ondol/base/philox.h>
 #include <ondol/ops/attention.h>
 #include <ondol/ops/loss.h>
 #include <ondol/ops/matmul.h>
@@ -79,6 +81,72 @@ std::vector<Case> cases() {
   };
 }
 
+/// Sizes at which a GPU uses its own libraries and kernels for large work: on it and on the CPU the same values must
+/// come out.
+struct Comparison {
+  const char* name;
+  std::function<Tensor(ondol::Device, ondol::DType)> run;
+};
+
+Tensor random_tensor(const ondol::Shape& shape, uint32_t stream, ondol::Device device, ondol::DType dtype) {
+  std::vector<float> values(static_cast<size_t>(shape.numel()));
+  for (size_t i = 0; i < values.size(); ++i) {
+    values[i] = static_cast<float>(ondol::philox_normal({.seed = 1, .stream = stream}, i));
+  }
+  return Tensor::from_vector(values, shape).to(dtype).to(device);
+}
+
+std::vector<Comparison> comparisons() {
+  return {
+      {"matmul against the CPU",
+       [](ondol::Device d, ondol::DType t) {
+         return ondol::ops::linear(random_tensor({96, 256}, 1, d, t), {.weight = random_tensor({160, 256}, 2, d, t),
+                                                                       .bias = random_tensor({160}, 3, d, t),
+                                                                       .activation = ondol::Activation::gelu_tanh,
+                                                                       .residual = random_tensor({96, 160}, 4, d, t)});
+       }},
+      {"attention against the CPU",
+       [](ondol::Device d, ondol::DType t) {
+         ondol::AttentionOptions options;
+         options.causal = true;
+         return ondol::ops::attention(random_tensor({2, 70, 4, 64}, 1, d, t), random_tensor({2, 70, 2, 64}, 2, d, t),
+                                      random_tensor({2, 70, 2, 64}, 3, d, t), options)
+             .out;
+       }},
+      {"rms_norm against the CPU", [](ondol::Device d, ondol::DType t) {
+         return ondol::ops::rms_norm(random_tensor({64, 768}, 1, d, t), random_tensor({768}, 2, d, t), {.eps = 1e-5f})
+             .out;
+       }}};
+}
+
+/// The largest difference, as a share of the largest value.
+double difference(const Tensor& a, const Tensor& b) {
+  const std::vector<double> x = a.to_vector<double>(), y = b.to_vector<double>();
+  double largest = 0.0, apart = 0.0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    largest = std::max(largest, std::fabs(y[i]));
+    const double d = std::fabs(x[i] - y[i]);
+    if (std::isnan(d)) return d;
+    apart = std::max(apart, d);
+  }
+  return apart / largest;
+}
+
+void compare_with_cpu(ondol::Device device, std::vector<SelfTestResult>& results) {
+  for (const Comparison& c : comparisons()) {
+    for (const ondol::DType dtype : {ondol::DType::f32, ondol::DType::bf16}) {
+      SelfTestResult result{.name = ondol::concat(c.name, ", ", ondol::dtype_name(dtype))};
+      try {
+        result.error = difference(c.run(device, dtype), c.run({}, dtype));
+        result.passed = result.error <= (dtype == ondol::DType::f32 ? 1e-5 : 2e-2);
+      } catch (const ondol::Error& error) {
+        result.message = error.what();
+      }
+      results.push_back(result);
+    }
+  }
+}
+
 }  // namespace
 
 std::vector<SelfTestResult> run_self_test(ondol::Device device) {
@@ -97,5 +165,6 @@ std::vector<SelfTestResult> run_self_test(ondol::Device device) {
     }
     results.push_back(result);
   }
+  if (device.type != ondol::DeviceType::cpu) compare_with_cpu(device, results);
   return results;
 }

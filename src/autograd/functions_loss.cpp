@@ -6,18 +6,20 @@
 
 namespace ondol::functions {
 
-Variable cross_entropy(const Variable& logits, const Tensor& labels, float scale, int32_t ignore_index) {
+Variable cross_entropy(const Variable& logits, const Tensor& labels, const LossScale& scale, int32_t ignore_index) {
   Tape* tape = recording(logits);
   const ops::CrossEntropyResult forward = ops::cross_entropy(logits.value(), labels, ignore_index);
-  const Tensor total = ops::sum_f32(forward.loss, 0).reshape({1});
-  ops::scale_in_place(total, scale);
+  Tensor total = ops::sum_f32(forward.loss, 0).reshape({1});
+  ops::scale_in_place(total, scale.value);
+  if (scale.factor.defined()) total = ops::mul(total, scale.factor.reshape({1}));
   Variable out = output(total, tape);
   if (tape != nullptr) {
     const Tensor lse = forward.lse;
     tape->record([logits, labels, lse, out, scale, ignore_index] {
       if (!out.has_grad()) return;
-      logits.add_grad(
-          ops::cross_entropy_backward(logits.value(), labels, lse, scale, out.take_grad(), ignore_index));
+      Tensor grad = out.take_grad();
+      if (scale.factor.defined()) grad = ops::mul(grad, scale.factor.reshape({1}));
+      logits.add_grad(ops::cross_entropy_backward(logits.value(), labels, lse, scale.value, grad, ignore_index));
     });
   }
   return out;

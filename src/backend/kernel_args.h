@@ -390,6 +390,19 @@ struct OptimizerScalars {
   float learning_rate;
   float grad_scale;
   int64_t step;  // 1 for the first update
+  int32_t skip;  // not 0: adamw and sgd change nothing
+};
+
+/// What stands between backward and update, without the host: norm = sqrt(*sum_squares); grad_scale becomes
+/// max_norm / (norm + 1e-6) where the norm is above max_norm > 0, else 1. When the norm or a loss is not finite, skip is
+/// set, else step grows by one. With `stay`, skip is never cleared again.
+struct ClipGradientArgs {
+  const float* losses;  // (count)
+  int64_t count;
+  const double* sum_squares;
+  double max_norm;
+  bool stay;
+  OptimizerScalars* scalars;
 };
 
 /// AdamW with decoupled decay (Loshchilov & Hutter 2019, as torch.optim.AdamW): over one flat buffer.
@@ -410,6 +423,7 @@ struct EmaArgs {
   const float* value;
   int64_t count;
   float rate;  // 1 - decay
+  const OptimizerScalars* scalars;  // nullable; its skip leaves the average as it is
 };
 
 /// SGD as torch.optim.SGD: g += weight_decay * p; buf = momentum * buf + g; p -= lr * (nesterov ? g + momentum*buf : buf).

@@ -56,6 +56,7 @@ struct KernelRow {
   X(argmax, ArgmaxArgs)                          \
   X(sample, SampleArgs)                          \
   X(sum_squares, SumSquaresArgs)                 \
+  X(clip_gradient, ClipGradientArgs)             \
   X(adamw, AdamwArgs)                            \
   X(ema, EmaArgs)                                \
   X(sgd, SgdArgs)

@@ -133,6 +133,13 @@ LinearCrossEntropyResult linear_cross_entropy(const Tensor& hidden, const Tensor
     check_shape(op, "bias", options.bias, {vocab_size});
   }
   const Device device = hidden.device();
+  const float* factor = nullptr;
+  if (options.scale.factor.defined()) {
+    check_dtype(op, "scale", options.scale.factor, DType::f32, hidden);
+    ONDOL_CHECK(options.scale.factor.numel() == 1, "[", op, "] scale has shape ", options.scale.factor.shape(),
+                ": one element is needed");
+    factor = options.scale.factor.data<float>();
+  }
   const Tensor all_labels = check_labels(op, labels, hidden, all_rows, vocab_size, options.ignore_index);
   const CountingRows counting =
       counting_rows(hidden.contiguous().reshape({all_rows, hidden_size}), all_labels, options.ignore_index);
@@ -179,7 +186,8 @@ LinearCrossEntropyResult linear_cross_entropy(const Tensor& hidden, const Tensor
     }
     run_cross_entropy(logits, labels_chunk, options.ignore_index, loss_chunk, lse_chunk);
     if (!options.gradients) continue;
-    run_cross_entropy_backward(logits, labels_chunk, options.ignore_index, lse_chunk, options.scale, nullptr, logits);
+    run_cross_entropy_backward(logits, labels_chunk, options.ignore_index, lse_chunk, options.scale.value, factor,
+                               logits);
     if (scores.defined()) {  // d softcap tanh(z / softcap) / dz = tanh'(z / softcap)
       run_kernel(&KernelTable::unary_backward, device, DType::f32,
                  UnaryBackwardArgs{logits.raw(), scores.raw(), logits.raw(), logits.numel(), UnaryKind::tanh, 0.0f});
@@ -193,7 +201,8 @@ LinearCrossEntropyResult linear_cross_entropy(const Tensor& hidden, const Tensor
     matmul_into(grad_rows.narrow(0, begin, count), grad_logits, weight, false);
     linear_backward_weight_into(result.grad_weight, grad_logits, hidden_chunk, begin > 0 || options.accumulate_weight);
   }
-  result.loss = scale(sum(losses, 0), options.scale);
+  result.loss = scale(sum(losses, 0), options.scale.value);
+  if (factor != nullptr) result.loss = mul(result.loss, options.scale.factor.reshape(result.loss.shape()));
   if (options.gradients) {
     result.grad_hidden =
         (counting.places.defined() ? embedding(grad_rows, counting.places) : grad_rows).reshape(hidden.shape());

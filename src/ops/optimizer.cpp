@@ -38,9 +38,9 @@ OptimizerScalarsTensor make_optimizer_scalars(Device device) {
 }
 
 void set_optimizer_scalars(const OptimizerScalarsTensor& scalars, float learning_rate, float grad_scale, int64_t step) {
-  ONDOL_CHECK(step >= 1, "[set_optimizer_scalars] steps count from 1, got ", step);
+  ONDOL_CHECK(step >= 0, "[set_optimizer_scalars] step ", step, " is negative");
   check_shape("set_optimizer_scalars", "scalars", scalars.bytes, {static_cast<int64_t>(sizeof(OptimizerScalars))});
-  const OptimizerScalars values{learning_rate, grad_scale, step};
+  const OptimizerScalars values{learning_rate, grad_scale, step, 0};
   const Device device = scalars.bytes.device();
   backend(device.type).copy_bytes(scalars.bytes.raw(), &values, sizeof(values), device);
 }
@@ -81,23 +81,49 @@ void sgd_step(const SgdState& state, const SgdOptions& options, const OptimizerS
   if (args.count > 0) run_kernel(&KernelTable::sgd, state.param.device(), DType::f32, args);
 }
 
-void ema_step(const Tensor& average, const Tensor& value, double decay) {
+void ema_step(const Tensor& average, const Tensor& value, double decay, const OptimizerScalarsTensor& scalars) {
   EmaArgs args{};
   args.average = flat_f32("ema", "average", average, average);
   args.value = flat_f32("ema", "value", value, average);
   args.count = average.numel();
   args.rate = static_cast<float>(1.0 - decay);
+  if (scalars.bytes.defined()) args.scalars = scalars_of("ema", scalars, average);
   if (args.count > 0) run_kernel(&KernelTable::ema, average.device(), DType::f32, args);
 }
 
+void upload_learning_rate(const OptimizerScalarsTensor& scalars, float learning_rate) {
+  const Device device = scalars.bytes.device();
+  OptimizerScalars* const place = static_cast<OptimizerScalars*>(scalars.bytes.raw());
+  backend(device.type).upload(&place->learning_rate, &learning_rate, sizeof(learning_rate), device);
+}
+
+void clip_gradient(const OptimizerScalarsTensor& scalars, const Tensor& losses, const Tensor& sum_squares,
+                   double max_norm, bool stay) {
+  constexpr const char* op = "clip_gradient";
+  check_dtype(op, "losses", losses, DType::f32, scalars.bytes);
+  check_contiguous(op, "losses", losses);
+  check_dtype(op, "sum_squares", sum_squares, DType::f64, scalars.bytes);
+  ONDOL_CHECK(sum_squares.numel() == 1, "[", op, "] sum_squares has shape ", sum_squares.shape());
+  ClipGradientArgs args{losses.data<float>(), losses.numel(), sum_squares.data<double>(), max_norm, stay, nullptr};
+  scalars_of(op, scalars, scalars.bytes);
+  args.scalars = static_cast<OptimizerScalars*>(scalars.bytes.raw());
+  run_kernel(&KernelTable::clip_gradient, scalars.bytes.device(), DType::f32, args);
+}
+
 Tensor sum_squares(const Tensor& x) {
+  Tensor out = Tensor::empty({}, DType::f64, x.device());
+  sum_squares_into(out, x);
+  return out;
+}
+
+void sum_squares_into(const Tensor& out, const Tensor& x) {
   ONDOL_CHECK(x.defined(), "[sum_squares] x is undefined");
   check_dtype("sum_squares", "x", x, DType::f32, x);
+  check_dtype("sum_squares", "out", out, DType::f64, x);
+  ONDOL_CHECK(out.numel() == 1, "[sum_squares] out has shape ", out.shape());
   const Tensor in = x.contiguous();
-  Tensor out = Tensor::empty({}, DType::f64, x.device());
   run_kernel(&KernelTable::sum_squares, x.device(), DType::f32,
              SumSquaresArgs{in.data<float>(), in.numel(), out.data<double>()});
-  return out;
 }
 
 }  // namespace ondol::ops

@@ -6,12 +6,12 @@
 namespace ondol {
 
 Storage* Storage::allocate(size_t bytes, Device device) {
-  size_t capacity = 0;
-  void* memory = detail::allocate_block(bytes, device, capacity);
+  void* block = nullptr;
+  void* memory = detail::allocate_block(bytes, device, block);
   Storage* storage = new Storage();
   storage->data_ = memory;
   storage->bytes_ = bytes;
-  storage->capacity_ = capacity;
+  storage->block_ = block;
   storage->device_ = device;
   return storage;
 }
@@ -26,7 +26,7 @@ Storage* Storage::borrow(void* memory, size_t bytes, Device device, std::functio
 }
 
 void Storage::destroy() noexcept {
-  if (capacity_ != 0) detail::release_block(data_, capacity_, device_);
+  if (block_ != nullptr) detail::release_block(block_, device_);
   if (on_release_) on_release_();
   delete this;
 }

@@ -1,7 +1,5 @@
 #include <ondol/train/optimizer.h>
 
-#include <cmath>
-
 #include <ondol/ops/optimizer.h>
 
 namespace ondol {
@@ -40,12 +38,9 @@ class AdamW final : public Optimizer {
         options_{static_cast<float>(config.beta1), static_cast<float>(config.beta2), static_cast<float>(config.eps),
                  0.0f},
         exp_avg_(Tensor::zeros(master_.shape(), DType::f32, master_.device())),
-        exp_avg_sq_(Tensor::zeros(master_.shape(), DType::f32, master_.device())),
-        scalars_(ops::make_optimizer_scalars(master_.device())) {}
+        exp_avg_sq_(Tensor::zeros(master_.shape(), DType::f32, master_.device())) {}
 
-  void update(const OptimizerStep& step) override {
-    ops::set_optimizer_scalars(scalars_, static_cast<float>(step.learning_rate),
-                               static_cast<float>(step.gradient_scale), step.update);
+  void update() override {
     for (const Segment& segment : segments_) {
       ops::AdamwOptions options = options_;
       options.weight_decay = segment.weight_decay;
@@ -61,7 +56,6 @@ class AdamW final : public Optimizer {
   std::vector<Segment> segments_;
   ops::AdamwOptions options_;
   Tensor exp_avg_, exp_avg_sq_;
-  ops::OptimizerScalarsTensor scalars_;
 };
 
 class Sgd final : public Optimizer {
@@ -69,14 +63,11 @@ class Sgd final : public Optimizer {
   Sgd(const OptimizerConfig& config, ParameterStore& store, Tensor master)
       : Optimizer(config, store, std::move(master)),
         segments_(decay_segments(config, store)),
-        options_{static_cast<float>(config.momentum), 0.0f, config.nesterov},
-        scalars_(ops::make_optimizer_scalars(master_.device())) {
+        options_{static_cast<float>(config.momentum), 0.0f, config.nesterov} {
     if (config.momentum > 0.0) momentum_buffer_ = Tensor::zeros(master_.shape(), DType::f32, master_.device());
   }
 
-  void update(const OptimizerStep& step) override {
-    ops::set_optimizer_scalars(scalars_, static_cast<float>(step.learning_rate),
-                               static_cast<float>(step.gradient_scale), step.update);
+  void update() override {
     for (const Segment& segment : segments_) {
       ops::SgdOptions options = options_;
       options.weight_decay = segment.weight_decay;
@@ -95,7 +86,6 @@ class Sgd final : public Optimizer {
   std::vector<Segment> segments_;
   ops::SgdOptions options_;
   Tensor momentum_buffer_;
-  ops::OptimizerScalarsTensor scalars_;
 };
 
 }  // namespace
@@ -113,11 +103,18 @@ Optimizer::Optimizer(const OptimizerConfig& config, ParameterStore& store, Tenso
   ONDOL_CHECK(master_.dtype() == DType::f32 && master_.numel() == store.flat_elements(), "master weights of ",
               master_.numel(), " elements, ", store.flat_elements(), " in f32 expected");
   if (ema_decay_ > 0.0) average_ = master_.clone();
+  scalars_ = ops::make_optimizer_scalars(master_.device());
 }
 
 void Optimizer::step(const OptimizerStep& step) {
-  update(step);
-  if (average_.defined()) ops::ema_step(average_, master_, ema_decay_);
+  ops::set_optimizer_scalars(scalars_, static_cast<float>(step.learning_rate), static_cast<float>(step.gradient_scale),
+                             step.update);
+  apply();
+}
+
+void Optimizer::apply() {
+  update();
+  if (average_.defined()) ops::ema_step(average_, master_, ema_decay_, scalars_);
 }
 
 NamedTensors Optimizer::state() const {
@@ -144,12 +141,6 @@ std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config, Paramet
   if (config.type == "adamw") return std::make_unique<AdamW>(config, store, std::move(master));
   if (config.type == "sgd") return std::make_unique<Sgd>(config, store, std::move(master));
   throw UsageError(concat("unknown optimizer \"", config.type, "\": expected adamw or sgd"));
-}
-
-double gradient_norm(const ParameterStore& store) { return std::sqrt(ops::sum_squares(store.flat_gradients()).item()); }
-
-double clipping_factor(double norm, double max_norm) {
-  return max_norm > 0.0 && norm > max_norm ? max_norm / (norm + 1e-6) : 1.0;
 }
 
 }  // namespace ondol

@@ -2,14 +2,17 @@
 
 #include <algorithm>
 #include <chrono>
+#include <deque>
 #include <filesystem>
 
 #include <unistd.h>
 
+#include <ondol/backend/device_use.h>
 #include <ondol/base/directory_lock.h>
 #include <ondol/base/file.h>
 #include <ondol/tensor/allocator.h>
 
+#include "backend/backend.h"
 #include "train/model_setup.h"
 #include "train/peak_flops.h"
 #include "train/run_data.h"
@@ -25,6 +28,13 @@ namespace fs = std::filesystem;
 double now_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
+
+/// A step that was given to the device and whose result has not been read.
+struct StartedStep {
+  StepMetrics metrics;  // what is known beforehand
+  double begin = 0.0;
+  int64_t first_sample = 0, batch_size = 0, length = 0, tokens = 0;
+};
 
 /// A directory that goes away again, for the tokenized text of a dry run.
 struct ScratchDirectory {
@@ -72,7 +82,10 @@ struct Trainer::Impl {
   void skip_finished_stages();
 
   Batch next_batch();
-  StepMetrics train_step();
+  StepArguments step_arguments() const;
+  void start_step();
+  StepMetrics finish_step();
+  void finish_steps(size_t left);
   EvaluationMetrics evaluate();
   std::string save_checkpoint();
   TrainResult loop();
@@ -84,7 +97,9 @@ struct Trainer::Impl {
   std::unique_ptr<RunData> data;
   std::unique_ptr<TrainingStep> step;
   std::unique_ptr<RunLog> log;
-  TrainerState state;
+  TrainerState state;  // as of the last step that was started; updates and seconds: of the last one that is finished
+  std::deque<StartedStep> started;
+  double finished_at = 0.0;  // when the last result came
   std::optional<double> peak_flops;
 };
 
@@ -132,7 +147,11 @@ void Trainer::Impl::build(const std::string& checkpoint, const std::string& cach
   state.config_hash = config.hash();
   training = make_training_model(config, options.device, checkpoint);
   data = std::make_unique<RunData>(config, *training.model, cache_directory);
-  step = std::make_unique<TrainingStep>(*training.model, config.seed);
+  step = std::make_unique<TrainingStep>(*training.model, *training.optimizer,
+                                        TrainingStepSettings{.seed = config.seed,
+                                                             .max_grad_norm = config.max_grad_norm,
+                                                             .stop_at_non_finite = config.on_non_finite == "stop",
+                                                             .updates = state.updates});
   peak_flops = config.logging.peak_flops > 0.0 ? std::optional(config.logging.peak_flops)
                                                : measured_peak_flops(training.model->device(), config.dtype);
   // The data of a stage that has just ended are opened as well: the next stage may go on with them.
@@ -162,42 +181,71 @@ Batch Trainer::Impl::next_batch() {
                                    {.model = *training.model, .seed = config.seed, .step = state.step + 1});
 }
 
-StepMetrics Trainer::Impl::train_step() {
-  const double start = now_seconds();
+StepArguments Trainer::Impl::step_arguments() const {
+  return {.micro_batch_size = stage().micro_batch_size,
+          .step = state.step + 1,
+          .learning_rate = learning_rate_at(stage().schedule, stage().learning_rate, state.stage_step + 1)};
+}
+
+/// Starts the next step. Devices that work on their own are given it before the one before is done, so that they never
+/// wait for the host.
+void Trainer::Impl::start_step() {
+  StartedStep now;
+  now.begin = now_seconds();
   const Batch batch = next_batch();
-  const GradientResult result = step->gradients(data->objective(), batch, stage().micro_batch_size, state.step + 1);
-  StepMetrics metrics;
-  metrics.step = state.step + 1;
-  metrics.loss = result.loss;
-  metrics.grad_norm = result.grad_norm;
-  metrics.learning_rate = learning_rate_at(stage().schedule, stage().learning_rate, state.stage_step + 1);
-  metrics.skipped = !result.finite();
-  if (!metrics.skipped) {
-    ++state.updates;
-    training.optimizer->step({.learning_rate = metrics.learning_rate,
-                              .gradient_scale = clipping_factor(result.grad_norm, config.max_grad_norm),
-                              .update = state.updates});
-  } else if (config.on_non_finite == "stop") {
-    throw Error(concat("training stopped at step ", metrics.step, ": loss ", result.loss, ", gradient norm ",
-                       result.grad_norm, " (samples ", batch.first_sample, " to ",
-                       batch.first_sample + batch.size() - 1, " of the training data; no weight was changed)"),
-                "lower optimizer.learning_rate, or set train.on_non_finite to \"skip\"");
-  }
-  const int64_t tokens = batch.count_tokens();
-  metrics.seconds = now_seconds() - start;
-  metrics.tokens_per_second = static_cast<double>(tokens) / metrics.seconds;
-  if (peak_flops) {
-    const int64_t length = batch.input_ids.size(1);
-    metrics.mfu = training.model->info().training_flops_per_token(length) * metrics.tokens_per_second / *peak_flops;
-  }
+  const StepArguments arguments = step_arguments();
+  step->start(data->objective(), batch, arguments);
+  now.first_sample = batch.first_sample;
+  now.batch_size = batch.size();
+  now.length = batch.input_ids.size(1);
+  now.tokens = batch.count_tokens();
   ++state.step;
   ++state.stage_step;
-  state.tokens += tokens;
+  state.tokens += now.tokens;
   state.samples += batch.size();
+  now.metrics.step = state.step;
+  now.metrics.learning_rate = arguments.learning_rate;
+  now.metrics.tokens = state.tokens;
+  now.metrics.samples = state.samples;
+  started.push_back(now);
+}
+
+/// Reads the result of the oldest step that was started. The device has left it out by itself if it was not finite, and
+/// with it, when the run is to stop then, every later one.
+StepMetrics Trainer::Impl::finish_step() {
+  const GradientResult result = step->wait();
+  const StartedStep from = started.front();
+  started.pop_front();
+  StepMetrics metrics = from.metrics;
+  metrics.loss = result.loss;
+  metrics.grad_norm = result.grad_norm;
+  metrics.skipped = !result.finite();
+  if (metrics.skipped && config.on_non_finite == "stop") {
+    throw Error(concat("training stopped at step ", metrics.step, ": loss ", result.loss, ", gradient norm ",
+                       result.grad_norm, " (samples ", from.first_sample, " to ",
+                       from.first_sample + from.batch_size - 1, " of the training data; no weight was changed)"),
+                "lower optimizer.learning_rate, or set train.on_non_finite to \"skip\"");
+  }
+  if (!metrics.skipped) ++state.updates;
+  const double now = now_seconds();
+  metrics.seconds = now - std::max(from.begin, finished_at);
+  finished_at = now;
   state.seconds += metrics.seconds;
-  metrics.tokens = state.tokens;
-  metrics.samples = state.samples;
+  metrics.tokens_per_second = static_cast<double>(from.tokens) / metrics.seconds;
+  if (peak_flops) {
+    metrics.mfu =
+        training.model->info().training_flops_per_token(from.length) * metrics.tokens_per_second / *peak_flops;
+  }
   return metrics;
+}
+
+/// Reads results and reports them, until `left` steps are under way.
+void Trainer::Impl::finish_steps(size_t left) {
+  while (started.size() > left) {
+    const StepMetrics metrics = finish_step();
+    if (metrics.step % config.logging.every == 0 || metrics.step == config.total_steps()) log->step(metrics);
+    options.observer->on_step(metrics);
+  }
 }
 
 EvaluationMetrics Trainer::Impl::evaluate() {
@@ -240,19 +288,22 @@ TrainResult Trainer::Impl::loop() {
   const auto every = [&](int64_t interval) {
     return interval > 0 && (state.step % interval == 0 || state.step == total);
   };
+  const bool runs_ahead = backend(training.model->device().type).begin_capture != nullptr;
   while (!done()) {
-    const StepMetrics metrics = train_step();
-    if (every(config.logging.every)) log->step(metrics);
-    options.observer->on_step(metrics);
-    if (data->validation() != nullptr && every(config.evaluation.every)) {
+    start_step();
+    const bool evaluates = data->validation() != nullptr && every(config.evaluation.every);
+    const bool saves = every(config.checkpoint.every);
+    finish_steps(runs_ahead && !evaluates && !saves && state.step < total ? 1 : 0);
+    if (evaluates) {
       const EvaluationMetrics evaluation = evaluate();
       log->evaluation(evaluation);
       options.observer->on_evaluation(evaluation);
     }
-    const bool stop = options.stop != nullptr && options.stop->load();
-    if (every(config.checkpoint.every) || (stop && state.step < total)) {
+    const bool stop = options.stop != nullptr && options.stop->load() && state.step < total;
+    if (saves || stop) {
+      finish_steps(0);
       const std::string directory = save_checkpoint();
-      if (stop && state.step < total) return {state.step, false, directory};
+      if (stop) return {state.step, false, directory};
     }
     const int64_t stage_before = state.stage;
     skip_finished_stages();
@@ -282,6 +333,8 @@ TrainResult Trainer::run() {
   run.log = std::make_unique<RunLog>(run.config.output, run.state.step, run.config.logging.tensorboard);
   directory.keep();
   run.options.observer->on_start(run.describe(checkpoint));
+  const std::string warning = claim_device(run.training.model->device());
+  if (!warning.empty()) run.options.observer->on_warning(warning);
   return run.loop();
 }
 
@@ -296,7 +349,7 @@ DryRunReport Trainer::dry_run() {
   const double start = now_seconds();
   const Batch batch = run.next_batch();
   report.run.tokens_per_step = batch.input_ids.numel();
-  const GradientResult result = run.step->gradients(run.data->objective(), batch, run.stage().micro_batch_size, 1);
+  const GradientResult result = run.step->gradients(run.data->objective(), batch, run.step_arguments());
   report.seconds = now_seconds() - start;
   report.loss = result.loss;
   report.grad_norm = result.grad_norm;

@@ -10,13 +10,6 @@ namespace {
 /// Streams of random numbers that one micro-batch may use; layers number their own below it.
 constexpr uint32_t kStreamsPerMicroBatch = 1u << 16;
 
-/// Read back together, when all micro-batches are on their way.
-double total_of(const std::vector<Tensor>& losses) {
-  std::vector<double> values;
-  for (const Tensor& loss : losses) values.push_back(loss.item());
-  return tree_sum(values);
-}
-
 double scale_of(const Objective& objective, const Batch& batch) {
   return 1.0 / static_cast<double>(std::max<int64_t>(objective.count_targets(batch), 1));
 }
@@ -25,30 +18,78 @@ double scale_of(const Objective& objective, const Batch& batch) {
 
 bool GradientResult::finite() const { return std::isfinite(loss) && std::isfinite(grad_norm); }
 
-TrainingStep::TrainingStep(Model& model, uint64_t seed)
-    : model_(model), sum_(model.parameters()), seed_(seed), step_(Tensor::zeros({1}, DType::i64, model.device())) {
+TrainingStep::TrainingStep(Model& model, Optimizer& optimizer, const TrainingStepSettings& settings)
+    : model_(model),
+      optimizer_(optimizer),
+      settings_(settings),
+      sum_(model.parameters()),
+      batch_(model.device()),
+      step_(Tensor::zeros({1}, DType::i64, model.device())),
+      loss_scale_(Tensor::zeros({1}, DType::f32, model.device())),
+      sum_squares_(Tensor::zeros({1}, DType::f64, model.device())),
+      graph_(model.device()) {
   model.parameters().enable_gradients();
+  ops::set_optimizer_scalars(optimizer_.scalars(), 0.0f, 1.0f, settings_.updates);
 }
 
-GradientResult TrainingStep::gradients(const Objective& objective, const Batch& batch, int64_t micro_batch_size,
-                                       int64_t step) {
-  step_.fill(static_cast<double>(step));
-  const double scale = scale_of(objective, batch);
-  std::vector<Tensor> losses;
-  for (int64_t begin = 0; begin < batch.size(); begin += micro_batch_size) {
+void TrainingStep::upload_inputs(const Objective& objective, const Batch& batch, const StepArguments& arguments) {
+  const int64_t micro_batches = (batch.size() + arguments.micro_batch_size - 1) / arguments.micro_batch_size;
+  if (!losses_.defined() || losses_.numel() != micro_batches) {
+    losses_ = Tensor::zeros({micro_batches}, DType::f32, model_.device());
+  }
+  batch_.load(batch);
+  upload(step_, Tensor::from_vector(std::vector<int64_t>{arguments.step}, {1}));
+  upload(loss_scale_, Tensor::full({1}, scale_of(objective, batch)));
+}
+
+/// From the uploaded inputs to losses_, the sum of all gradients and the sum of their squares.
+void TrainingStep::backward(const Objective& objective, int64_t micro_batch_size) {
+  const Batch& batch = batch_.batch();
+  for (int64_t i = 0; i < losses_.numel(); ++i) {
+    const int64_t begin = i * micro_batch_size;
     ForwardContext context;
-    context.training = true;
-    context.rng = {seed_, static_cast<uint32_t>(losses.size()) * kStreamsPerMicroBatch, step_};
+    context.training = settings_.dropout;
+    context.rng = {settings_.seed, static_cast<uint32_t>(i) * kStreamsPerMicroBatch, step_};
     sum_.begin();
     Tape tape;
-    const Variable loss =
-        objective.loss(model_, batch.rows(begin, std::min(micro_batch_size, batch.size() - begin)), scale, context);
-    losses.push_back(loss.value());
+    const Batch rows = batch.rows(begin, std::min(micro_batch_size, batch.size() - begin));
+    const Variable loss = objective.loss(model_, rows, LossScale(1.0, loss_scale_), context);
+    losses_.narrow(0, i, 1).copy_from(loss.value().reshape({1}));
     tape.backward(loss);
     sum_.end();
   }
   sum_.finish();
-  return {total_of(losses), gradient_norm(model_.parameters())};
+  ops::sum_squares_into(sum_squares_, model_.parameters().flat_gradients());
+}
+
+void TrainingStep::start_reading() { started_.push_back({PendingRead(losses_), PendingRead(sum_squares_)}); }
+
+void TrainingStep::start(const Objective& objective, const Batch& batch, const StepArguments& arguments) {
+  upload_inputs(objective, batch, arguments);
+  ops::upload_learning_rate(optimizer_.scalars(), static_cast<float>(arguments.learning_rate));
+  const std::string shape = concat(objective.settings(), " ", arguments.micro_batch_size, batch_.layout());
+  graph_.run(shape, [&] {
+    backward(objective, arguments.micro_batch_size);
+    ops::clip_gradient(optimizer_.scalars(), losses_, sum_squares_, settings_.max_grad_norm,
+                       settings_.stop_at_non_finite);
+    optimizer_.apply();
+  });
+  start_reading();
+}
+
+GradientResult TrainingStep::wait() {
+  ONDOL_CHECK(!started_.empty(), "no training step was started");
+  Result result = std::move(started_.front());
+  started_.pop_front();
+  const std::vector<float> losses = result.losses.wait_values<float>();
+  return {tree_sum({losses.begin(), losses.end()}), std::sqrt(result.sum_squares.wait_values<double>()[0])};
+}
+
+GradientResult TrainingStep::gradients(const Objective& objective, const Batch& batch, const StepArguments& arguments) {
+  upload_inputs(objective, batch, arguments);
+  backward(objective, arguments.micro_batch_size);
+  start_reading();
+  return wait();
 }
 
 double TrainingStep::evaluate(const Objective& objective, const Batch& batch, int64_t micro_batch_size) {
@@ -58,7 +99,9 @@ double TrainingStep::evaluate(const Objective& objective, const Batch& batch, in
     const Batch rows = batch.rows(begin, std::min(micro_batch_size, batch.size() - begin));
     losses.push_back(objective.loss(model_, rows, scale, {}).value());
   }
-  return total_of(losses);
+  std::vector<double> values;  // read together, when all micro-batches are on their way
+  for (const Tensor& loss : losses) values.push_back(loss.item());
+  return tree_sum(values);
 }
 
 }  // namespace ondol

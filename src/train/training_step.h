@@ -1,9 +1,23 @@
-// One optimizer step: micro-batches, clipping, update.
+// One optimizer step: micro-batches, clipping, update, without waiting for the device.
+//
+//   TrainingStep step(model, optimizer, {.seed = 1, .max_grad_norm = 1.0});
+//   step.start(objective, batch, {.micro_batch_size = 8, .step = 7, .learning_rate = 3e-4});
+//   GradientResult result = step.wait();               // of the oldest step that was started
+//
+// What changes from step to step stands in tensors that keep their place (batch, step number, number of targets,
+// learning rate), and the device itself decides whether a step with a loss or gradient that is not finite is left out.
+// So the work of a step is the same each time: it is captured once and replayed (tensor/step_graph.h), and the host may
+// start the next step before it has seen the result of this one.
 #pragma once
+
+#include <deque>
 
 #include <ondol/train/objective.h>
 #include <ondol/train/optimizer.h>
 
+#include "tensor/step_graph.h"
+#include "tensor/transfer.h"
+#include "train/device_batch.h"
 #include "train/gradient_sum.h"
 
 namespace ondol {
@@ -14,21 +28,57 @@ struct GradientResult {
   bool finite() const;
 };
 
+struct TrainingStepSettings {
+  uint64_t seed = 0;
+  double max_grad_norm = 0.0;       // 0: gradients are not clipped
+  bool stop_at_non_finite = false;  // after a step that is not finite no later one changes a weight either
+  int64_t updates = 0;              // done before this process
+  bool dropout = true;
+};
+
+struct StepArguments {
+  int64_t micro_batch_size = 1;
+  int64_t step = 1;
+  double learning_rate = 0.0;
+};
+
 class TrainingStep {
  public:
-  TrainingStep(Model& model, uint64_t seed);
+  TrainingStep(Model& model, Optimizer& optimizer, const TrainingStepSettings& settings);
 
-  /// Forward and backward of a prepared batch; the gradient of the mean loss is then in the model's parameters.
-  GradientResult gradients(const Objective& objective, const Batch& batch, int64_t micro_batch_size, int64_t step);
+  /// Forward, backward and update of a prepared batch.
+  void start(const Objective& objective, const Batch& batch, const StepArguments& arguments);
+  /// Waits for the oldest step that was started and not waited for.
+  GradientResult wait();
+
+  /// As start and wait, without the update.
+  GradientResult gradients(const Objective& objective, const Batch& batch, const StepArguments& arguments);
 
   /// Mean loss of a prepared batch without gradients or dropout.
   double evaluate(const Objective& objective, const Batch& batch, int64_t micro_batch_size);
 
+  /// Steps that were replays of captured work.
+  uint64_t replays() const { return graph_.replays(); }
+
  private:
+  struct Result {
+    PendingRead losses, sum_squares;
+  };
+  void upload_inputs(const Objective& objective, const Batch& batch, const StepArguments& arguments);
+  void backward(const Objective& objective, int64_t micro_batch_size);
+  void start_reading();
+
   Model& model_;
+  Optimizer& optimizer_;
+  const TrainingStepSettings settings_;
   GradientSum sum_;
-  uint64_t seed_;
-  Tensor step_;  // i64, read by dropout
+  DeviceBatch batch_;
+  Tensor step_;         // i64, read by dropout
+  Tensor loss_scale_;   // f32: 1 / number of targets
+  Tensor losses_;       // f32, one for each micro-batch
+  Tensor sum_squares_;  // f64, of all gradients
+  std::deque<Result> started_;
+  StepGraph graph_;  // goes first: nothing that it writes to is freed before it
 };
 
 }  // namespace ondol

@@ -197,18 +197,76 @@ TEST(Optimizer, Bf16ModelIsTheRoundedMaster) {
   for (size_t i = 0; i < masters.size(); ++i) EXPECT_EQ(rounded[i], static_cast<float>(bfloat16(masters[i])));
 }
 
-TEST(Optimizer, NormAndClipping) {
-  Parameters parameters;
-  parameters.set_gradients(3);
+/// What clip_gradient leaves for the update: the gradient is multiplied by the factor, and a step that is not finite
+/// changes nothing. Read off an SGD step with learning rate 1.
+class Clipping : public ::testing::Test {
+ protected:
+  Clipping() {
+    OptimizerConfig config;
+    config.type = "sgd";
+    config.weight_decay = 0.0;
+    optimizer_ = make_optimizer(config, parameters_.store);
+    ops::set_optimizer_scalars(optimizer_->scalars(), 1.0f, 1.0f, 0);
+  }
+
+  /// The factor that the update used; 0 when it changed nothing.
+  double factor(const std::vector<float>& losses, double max_norm, bool stay = false) {
+    const double gradient = gradient_of(parameters_.matrix)[0], before = values_of(parameters_.matrix)[0];
+    const Tensor squares = ops::sum_squares(parameters_.store.flat_gradients());
+    ops::clip_gradient(optimizer_->scalars(), Tensor::from_vector(losses, {static_cast<int64_t>(losses.size())}),
+                       squares, max_norm, stay);
+    optimizer_->apply();
+    return (before - values_of(parameters_.matrix)[0]) / gradient;
+  }
+
+  Parameters parameters_;
+  std::unique_ptr<Optimizer> optimizer_;
+};
+
+TEST_F(Clipping, BringsTheNormWithinItsLimit) {
+  parameters_.set_gradients(3);
   double squares = 0;
-  for (const double g : gradient_of(parameters.matrix)) squares += g * g;
-  for (const double g : gradient_of(parameters.vector)) squares += g * g;
-  EXPECT_NEAR(gradient_norm(parameters.store), std::sqrt(squares), 1e-6);
-  EXPECT_EQ(clipping_factor(0.5, 1.0), 1.0);
-  EXPECT_EQ(clipping_factor(4.0, 1.0), 1.0 / (4.0 + 1e-6));
-  EXPECT_EQ(clipping_factor(4.0, 0.0), 1.0);
-  parameters.vector.grad().fill(std::numeric_limits<double>::quiet_NaN());
-  EXPECT_FALSE(std::isfinite(gradient_norm(parameters.store)));
+  for (const double g : gradient_of(parameters_.matrix)) squares += g * g;
+  for (const double g : gradient_of(parameters_.vector)) squares += g * g;
+  const double norm = std::sqrt(squares);
+  EXPECT_NEAR(std::sqrt(ops::sum_squares(parameters_.store.flat_gradients()).item()), norm, 1e-6);
+  EXPECT_NEAR(factor({1.0f}, norm * 2), 1.0, 1e-5);
+  EXPECT_NEAR(factor({1.0f}, norm / 4), 0.25, 1e-5);
+  EXPECT_NEAR(factor({1.0f}, 0.0), 1.0, 1e-5) << "0: never";
+}
+
+TEST_F(Clipping, WhatIsNotFiniteChangesNoWeight) {
+  const float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
+  parameters_.set_gradients(3);
+  EXPECT_EQ(factor({1.0f, nan}, 0.0), 0.0);
+  EXPECT_EQ(factor({inf, 1.0f}, 1.0), 0.0);
+  EXPECT_NEAR(factor({1.0f, 1.0f}, 0.0), 1.0, 1e-5) << "the next step goes on";
+  const double gradient = gradient_of(parameters_.vector)[0];
+  for (const double bad : {double{nan}, double{inf}}) {
+    parameters_.vector.grad().fill(bad);
+    EXPECT_EQ(factor({1.0f}, 1.0), 0.0);
+  }
+  EXPECT_EQ(factor({1.0f}, 1.0, true), 0.0);
+  parameters_.vector.grad().fill(gradient);
+  EXPECT_EQ(factor({1.0f}, 1.0, true), 0.0) << "a run that is to stop stays where it was";
+}
+
+/// The number of the update counts the steps that were not left out: AdamW's bias correction follows it.
+TEST(Optimizer, StepsLeftOutAreNotCounted) {
+  Parameters counted, skipped;
+  const auto a = make_optimizer({}, counted.store), b = make_optimizer({}, skipped.store);
+  const Tensor fine = Tensor::zeros({1}), bad = Tensor::full({1}, std::numeric_limits<double>::infinity());
+  ops::set_optimizer_scalars(b->scalars(), 1e-2f, 1.0f, 0);
+  for (uint32_t step = 1; step <= 4; ++step) {
+    counted.set_gradients(step);
+    a->step({.learning_rate = 1e-2, .update = step});
+    skipped.set_gradients(step);
+    for (const Tensor& loss : {bad, fine}) {
+      ops::clip_gradient(b->scalars(), loss, ops::sum_squares(skipped.store.flat_gradients()), 0.0, false);
+      b->apply();
+    }
+  }
+  EXPECT_EQ(a->master().to_vector<float>(), b->master().to_vector<float>());
 }
 
 TEST(Optimizer, UnknownNamesAreRefused) {

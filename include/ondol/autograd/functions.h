@@ -83,7 +83,7 @@ struct PackedAttention {
 Variable packed_attention(const Variable& qkv, const PackedAttention& arguments);
 
 /// scale * sum over counting rows; one element.
-Variable cross_entropy(const Variable& logits, const Tensor& labels, float scale,
+Variable cross_entropy(const Variable& logits, const Tensor& labels, const LossScale& scale,
                        int32_t ignore_index = kIgnoreIndex);
 /// The same on hidden (.., C) with the output weight (V, C). A term of the final loss: its gradients are formed in the
 /// forward, straight into the weight's gradient, so the result may be added to other terms but not multiplied (use
@@ -91,7 +91,7 @@ Variable cross_entropy(const Variable& logits, const Tensor& labels, float scale
 struct LinearCrossEntropyInputs {
   Variable weight;  // (V, C)
   Variable bias;    // (V), optional
-  float scale = 1.0f;
+  LossScale scale;
   float softcap = 0.0f;
   int32_t ignore_index = kIgnoreIndex;
 };

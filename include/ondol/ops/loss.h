@@ -12,7 +12,18 @@
 #include <ondol/base/ignore_index.h>
 #include <ondol/tensor/tensor.h>
 
-namespace ondol::ops {
+namespace ondol {
+
+/// What the sum of a loss is multiplied by: value, times what `factor` (one f32 element on the loss's device) holds when
+/// the work is done. A captured training step reads the number of its targets there.
+struct LossScale {
+  LossScale(double number = 1.0, Tensor device_factor = {})  // a plain number is a scale
+      : value(static_cast<float>(number)), factor(std::move(device_factor)) {}
+  float value;
+  Tensor factor;
+};
+
+namespace ops {
 
 struct CrossEntropyResult {
   Tensor loss;  // (rows) f32
@@ -26,7 +37,7 @@ Tensor cross_entropy_backward(const Tensor& logits, const Tensor& labels, const 
                               const Tensor& grad_scale, int32_t ignore_index = kIgnoreIndex);
 
 struct LinearCrossEntropyOptions {
-  float scale = 1.0f;  // of the sum: 1 / (global count of target tokens) makes it a mean
+  LossScale scale;  // of the sum: 1 / (global count of target tokens) makes it a mean
   int32_t ignore_index = kIgnoreIndex;
   bool gradients = false;
   Tensor grad_weight;              // (V, C) f32: where the gradient of weight goes; undefined: a new tensor
@@ -48,4 +59,5 @@ struct LinearCrossEntropyResult {
 LinearCrossEntropyResult linear_cross_entropy(const Tensor& hidden, const Tensor& weight, const Tensor& labels,
                                               const LinearCrossEntropyOptions& options);
 
-}  // namespace ondol::ops
+}  // namespace ops
+}  // namespace ondol

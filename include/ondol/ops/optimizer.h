@@ -7,13 +7,22 @@
 
 namespace ondol::ops {
 
-/// What changes each step, kept on the device: (3) f32 as written by set_optimizer_scalars.
+/// What changes each step, kept on the device: learning rate, clipping factor, number of the update, and whether the
+/// update is left out.
 struct OptimizerScalarsTensor {
   Tensor bytes;  // u8, the size of the kernel's struct
 };
 OptimizerScalarsTensor make_optimizer_scalars(Device device);
-/// grad_scale multiplies every gradient (the clipping factor); step counts from 1.
+/// grad_scale multiplies every gradient (the clipping factor); step counts from 1, 0 before the first update.
 void set_optimizer_scalars(const OptimizerScalarsTensor& scalars, float learning_rate, float grad_scale, int64_t step);
+/// The learning rate alone, for the updates that are started from now on; does not wait for the device.
+void upload_learning_rate(const OptimizerScalarsTensor& scalars, float learning_rate);
+
+/// Decides about the next update without the host: the clipping factor that brings the norm within max_norm (0: none),
+/// as torch.nn.utils.clip_grad_norm_, and the number of the update; or, when the norm or one of the losses (f32) is not
+/// finite, that it is left out. `stay`: all later ones are left out too. sum_squares is what ops::sum_squares gives.
+void clip_gradient(const OptimizerScalarsTensor& scalars, const Tensor& losses, const Tensor& sum_squares,
+                   double max_norm, bool stay);
 
 struct AdamwState {
   Tensor param;          // f32, flat: master weights
@@ -38,10 +47,13 @@ struct SgdOptions {
 /// torch.optim.SGD.
 void sgd_step(const SgdState& state, const SgdOptions& options, const OptimizerScalarsTensor& scalars);
 
-/// average += (1 - decay) (value - average), in place; f32, contiguous, one size.
-void ema_step(const Tensor& average, const Tensor& value, double decay);
+/// average += (1 - decay) (value - average), in place; f32, contiguous, one size. Left out where the scalars say that
+/// the update was.
+void ema_step(const Tensor& average, const Tensor& value, double decay, const OptimizerScalarsTensor& scalars = {});
 
 /// Sum of the squares of an f32 tensor as one f64 element, in a fixed order; not finite when an element is not.
 Tensor sum_squares(const Tensor& x);
+/// The same into an f64 tensor with one element.
+void sum_squares_into(const Tensor& out, const Tensor& x);
 
 }  // namespace ondol::ops

@@ -47,7 +47,7 @@ class Storage {
   std::atomic<int> references_{1};
   void* data_ = nullptr;
   size_t bytes_ = 0;
-  size_t capacity_ = 0;  // 0 when borrowed
+  void* block_ = nullptr;  // of the allocator; null when borrowed
   Device device_;
   std::function<void()> on_release_;
 };

@@ -13,6 +13,7 @@
 
 #include <ondol/data/batch.h>
 #include <ondol/models/model.h>
+#include <ondol/ops/loss.h>
 
 namespace ondol {
 
@@ -40,8 +41,10 @@ class Objective {
   /// What the loss of a step is divided by: its predictions, over all micro-batches and ranks.
   virtual int64_t count_targets(const Batch& batch) const { return batch.count_targets(); }
 
-  /// scale times the sum over the predictions of these rows, one f32 element; a tape that records gets its backward.
-  virtual Variable loss(Model& model, const Batch& rows, double scale, const ForwardContext& context) const = 0;
+  /// scale times the sum over the predictions of these rows, one f32 element; a tape that records gets its backward. On a
+  /// device whose work can be captured it must not wait for the device, nor depend on values of the batch on the host.
+  virtual Variable loss(Model& model, const Batch& rows, const LossScale& scale,
+                        const ForwardContext& context) const = 0;
 };
 
 /// From the section "objective" ("type": "clm" by default). Throws UsageError on an unknown type or setting.

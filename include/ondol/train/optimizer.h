@@ -14,6 +14,7 @@
 
 #include <ondol/io/safetensors.h>
 #include <ondol/nn/parameter.h>
+#include <ondol/ops/optimizer.h>
 
 namespace ondol {
 
@@ -42,6 +43,9 @@ class Optimizer {
 
   /// One update of all parameters from the store's gradients, and of their average.
   void step(const OptimizerStep& step);
+  /// The same with what scalars() hold when the work is done; does not wait for the device.
+  void apply();
+  const ops::OptimizerScalarsTensor& scalars() const { return scalars_; }
 
   /// The flat f32 tensors that a checkpoint keeps beside the model: exp_avg, exp_avg_sq, momentum_buffer, average.
   NamedTensors state() const;
@@ -57,13 +61,15 @@ class Optimizer {
  protected:
   Optimizer(const OptimizerConfig& config, ParameterStore& store, Tensor master);
 
-  virtual void update(const OptimizerStep& step) = 0;
+  /// Starts the kernels of one update with scalars_.
+  virtual void update() = 0;
   /// What the update keeps between steps.
   virtual NamedTensors buffers() const = 0;
 
   ParameterStore& store_;
   Tensor master_;
   Tensor low_precision_;  // the store's values in bf16 runs
+  ops::OptimizerScalarsTensor scalars_;
 
  private:
   double ema_decay_;
@@ -87,12 +93,5 @@ class AveragedWeights {
 /// `master` is f32 of the store's flat size; undefined: the store's own values (f32) or a copy of them (bf16).
 /// Throws UsageError on an unknown type.
 std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config, ParameterStore& store, Tensor master = {});
-
-/// Square root of the sum of the squares of all gradients; not finite when one of them is not.
-double gradient_norm(const ParameterStore& store);
-
-/// The factor that brings a gradient of this norm within max_norm: 1 / (norm + 1e-6) times max_norm when the norm is
-/// above, as torch.nn.utils.clip_grad_norm_; 1 otherwise, or when max_norm is 0.
-double clipping_factor(double norm, double max_norm);
 
 }  // namespace ondol

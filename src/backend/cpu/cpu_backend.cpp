@@ -17,19 +17,26 @@ namespace {
 
 constexpr size_t kHugePage = size_t{2} << 20;
 
-void* allocate(size_t bytes, Device) {
-  const bool large = bytes >= kHugePage;
-  void* memory = nullptr;
-  if (bytes > (size_t{1} << 62) || posix_memalign(&memory, large ? kHugePage : 64, bytes) != 0) {
-    throw Error(concat("out of memory: ", bytes >> 20, " MiB asked on the CPU"),
-                "lower train.micro_batch_size or data.sequence_length");
+class HostMemory final : public SystemMemory {
+ public:
+  void* allocate(size_t bytes) override {
+    const bool large = bytes >= kHugePage;
+    void* memory = nullptr;
+    if (posix_memalign(&memory, large ? kHugePage : 64, bytes) != 0) return nullptr;
+    // Huge pages make first touch several times cheaper; where the system has none this is a no-op.
+    if (large) madvise(memory, bytes, MADV_HUGEPAGE);
+    return memory;
   }
-  // Huge pages make first touch several times cheaper; where the system has none this is a no-op.
-  if (large) madvise(memory, bytes, MADV_HUGEPAGE);
-  return memory;
-}
+  void release(void* memory, size_t) override { std::free(memory); }
+  std::string name() const override { return "cpu"; }
+};
 
-void release(void* memory, size_t, Device) { std::free(memory); }
+/// Blocks are the system's own: it is quick to ask, and tools that watch memory see every one.
+BlockAllocator& memory(Device) {
+  static BlockAllocator& instance =
+      *new BlockAllocator(*new HostMemory(), {.granularity = 64, .steps = 8, .split = false});  // outlives all tensors
+  return instance;
+}
 
 void copy_bytes(void* out, const void* in, size_t bytes, Device) { std::memcpy(out, in, bytes); }
 
@@ -63,9 +70,17 @@ const Backend& cpu_backend() {
     Backend b{};
     b.name = "cpu";
     b.device_count = [] { return 1; };
-    b.allocate = allocate;
-    b.release = release;
+    b.memory = memory;
     b.copy_bytes = copy_bytes;
+    b.upload = copy_bytes;
+    b.start_download = [](const void* in, size_t bytes, Device) {
+      void* const copy = std::malloc(bytes);
+      if (copy == nullptr && bytes > 0) throw std::bad_alloc();
+      if (bytes > 0) std::memcpy(copy, in, bytes);
+      return Download{copy, nullptr};
+    };
+    b.wait_download = [](const Download&, Device) {};
+    b.release_download = [](const Download& download, Device) { std::free(download.data); };
     b.synchronize = [](Device) {};
     b.stream = [](Device) -> Stream { return nullptr; };
     b.describe = describe;

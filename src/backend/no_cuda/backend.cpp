@@ -2,11 +2,16 @@
 #include <string>
 
 #include "backend/backend.h"
+#include "backend/cuda_details.h"
 
 namespace ondol {
 
 const Backend* cuda_backend() { return nullptr; }
 
 std::string cuda_unavailable_reason() { return "this build has no CUDA (configure with -DONDOL_CUDA=ON)"; }
+
+std::string cuda_device_id(Device) { return ""; }
+
+std::vector<std::pair<std::string, std::string>> cuda_libraries() { return {}; }
 
 }  // namespace ondol

@@ -22,11 +22,11 @@ Batch with_shifted_labels(Batch batch) {
   return batch;
 }
 
-Variable causal_loss(Model& model, const Batch& rows, double scale, const ForwardContext& context) {
+Variable causal_loss(Model& model, const Batch& rows, const LossScale& scale, const ForwardContext& context) {
   const Variable hidden = model.hidden(model_input(rows, model.device()), context);
   functions::LinearCrossEntropyInputs inputs;
   inputs.weight = model.output_weight();
-  inputs.scale = static_cast<float>(scale);
+  inputs.scale = scale;
   return functions::linear_cross_entropy(hidden, rows.labels.contiguous().to(model.device()), inputs);
 }
 

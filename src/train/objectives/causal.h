@@ -13,6 +13,6 @@ Tensor shift_labels(const Tensor& labels);
 Batch with_shifted_labels(Batch batch);
 
 /// scale times the sum of cross-entropies of the model's next-token prediction against batch.labels.
-Variable causal_loss(Model& model, const Batch& rows, double scale, const ForwardContext& context);
+Variable causal_loss(Model& model, const Batch& rows, const LossScale& scale, const ForwardContext& context);
 
 }  // namespace ondol

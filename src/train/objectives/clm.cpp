@@ -17,7 +17,8 @@ class CausalLanguageModelling final : public Objective {
     return with_shifted_labels(std::move(batch));
   }
 
-  Variable loss(Model& model, const Batch& rows, double scale, const ForwardContext& context) const override {
+  Variable loss(Model& model, const Batch& rows, const LossScale& scale,
+                const ForwardContext& context) const override {
     return causal_loss(model, rows, scale, context);
   }
 };

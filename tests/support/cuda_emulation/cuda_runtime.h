@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "emulator.h"
+#include "recording.h"
 
 #define __global__
 #define __device__
@@ -109,23 +110,16 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
   const uint64_t threads = uint64_t{b.x} * b.y * b.z;
   if (g.x == 0 || g.y == 0 || g.z == 0 || g.x > 0x7fffffffu || g.y > 65535 || g.z > 65535) return cudaErrorInvalidValue;
   if (threads == 0 || threads > 1024 || b.z > 64) return cudaErrorInvalidValue;
-  ondol::emulation::run_kernel({index3(g), index3(b), config->dynamicSmemBytes}, [&] { kernel(args...); });
+  const ondol::emulation::LaunchShape shape{index3(g), index3(b), config->dynamicSmemBytes};
+  ondol::emulation::submit([=] { ondol::emulation::run_kernel(shape, [&] { kernel(args...); }); });
   return cudaSuccess;
 }
 
-inline cudaError_t cudaMallocAsync(void** memory, size_t bytes, cudaStream_t) {
-  *memory = ondol::emulation::allocate(bytes);
-  return cudaSuccess;
-}
-inline cudaError_t cudaFreeAsync(void* memory, cudaStream_t) {
-  ondol::emulation::release_later_error(memory);
-  return cudaSuccess;
-}
 inline cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t) {
-  std::memset(memory, value, bytes);
+  ondol::emulation::submit([=] { std::memset(memory, value, bytes); });
   return cudaSuccess;
 }
 inline cudaError_t cudaMemcpyAsync(void* out, const void* in, size_t bytes, cudaMemcpyKind, cudaStream_t) {
-  std::memmove(out, in, bytes);
+  ondol::emulation::submit([=] { std::memmove(out, in, bytes); });
   return cudaSuccess;
 }

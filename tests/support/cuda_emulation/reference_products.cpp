@@ -6,6 +6,7 @@
 #include <ondol/base/error.h>
 
 #include "matmul_library.h"
+#include "recording.h"
 
 namespace ondol::emulation {
 
@@ -63,11 +64,13 @@ class ReferenceLibrary final : public MatmulLibrary {
     if (algorithm.words[0] == 2) return false;
     ++emulation::reference_products().runs;
     emulation::reference_products().last_algorithm = algorithm.words[0];
-    for (int64_t t = 0; t < p.batch; ++t) {
-      for (int64_t j = 0; j < p.n; ++j) {
-        for (int64_t i = 0; i < p.m; ++i) run_element(p, o, t, i, j);
+    emulation::submit([p, o] {
+      for (int64_t t = 0; t < p.batch; ++t) {
+        for (int64_t j = 0; j < p.n; ++j) {
+          for (int64_t i = 0; i < p.m; ++i) run_element(p, o, t, i, j);
+        }
       }
-    }
+    });
     return true;
   }
 

@@ -9,7 +9,19 @@ namespace {
 
 constexpr int64_t kGrain = 8192;
 
+void clip_gradient(const ClipGradientArgs& args, Stream) {
+  const double norm = __builtin_sqrt(*args.sum_squares);
+  bool finite = __builtin_isfinite(norm);
+  for (int64_t i = 0; i < args.count; ++i) finite = finite && __builtin_isfinite(args.losses[i]);
+  OptimizerScalars& s = *args.scalars;
+  const bool clips = finite && args.max_norm > 0.0 && norm > args.max_norm;
+  s.grad_scale = clips ? static_cast<float>(args.max_norm / (norm + 1e-6)) : 1.0f;
+  s.skip = !finite || (args.stay && s.skip != 0);
+  if (finite) ++s.step;
+}
+
 void adamw(const AdamwArgs& args, Stream) {
+  if (args.scalars->skip != 0) return;
   const double lr = args.scalars->learning_rate;
   const double step = static_cast<double>(args.scalars->step);
   const double correction1 = 1.0 - __builtin_pow(static_cast<double>(args.beta1), step);
@@ -39,6 +51,7 @@ void adamw(const AdamwArgs& args, Stream) {
 }
 
 void sgd(const SgdArgs& args, Stream) {
+  if (args.scalars->skip != 0) return;
   const Floats lr = splat(args.scalars->learning_rate), grad_scale = splat(args.scalars->grad_scale);
   const Floats decay = splat(args.weight_decay), momentum = splat(args.momentum);
   parallel_for(args.count, kGrain, [&](int64_t begin, int64_t end) {
@@ -58,6 +71,7 @@ void sgd(const SgdArgs& args, Stream) {
 }
 
 void ema(const EmaArgs& args, Stream) {
+  if (args.scalars != nullptr && args.scalars->skip != 0) return;
   const Floats rate = splat(args.rate);
   parallel_for(args.count, kGrain, [&](int64_t begin, int64_t end) {
     for_each_vector(begin, end, [&](int64_t i, auto n) {
@@ -71,6 +85,7 @@ void ema(const EmaArgs& args, Stream) {
 
 void add_optimizer_rows(KernelTable& table) {
   table.ema.set(DType::f32, ema);
+  table.clip_gradient.set(DType::f32, clip_gradient);
   table.adamw.set(DType::f32, adamw);
   table.sgd.set(DType::f32, sgd);
 }

@@ -1,6 +1,6 @@
 // Stands in for cublaslt.cu where the toolkit has no cuBLASLt: every product goes to the project's own kernel.
 #include "matmul_library.h"
-#include "vendor/vendor_libraries.h"
+#include "runtime/vendor_libraries.h"
 
 namespace ondol {
 

@@ -15,7 +15,7 @@
 
 #include "launch.h"
 #include "matmul_library.h"
-#include "vendor/vendor_libraries.h"
+#include "runtime/vendor_libraries.h"
 
 namespace ondol::ONDOL_CUDA_SPACE {
 namespace {
