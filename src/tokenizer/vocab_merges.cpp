@@ -55,7 +55,7 @@ std::shared_ptr<const Tokenizer::Impl> read_vocab_and_merges(const std::string& 
   for (const auto& [role, content] : config.special_tokens) {
     const int32_t id = vocabulary.find(content);
     const bool known = std::any_of(added_tokens.begin(), added_tokens.end(),
-                                   [&](const AddedToken& token) { return token.content == content; });
+                                   [&, &text = content](const AddedToken& token) { return token.content == text; });
     if (id < 0 || known) continue;
     AddedToken token;
     token.id = id;
