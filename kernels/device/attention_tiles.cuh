@@ -291,15 +291,16 @@ __device__ inline void drop_weights(float (&weights)[1][kBlocks][4], const Weigh
   }
 }
 
-/// -infinity where a query (row) does not see a key (column). Column 0 of the scores is key j0 + column0.
-template <int kRowTiles, int kBlocks>
-__device__ inline void hide_scores(float (&scores)[kRowTiles][kBlocks][4], const QueryInfo<kRowTiles>& rows,
-                                   const Content& content, uint64_t shown, int keys, int j0, int column0) {
+/// -infinity where a query (row) does not see a key (column), in the blocks kFirst ... kEnd - 1 of the scores. Column 0 of
+/// block kFirst is key j0 + column0; `shown` has the bits of the keys from j0 on.
+template <int kFirst, int kEnd, int kRowTiles, int kBlocks>
+__device__ inline void hide_scores_between(float (&scores)[kRowTiles][kBlocks][4], const QueryInfo<kRowTiles>& rows,
+                                          const Content& content, uint64_t shown, int keys, int j0, int column0) {
 #pragma unroll
-  for (int n = 0; n < kBlocks; ++n) {
+  for (int n = kFirst; n < kEnd; ++n) {
 #pragma unroll
     for (int e = 0; e < 2; ++e) {
-      const int column = column0 + accumulator_column(n, e), j = j0 + column;
+      const int column = column0 + accumulator_column(n - kFirst, e), j = j0 + column;
       const bool present = j < keys && (shown >> column & 1) != 0;
       const int32_t document = present ? content.key_document(j) : 0;
 #pragma unroll
@@ -312,6 +313,13 @@ __device__ inline void hide_scores(float (&scores)[kRowTiles][kBlocks][4], const
       }
     }
   }
+}
+
+/// The same for all blocks.
+template <int kRowTiles, int kBlocks>
+__device__ inline void hide_scores(float (&scores)[kRowTiles][kBlocks][4], const QueryInfo<kRowTiles>& rows,
+                                   const Content& content, uint64_t shown, int keys, int j0, int column0) {
+  hide_scores_between<0, kBlocks>(scores, rows, content, shown, keys, j0, column0);
 }
 
 /// Running maximum and sum of the rows of a warp.
@@ -334,6 +342,14 @@ struct OnlineSoftmax {
   /// Turns scores, times factor in units of log 2, into weights and shrinks what was summed up in `out` before.
   template <int kBlocks, int kOutBlocks>
   __device__ void add(float (&scores)[kRowTiles][kBlocks][4], float factor, float (&out)[kRowTiles][kOutBlocks][4]) {
+    float shrink[kRowTiles][2];
+    weigh(scores, factor, shrink);
+    rescale(out, shrink);
+  }
+
+  /// The first half of add: what was summed up before is yet to be multiplied by `shrink`.
+  template <int kBlocks>
+  __device__ void weigh(float (&scores)[kRowTiles][kBlocks][4], float factor, float (&shrink)[kRowTiles][2]) {
 #pragma unroll
     for (int r = 0; r < kRowTiles; ++r) {
 #pragma unroll
@@ -347,7 +363,7 @@ struct OnlineSoftmax {
         greatest = fmaxf(greatest, shuffle_xor(greatest, 2));
         const float before = reference[r][half], now = fmaxf(before, greatest * factor);
         const float base = now == -INFINITY ? 0.0f : now;
-        const float shrink = exp2_fast(before - base);
+        shrink[r][half] = exp2_fast(before - base);
         float added = 0.0f;
 #pragma unroll
         for (int n = 0; n < kBlocks; ++n) {
@@ -358,12 +374,18 @@ struct OnlineSoftmax {
           }
         }
         reference[r][half] = now;
-        sum[r][half] = sum[r][half] * shrink + added;
+        sum[r][half] = sum[r][half] * shrink[r][half] + added;
+      }
+    }
+  }
+  template <int kOutBlocks>
+  __device__ static void rescale(float (&out)[kRowTiles][kOutBlocks][4], const float (&shrink)[kRowTiles][2]) {
 #pragma unroll
-        for (int n = 0; n < kOutBlocks; ++n) {
-          out[r][n][2 * half] *= shrink;
-          out[r][n][2 * half + 1] *= shrink;
-        }
+    for (int r = 0; r < kRowTiles; ++r) {
+#pragma unroll
+      for (int n = 0; n < kOutBlocks; ++n) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) out[r][n][e] *= shrink[r][e / 2];
       }
     }
   }

@@ -132,6 +132,15 @@ struct WeightExchange<float> {
   }
 };
 
+/// The columns 8k ... 8k + 15 of a warp's weights, rounded to bf16, as the left operand of a product.
+template <int kBlocks>
+__device__ inline void pack_weights(uint32_t (&left)[4], const float (&weights)[kBlocks][4], int k) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    left[i] = pack_bf16(weights[k + i / 2][i % 2 * 2], weights[k + i / 2][i % 2 * 2 + 1]);
+  }
+}
+
 /// out += weights (16 kRowTiles rows, 8 kBlocks columns, as multiply_rows leaves them) times the rows row0 ... of b.
 /// bf16 rounds the weights to bf16.
 template <int kDim, int kRowTiles, int kBlocks>
@@ -143,12 +152,7 @@ __device__ inline void accumulate_product(float (&out)[kRowTiles][kDim / 8][4],
   for (int k = 0; k < kBlocks; k += 2) {
     uint32_t left[kRowTiles][4];
 #pragma unroll
-    for (int r = 0; r < kRowTiles; ++r) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        left[r][i] = pack_bf16(weights[r][k + i / 2][i % 2 * 2], weights[r][k + i / 2][i % 2 * 2 + 1]);
-      }
-    }
+    for (int r = 0; r < kRowTiles; ++r) pack_weights(left[r], weights[r], k);
 #pragma unroll
     for (int n = 0; n < kDim / 8; n += 2) {
       uint32_t right[4];  // matrices 0 and 1: rows 0-7 and 8-15 of columns 0-7; 2 and 3: of columns 8-15
