@@ -155,5 +155,19 @@ TEST(GemmTiles, BeyondOneChunkInEveryDimension) {
   run_case({4130, 3, 40, true, true, DType::f32, 1.0f, false});
 }
 
+/// Tiles that lose one product.
+struct FaultyTiles : SoftwareTiles {
+  template <int kC, int kA, int kB>
+  static void dot() {
+    SoftwareTiles::dot<kC, kA, kB>();
+    if (kC == 3) SoftwareTiles::tile[3][5][9] ^= 0x40;
+  }
+};
+
+TEST(GemmTiles, CheckBeforeUseFindsFaultyTiles) {
+  EXPECT_TRUE(tiles_multiply<SoftwareTiles>());
+  EXPECT_FALSE(tiles_multiply<FaultyTiles>());
+}
+
 }  // namespace
 }  // namespace ondol::cpu::tiles_in_software

@@ -33,8 +33,6 @@ TEST(SimdPortable, Functions) {
       "log", 1.0, [](Floats x) { return cpu::portable::log(x); }, [](double x) { return std::log(x); });
   expect_accurate(
       "tanh", 1.5, [](Floats x) { return cpu::portable::tanh(x); }, [](double x) { return std::tanh(x); });
-  expect_accurate(
-      "erf", 1.5, [](Floats x) { return cpu::portable::erf(x); }, [](double x) { return std::erf(x); });
 }
 
 TEST(SimdPortable, TailsTouchNothingElse) {

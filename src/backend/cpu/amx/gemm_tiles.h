@@ -43,16 +43,37 @@ inline void pack_pairs_transposed(const bfloat16* in, int64_t stride, int64_t co
   }
 }
 
-/// The same from rows along n: in (depth, cols), row stride given.
+/// kLanes words of pairs along k from rows along n: in (depth, cols) of which the rows 2 pair and 2 pair + 1 are taken
+/// from column `col` on, zeros beyond the last row and column.
+inline Floats pair_words(const bfloat16* in, int64_t stride, int64_t cols, int64_t depth, int64_t pair, int64_t col) {
+  const int64_t present = smaller(kLanes, cols - col);
+  const auto row = [&](int64_t k) {
+    if (k >= depth || present <= 0) return splat(0.0f);
+    const bfloat16* from = in + k * stride + col;
+    return present == kLanes ? load(from) : load_n(from, present);
+  };
+  return join_bf16(row(2 * pair), row(2 * pair + 1));
+}
+
+/// The same as pack_pairs_transposed from rows along n: in (depth, cols), row stride given.
 inline void pack_pairs(const bfloat16* in, int64_t stride, int64_t cols, int64_t depth, bfloat16* out) {
+  float* words = reinterpret_cast<float*>(out);
   for (int64_t pair = 0; pair < 16; ++pair) {
-    bfloat16 even[16] = {}, odd[16] = {};
-    const size_t bytes = static_cast<size_t>(cols) * 2;
-    if (2 * pair < depth) std::memcpy(even, in + 2 * pair * stride, bytes);
-    if (2 * pair + 1 < depth) std::memcpy(odd, in + (2 * pair + 1) * stride, bytes);
-    for (int64_t j = 0; j < 16; ++j) {
-      out[pair * 32 + 2 * j] = even[j];
-      out[pair * 32 + 2 * j + 1] = odd[j];
+    for (int64_t col = 0; col < 16; col += kLanes) {
+      store(words + pair * 16 + col, pair_words(in, stride, cols, depth, pair, col));
+    }
+  }
+}
+
+/// Out: 16 rows of 32 bf16, the columns of in (depth, cols), zeros beyond the last.
+inline void pack_columns(const bfloat16* in, int64_t stride, int64_t cols, int64_t depth, bfloat16* out) {
+  float* words = reinterpret_cast<float*>(out);
+  for (int64_t col = 0; col < 16; col += kLanes) {
+    for (int64_t pair = 0; pair < 16; pair += kLanes) {
+      Floats block[kLanes];
+      for (int64_t i = 0; i < kLanes; ++i) block[i] = pair_words(in, stride, cols, depth, pair + i, col);
+      transpose_block(block);
+      for (int64_t i = 0; i < kLanes; ++i) store(words + (col + i) * 16 + pair, block[i]);
     }
   }
 }
@@ -123,14 +144,16 @@ class TileProduct {
     bfloat16* out = packed_a_ + panel * panel_size();
     for (int64_t step = 0; step < steps_; ++step, out += kBlock * kBlock) {
       const int64_t k = k_begin_ + step * kBlock, depth = smaller(kBlock, k_end_ - k);
+      if (args_.trans_a) {
+        const bfloat16* in = a_ + k * args_.lda + first;
+        pack_columns(in, args_.lda, count, depth, out);
+        pack_columns(in + 16, args_.lda, count - 16, depth, out + 16 * kBlock);
+        continue;
+      }
       std::memset(static_cast<void*>(out), 0, kBlock * kBlock * sizeof(bfloat16));
       for (int64_t i = 0; i < count; ++i) {
-        if (args_.trans_a) {
-          for (int64_t l = 0; l < depth; ++l) out[i * kBlock + l] = a_[(k + l) * args_.lda + first + i];
-        } else {
-          std::memcpy(static_cast<void*>(out + i * kBlock), a_ + (first + i) * args_.lda + k,
-                      static_cast<size_t>(depth) * sizeof(bfloat16));
-        }
+        std::memcpy(static_cast<void*>(out + i * kBlock), a_ + (first + i) * args_.lda + k,
+                    static_cast<size_t>(depth) * sizeof(bfloat16));
       }
     }
   }
@@ -233,5 +256,32 @@ class TileProduct {
   bfloat16* packed_a_ = nullptr;
   bfloat16* packed_b_ = nullptr;
 };
+
+/// Whether the tiles multiply small whole numbers exactly, whatever the order of the sums: asked of a processor before
+/// its tiles are used.
+template <class Tiles>
+bool tiles_multiply() {
+  constexpr int64_t kM = 33, kN = 35, kK = 70;
+  bfloat16 a[kM * kK], b[kK * kN];
+  for (int64_t i = 0; i < kM * kK; ++i) a[i] = bfloat16(static_cast<float>(i * 7 % 23 - 11));
+  for (int64_t i = 0; i < kK * kN; ++i) b[i] = bfloat16(static_cast<float>(i * 5 % 17 - 8));
+  float c[kM * kN] = {};
+  GemmArgs args{};
+  args.a = a, args.b = b, args.c = c;
+  args.c_dtype = DType::f32;
+  args.m = kM, args.n = kN, args.k = kK;
+  args.lda = kK, args.ldb = kN, args.ldc = kN;
+  args.batch = 1;
+  args.alpha = 1.0f;
+  TileProduct<Tiles>(args, 0, 1).run();
+  for (int64_t i = 0; i < kM; ++i) {
+    for (int64_t j = 0; j < kN; ++j) {
+      float sum = 0.0f;
+      for (int64_t l = 0; l < kK; ++l) sum += static_cast<float>(a[i * kK + l]) * static_cast<float>(b[l * kN + j]);
+      if (sum != c[i * kN + j]) return false;
+    }
+  }
+  return true;
+}
 
 }  // namespace ondol::cpu::ONDOL_ISA

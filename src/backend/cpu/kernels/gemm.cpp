@@ -26,7 +26,7 @@ constexpr int64_t kTallChunkRows = 1008;  // rows of a chunk beyond it, where ea
 constexpr int64_t kMinChunkPanels = 4;
 constexpr int64_t kMinBlockCols = 96;
 constexpr int64_t kPackedFloats = 4 << 20;  // bounds the packed copy of a
-constexpr int64_t kPackGroup = 9;           // neighbouring panels of a packed together
+constexpr int64_t kPackSteps = 32;          // steps of k of a transposed a packed together
 
 /// `total` cut into the fewest equal parts of at most `limit`, rounded up to `unit`.
 int64_t equal_part(int64_t total, int64_t limit, int64_t unit) {
@@ -148,24 +148,26 @@ class Product {
   /// Packs the window's rows of a, which every block reads.
   void pack_a() {
     packed_a_ = scratch_floats(ScratchSlot::packed_a, row_panels_ * panel_rows_ * (k_end_ - k_begin_));
-    const int64_t groups = ceil_div(row_panels_, kPackGroup), steps = ceil_div(k_end_ - k_begin_, depth_);
-    parallel_for(groups * steps, workers_ == 1 ? groups * steps : 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) pack_a_group(i % groups * kPackGroup, k_begin_ + i / groups * depth_);
+    const int64_t unit = args_.trans_a ? kPackSteps : 1;  // of steps or of panels
+    const int64_t parts = args_.trans_a ? ceil_div(depth_, unit) : row_panels_;
+    const int64_t tasks = parts * ceil_div(k_end_ - k_begin_, depth_);
+    parallel_for(tasks, workers_ == 1 ? tasks : 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) pack_a_part(i % parts * unit, k_begin_ + i / parts * depth_);
     });
   }
 
-  void pack_a_group(int64_t panel, int64_t k) const {
-    const int64_t row = row_begin_ + panel * panel_rows_;
-    const int64_t present = smaller(kPackGroup * panel_rows_, row_end_ - row);
-    const int64_t depth = depth_at(k);
-    float* out = packed_a_ + packed_a_offset(panel, k);
+  /// Of the block of k that starts at `k`: the kPackSteps steps from `first` on when a is transposed (its rows are read
+  /// whole), else the panel `first`.
+  void pack_a_part(int64_t first, int64_t k) const {
+    const int64_t depth = depth_at(k), rows = row_end_ - row_begin_;
     if (args_.trans_a) {
-      pack_rows(a_ + k * args_.lda + row, args_.lda, depth, present, panel_rows_, out, panel_rows_ * depth);
+      if (first >= depth) return;
+      pack_rows(a_ + (k + first) * args_.lda + row_begin_, args_.lda, smaller(kPackSteps, depth - first), rows,
+                panel_rows_, packed_a_ + packed_a_offset(0, k) + first * panel_rows_, panel_rows_ * depth);
     } else {
-      for (int64_t i = 0; i < present; i += panel_rows_, out += panel_rows_ * depth) {
-        pack_transposed(a_ + (row + i) * args_.lda + k, args_.lda, depth, smaller(panel_rows_, present - i),
-                        panel_rows_, out, panel_rows_);
-      }
+      const int64_t row = first * panel_rows_;
+      pack_transposed(a_ + (row_begin_ + row) * args_.lda + k, args_.lda, depth, smaller(panel_rows_, rows - row),
+                      panel_rows_, packed_a_ + packed_a_offset(first, k), panel_rows_);
     }
   }
 

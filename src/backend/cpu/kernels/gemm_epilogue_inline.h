@@ -1,6 +1,7 @@
 // The definition of finish_block, for the files that instantiate it.
 #pragma once
 
+#include "backend/cpu/kernels/activations.h"
 #include "backend/cpu/kernels/gemm_epilogue.h"
 
 namespace ondol::cpu::ONDOL_ISA {
@@ -8,22 +9,7 @@ namespace ondol::cpu::ONDOL_ISA {
 namespace epilogue {
 
 struct NoActivation {
-  static Floats apply(Floats x) { return x; }
-};
-struct Relu {
-  static Floats apply(Floats x) { return max(splat(0.0f), x); }
-};
-struct Silu {
-  static Floats apply(Floats x) { return x * sigmoid(x); }
-};
-struct GeluTanh {
-  static Floats apply(Floats x) {
-    const Floats inner = splat(0.7978845608028654f) * fma(splat(0.044715f) * x * x, x, x);
-    return splat(0.5f) * x * (splat(1.0f) + tanh(inner));
-  }
-};
-struct GeluErf {
-  static Floats apply(Floats x) { return splat(0.5f) * x * (splat(1.0f) + erf(x * splat(0.7071067811865476f))); }
+  static Floats value(Floats x) { return x; }
 };
 
 template <class Activation, class T, class Out>
@@ -40,7 +26,7 @@ void finish_rows(const GemmArgs& args, int64_t offset, int64_t col, int64_t rows
       if (scaled) value = value * splat(args.alpha);
       if (bias != nullptr) value = value + load_lanes(bias + j, n);
       if (before != nullptr) store_lanes(before + j, value, n);
-      value = Activation::apply(value);
+      value = Activation::value(value);
       if (residual != nullptr) value = value + load_lanes(residual + j, n);
       if (args.beta != 0.0f) value = value + splat(args.beta) * load_lanes(out + j, n);
       store_lanes(out + j, value, n);

@@ -3,27 +3,31 @@
 namespace ondol::cpu::ONDOL_ISA {
 
 namespace {
-constexpr int64_t kPrefetchRows = 8;
+// Rows copied together: each panel then receives whole cache lines, and memory is read in this many forward streams.
+constexpr int64_t kPackedRows = 8;
 }  // namespace
 
 template <class T>
 void pack_rows(const T* in, int64_t in_stride, int64_t rows, int64_t cols, int64_t panel_cols, float* out,
                int64_t panel_stride) {
-  for (int64_t l = 0; l < rows; ++l) {
-    const T* source = in + l * in_stride;
-    const T* ahead = source + kPrefetchRows * in_stride;  // hardware does not follow long strides
-    for (int64_t i = 0; i < cols; i += 64 / sizeof(T)) __builtin_prefetch(ahead + i);
-    float* target = out + l * panel_cols;
-    for (int64_t begin = 0; begin < cols; begin += panel_cols, target += panel_stride) {
-      const int64_t width = cols - begin < panel_cols ? cols - begin : panel_cols;
-      int64_t j = 0;
-      for (; j + kLanes <= width; j += kLanes) store(target + j, load(source + begin + j));
-      if (j < width) {
+  for (int64_t l = 0; l < rows; l += kPackedRows) {
+    const int64_t count = rows - l < kPackedRows ? rows - l : kPackedRows;
+    float* panel = out + l * panel_cols;
+    for (int64_t begin = 0; begin < cols; begin += panel_cols, panel += panel_stride) {
+      const int64_t present = cols - begin < panel_cols ? cols - begin : panel_cols;
+      for (int64_t j = 0; j < panel_cols; j += kLanes) {
+        const T* source = in + l * in_stride + begin + j;
+        float* target = panel + j;
         const int64_t room = panel_cols - j < kLanes ? panel_cols - j : kLanes;
-        store_n(target + j, load_n(source + begin + j, width - j), room);
-        j += room;
+        const int64_t width = present - j < room ? (present > j ? present - j : 0) : room;
+        if (width == kLanes) {
+          for (int64_t i = 0; i < count; ++i) store(target + i * panel_cols, load(source + i * in_stride));
+        } else {
+          for (int64_t i = 0; i < count; ++i) {
+            store_n(target + i * panel_cols, load_n(source + i * in_stride, width), room);
+          }
+        }
       }
-      for (; j < panel_cols; ++j) target[j] = 0.0f;
     }
   }
 }

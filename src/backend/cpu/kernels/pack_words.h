@@ -73,18 +73,28 @@ inline void transpose_block(Floats (&block)[kLanes]) {
 inline Floats load_words(const float* p) { return load(p); }
 inline Floats load_words(const bfloat16* p) { return load(reinterpret_cast<const float*>(p)); }
 
-/// The two bf16 of each word, widened.
+/// The two bf16 of each word, widened; and a word from two widened ones.
 #if defined(ONDOL_ISA_avx512) || defined(ONDOL_ISA_amx)
 inline Floats lower_bf16(Floats a) { return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a.v), 16))}; }
 inline Floats upper_bf16(Floats a) {
   return {_mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a.v), _mm512_set1_epi32(-65536)))};
 }
+inline Floats join_bf16(Floats lower, Floats upper) {
+  const __m512i low = _mm512_srli_epi32(_mm512_castps_si512(lower.v), 16);
+  return {_mm512_castsi512_ps(_mm512_or_si512(low, _mm512_castps_si512(upper.v)))};
+}
 #elif defined(ONDOL_ISA_avx2)
 inline Floats lower_bf16(Floats a) { return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a.v), 16))}; }
 inline Floats upper_bf16(Floats a) { return {_mm256_and_ps(a.v, _mm256_castsi256_ps(_mm256_set1_epi32(-65536)))}; }
+inline Floats join_bf16(Floats lower, Floats upper) {
+  return {_mm256_or_ps(_mm256_castsi256_ps(_mm256_srli_epi32(_mm256_castps_si256(lower.v), 16)), upper.v)};
+}
 #else
 inline Floats lower_bf16(Floats a) { return floats_of(bits_of(a) << 16); }
 inline Floats upper_bf16(Floats a) { return floats_of(bits_of(a) & splat_int(-65536)); }
+inline Floats join_bf16(Floats lower, Floats upper) {
+  return floats_of(((bits_of(lower) >> 16) & splat_int(0xffff)) | bits_of(upper));
+}
 #endif
 
 }  // namespace ondol::cpu::ONDOL_ISA

@@ -117,17 +117,4 @@ inline Floats tanh(Floats x) {
 /// 2.5 ulp; what lies below e^-87 is taken for that.
 inline Floats sigmoid(Floats x) { return reciprocal(splat(1.0f) + exp(min(splat(87.0f), splat(0.0f) - x))); }
 
-/// 1.3 ulp. Near zero x + x P(x^2); beyond 0.92, 1 - exp(-x Q(x)).
-inline Floats erf(Floats x) {
-  constexpr float kNear[] = {0.128379166f,   -0.376126319f,    0.112836875f,   -0.0268589426f,
-                             0.00519990688f, -0.000813001592f, 8.31678626e-05f};
-  constexpr float kFar[] = {1.12851441f, 0.635718346f, 0.10526184f, -0.0228899643f, 0.00321495556f, -0.000213984938f};
-  const Floats square = x * x;
-  const Floats near_zero = fma(x, polynomial(square, kNear), x);
-  const Floats magnitude = abs(x);
-  const Floats bounded = min(splat(4.0f), magnitude);
-  const Floats far = splat(1.0f) - exp(splat(0.0f) - bounded * polynomial(bounded, kFar));
-  return select(magnitude < splat(0.92f), near_zero, copysign(far, x));
-}
-
 }  // namespace ondol::cpu::ONDOL_ISA
