@@ -21,9 +21,8 @@
 #include <unordered_map>
 
 #include "backend/tuning_cache.h"
-#include "device/activation.cuh"
 #include "device/block.cuh"
-#include "device/vector.cuh"
+#include "device/product_epilogue.cuh"
 #include "launch.h"
 #include "matmul_library.h"
 #include "workspace.h"
@@ -65,53 +64,31 @@ struct Remainder {
   bool needed;
 };
 
-template <class T, class C>
-__global__ void gemm_epilogue_kernel(GemmArgs args, Remainder rest) {
-  const int64_t i = global_thread();
+/// kCount neighbours for each thread; n is a multiple of it.
+template <class T, class C, int kCount>
+__global__ void gemm_epilogue_kernel(GemmArgs args, const void* raw) {
+  const int64_t i = global_thread() * kCount;
   if (i >= args.batch * args.m * args.n) return;
-  const int64_t row = i / args.n, j = i - row * args.n;
-  const int64_t matrix = row / args.m;
-  const int64_t at = matrix * args.stride_c + (row - matrix * args.m) * args.ldc + j;
-  float value = to_float(static_cast<const C*>(rest.raw)[at]);
-  if (rest.bias != nullptr) value += to_float(static_cast<const T*>(rest.bias)[j]);
-  if (args.pre_activation != nullptr) static_cast<C*>(args.pre_activation)[at] = from_float<C>(value);
-  value = gemm_activation(args.epilogue, value);
-  if (args.residual != nullptr) value += to_float(static_cast<const C*>(args.residual)[at]);
-  static_cast<C*>(args.c)[at] = from_float<C>(value);
-}
-
-/// The same for contiguous c, 128 bits of it for each thread. Columns are a multiple of the vector.
-template <class T, class C>
-__global__ void gemm_epilogue_wide_kernel(GemmArgs args, Remainder rest) {
-  constexpr int kWide = kVector128<C>;
-  const int64_t at = global_thread() * kWide;
-  if (at >= args.m * args.n) return;
-  Floats<kWide> value = load_floats<kWide>(static_cast<const C*>(rest.raw) + at);
-  if (rest.bias != nullptr) {
-    const Floats<kWide> bias = load_floats<kWide>(static_cast<const T*>(rest.bias) + at % args.n);
-#pragma unroll
-    for (int e = 0; e < kWide; ++e) value[e] += bias[e];
-  }
-  if (args.pre_activation != nullptr) store_floats<kWide>(static_cast<C*>(args.pre_activation) + at, value);
-#pragma unroll
-  for (int e = 0; e < kWide; ++e) value[e] = gemm_activation(args.epilogue, value[e]);
-  if (args.residual != nullptr) {
-    const Floats<kWide> residual = load_floats<kWide>(static_cast<const C*>(args.residual) + at);
-#pragma unroll
-    for (int e = 0; e < kWide; ++e) value[e] += residual[e];
-  }
-  store_floats<kWide>(static_cast<C*>(args.c) + at, value);
+  const int64_t row = i / args.n, column = i - row * args.n;
+  const int64_t matrix = row / args.m, row_of_matrix = row - matrix * args.m;
+  const int64_t at = matrix * args.stride_c + row_of_matrix * args.ldc + column;
+  finish_elements<T, C, kCount>(args, matrix, row_of_matrix, column,
+                                load_floats<kCount>(static_cast<const C*>(raw) + at));
 }
 
 template <class T, class C>
 void run_remainder(const GemmArgs& args, const Remainder& rest, Stream stream) {
   constexpr int kWide = kVector128<C>;
-  const bool wide = args.batch == 1 && args.ldc == args.n && args.n % kWide == 0 &&
+  const bool wide = args.n % kWide == 0 && args.ldc % kWide == 0 && args.stride_c % kWide == 0 &&
                     aligned(16, args.c, args.residual, args.pre_activation, rest.raw) &&
                     aligned(kWide * sizeof(T), rest.bias);
+  GemmArgs left = args;
+  left.alpha = 1.0f;
+  left.beta = 0.0f;
+  left.bias = rest.bias;
   const int64_t count = args.batch * args.m * args.n / (wide ? kWide : 1);
-  launch("gemm", wide ? gemm_epilogue_wide_kernel<T, C> : gemm_epilogue_kernel<T, C>,
-         blocks_for("gemm", count, kThreads), kThreads, 0, stream, args, rest);
+  launch("gemm", wide ? gemm_epilogue_kernel<T, C, kWide> : gemm_epilogue_kernel<T, C, 1>,
+         blocks_for("gemm", count, kThreads), kThreads, 0, stream, left, rest.raw);
 }
 
 void run_remainder(const GemmArgs& args, DType dtype, const Remainder& rest, Stream stream) {

@@ -51,7 +51,7 @@ constexpr const char* kHotKernels[] = {"attention_kernel",
                                        "rows_of_b_kernel",
                                        "columns_of_b_kernel",
                                        "quant_gemm_kernel",
-                                       "gemm_epilogue_wide_kernel",
+                                       "gemm_epilogue_kernel",
                                        "reduce_columns_kernel",
                                        "unary_bias_backward_kernel"};
 

@@ -324,6 +324,32 @@ TEST(Gemm, FewRowsWithWholeVectors) {
   }
 }
 
+/// Enough tiles for the large ones of the CUDA kernel, in every orientation; rows that begin anywhere, too.
+TEST(Gemm, LargeTilesOnTheDevice) {
+  std::mt19937 random(13);
+  const KernelTable& table = emulated_cuda_table();
+  for (int orientation = 0; orientation < 4; ++orientation) {
+    for (int dtypes = 0; dtypes < 3; ++dtypes) {
+      Case c{250, 120, orientation == 0 ? 133 : 40};
+      c.batch = 55;  // 110 tiles of 128 x 128
+      c.trans_a = orientation & 1;
+      c.trans_b = orientation & 2;
+      c.dtype = dtypes == 0 ? DType::f32 : DType::bf16;
+      c.c_dtype = dtypes == 2 ? DType::bf16 : DType::f32;
+      c.extra_stride = orientation == 3 ? 8 : 0;
+      c.bias = dtypes != 1;
+      c.beta = dtypes == 1 ? 1.0f : 0.0f;
+      Problem problem(c, random);
+      if ((orientation + dtypes) % 2 == 0)
+        problem.stride_a -= 3, problem.stride_b -= 3, problem.stride_c -= 3;  // aligned
+      std::vector<uint8_t> out = problem.initial.bytes, before;
+      table.gemm.get(c.dtype)(problem.args(out, before), nullptr);
+      problem.check(out, before, {"emulated cuda", table, true});
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
 TEST(Gemm, Batches) {
   for (bool broadcast : {false, true}) {
     Case c{33, 20, 40};
