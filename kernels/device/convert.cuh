@@ -35,6 +35,9 @@ __device__ inline float16 from_float<float16>(float value) {
   return out;
 }
 
+/// a * b rounded, never one half of a fused multiply-add.
+__device__ inline float rounded_product(float a, float b) { return __fmul_rn(a, b); }
+
 /// The value as it will be read back after being stored as T.
 template <class T>
 __device__ inline float rounded(float value) {

@@ -83,7 +83,21 @@ Variable dropout(const Variable& x, float p, const RngKey& key) {
   Variable out = output(ops::dropout(x.value(), p, key), tape);
   if (tape != nullptr) {
     tape->record([x, out, p, key] {
-      if (out.has_grad()) x.add_grad(ops::dropout(out.take_grad().contiguous(), p, key));
+      if (out.has_grad()) x.add_grad(ops::dropout(out.take_grad(), p, key));
+    });
+  }
+  return out;
+}
+
+Variable dropout_add(const Variable& x, const Variable& residual, float p, const RngKey& key) {
+  Tape* tape = recording(x, residual);
+  Variable out = output(ops::dropout_add(x.value(), residual.value(), p, key), tape);
+  if (tape != nullptr) {
+    tape->record([x, residual, out, p, key] {
+      if (!out.has_grad()) return;
+      const Tensor grad = out.take_grad();
+      if (x.requires_grad()) x.add_grad(ops::dropout(grad, p, key));
+      if (residual.requires_grad()) residual.add_grad(grad);
     });
   }
   return out;

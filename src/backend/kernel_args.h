@@ -227,9 +227,11 @@ struct RngArgs {
   const int64_t* step;  // read by the kernel; low 32 bits are used. null means 0
 };
 
-/// out = in * keep / (1 - p) with keep = uniform(element) >= p. The backward is the same call on the gradient.
+/// out = in * keep / (1 - p) with keep = uniform(element) >= p, rounded to the data type; with a residual that is then
+/// added. The backward is the same call on the gradient, without the residual. out may be in or residual.
 struct DropoutArgs {
   const void* in;
+  const void* residual;  // nullable
   void* out;
   int64_t count;
   float p;

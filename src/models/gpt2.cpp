@@ -152,7 +152,7 @@ class Gpt2 final : public FamilyModel {
       return functions::linear(x, {.weight = weight, .bias = bias, .residual = h});
     }
     Variable branch = functions::linear(x, {.weight = weight, .bias = bias});
-    return functions::add(h, drop(branch, config_values_.residual_dropout, context, stream));
+    return functions::dropout_add(branch, h, config_values_.residual_dropout, rng_stream(context, stream));
   }
 
   const Gpt2Config config_values_;

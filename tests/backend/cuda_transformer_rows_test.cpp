@@ -225,6 +225,7 @@ TYPED_TEST(CudaTransformerRows, Dropout) {
         EmulatedArray<T> din(in), dout(count);
         EmulatedArray<int64_t> dstep(std::vector<int64_t>{step});
         run_row<T>(&KernelTable::dropout, DropoutArgs{din.data(),
+                                                      nullptr,
                                                       dout.data(),
                                                       static_cast<int64_t>(count),
                                                       p,

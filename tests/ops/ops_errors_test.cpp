@@ -65,6 +65,8 @@ TEST(OpErrors, NameValuesOutOfRange) {
   EXPECT_MESSAGE("[gather] index 4 at (0, 1) of (1, 2) is outside [0, 4)",
                  ops::gather(floats({1, 4}), 1, Tensor::from_vector<int32_t>({0, 4}, {1, 2})));
   EXPECT_MESSAGE("[dropout] dropout probability 1 is outside [0, 1)", ops::dropout(table, 1.0f, {}));
+  EXPECT_MESSAGE("[dropout_add] residual has shape (2, 4): (10, 4) is needed",
+                 ops::dropout_add(table, floats({2, 4}), 0.1f, {}));
   const RopeTable rope = ops::make_rope_table({.head_dim = 4, .max_positions = 8}, {});
   EXPECT_MESSAGE("[rope] positions 5 to 8 exceed the table of 8",
                  ops::rope(floats({1, 4, 1, 4}), rope, {.position_offset = 5}));

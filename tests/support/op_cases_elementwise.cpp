@@ -111,14 +111,14 @@ void add_biased_activation(std::vector<OpCase>& cases, const NamedActivation& ac
         const Activation kind = act.kind;
         c.run = [kind, accumulate](const std::vector<Tensor>& in, bool) {
           const Tensor sum = ops::add(in[0], in[1]);
-          return OpResult{{ops::activation(sum, kind)}, [=](const std::vector<Tensor>& grads) {
-                            const Tensor grad = sum.clone();
-                            const float before = accumulate ? 2.0f : std::nanf("");
-                            const Tensor grad_bias = Tensor::full(in[1].shape(), before, DType::f32, sum.device());
-                            ops::activation_backward_in_place(grad, grads[0], kind, grad_bias, accumulate);
-                            return std::vector<Tensor>{
-                                grad, accumulate ? ops::add_scalar(grad_bias, -before) : grad_bias};
-                          }};
+          return OpResult{
+              {ops::activation(sum, kind)}, [=](const std::vector<Tensor>& grads) {
+                const Tensor grad = sum.clone();
+                const float before = accumulate ? 2.0f : std::nanf("");
+                const Tensor grad_bias = Tensor::full(in[1].shape(), before, DType::f32, sum.device());
+                ops::activation_backward_in_place(grad, grads[0], kind, grad_bias, accumulate);
+                return std::vector<Tensor>{grad, accumulate ? ops::add_scalar(grad_bias, -before) : grad_bias};
+              }};
         };
         set_reference(c, [kind]<class T>(const std::vector<Array<T>>& in, Round round) {
           Array<T> out(in[0].shape);
@@ -352,6 +352,41 @@ void add_dropout(std::vector<OpCase>& cases, bool large) {
   }
 }
 
+/// The reference rounds in between, as a pass of its own would.
+void add_dropout_add(std::vector<OpCase>& cases, bool large) {
+  for (const float p : {0.0f, 0.3f}) {
+    for (const DType dtype : kDataTypes) {
+      for (const auto& [shape, layout] : flat_shapes(large)) {
+        OpCase c;
+        c.op = "dropout_add";
+        c.name = concat("dropout_add ", p, " ", dtype_name(dtype), " ", shape, layout_name(layout));
+        c.dtype = dtype;
+        c.inputs = {{.shape = shape, .dtype = dtype, .layout = layout, .differentiable = true},
+                    {.shape = shape, .dtype = dtype, .layout = layout, .differentiable = true},
+                    {.shape = {1}, .dtype = DType::i64, .fill = Fill::given, .given = {123}}};
+        const uint64_t seed = 0xfedcba987654321u;
+        c.run = [p, seed](const std::vector<Tensor>& in, bool) {
+          const RngKey key{seed, 6, in[2]};
+          return OpResult{{ops::dropout_add(in[0], in[1], p, key)}, [p, key](const std::vector<Tensor>& grads) {
+                            return std::vector<Tensor>{ops::dropout(grads[0], p, key), grads[0]};
+                          }};
+        };
+        set_reference(c, [p, seed]<class T>(const std::vector<Array<T>>& in, Round round) {
+          Array<T> out(in[0].shape);
+          const PhiloxKey key{seed, 6, 123};
+          for (int64_t i = 0; i < out.numel(); ++i) {
+            const T kept = reference::keeps(key, i, p) ? in[0][i] / (T(1) - static_cast<T>(p)) : T(0);
+            out[i] = in[1][i] + round(kept);
+          }
+          return std::vector<Array<T>>{out};
+        });
+        c.grad_outputs = 1;
+        cases.push_back(std::move(c));
+      }
+    }
+  }
+}
+
 }  // namespace
 
 void add_elementwise_cases(std::vector<OpCase>& cases, bool large) {
@@ -381,6 +416,7 @@ void add_elementwise_cases(std::vector<OpCase>& cases, bool large) {
   if (!large) add_sum_to_shape(cases);
   add_glu(cases, large);
   add_dropout(cases, large);
+  add_dropout_add(cases, large);
 }
 
 }  // namespace ondol::testing

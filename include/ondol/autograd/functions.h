@@ -23,6 +23,7 @@ Variable mul(const Variable& a, const Variable& b);
 Variable scale(const Variable& x, float factor);
 Variable activation(const Variable& x, Activation kind);
 Variable dropout(const Variable& x, float p, const RngKey& key);
+Variable dropout_add(const Variable& x, const Variable& residual, float p, const RngKey& key);
 
 // Shape.
 Variable reshape(const Variable& x, const Shape& shape);

@@ -1,6 +1,7 @@
 // Dropout (Srivastava et al. 2014), inverted: kept elements are divided by 1 - p.
 //
-//   Tensor y = ops::dropout(x, 0.1f, {.seed = 1, .stream = 7, .step = &step});
+//   Tensor y = ops::dropout(x, 0.1f, {.seed = 1, .stream = 7, .step = step});
+//   Tensor h = ops::dropout_add(branch, h_before, 0.1f, key);  // closes a residual branch
 //
 // The mask follows from (seed, stream, step, element); the backward is the same call on the gradient.
 #pragma once
@@ -25,5 +26,8 @@ namespace ondol::ops {
 
 /// 0 <= p < 1. p == 0 returns x.
 Tensor dropout(const Tensor& x, float p, const RngKey& key);
+
+/// residual + dropout(x) in one pass, to the bit what add(residual, dropout(x, p, key)) gives. Same shapes and dtype.
+Tensor dropout_add(const Tensor& x, const Tensor& residual, float p, const RngKey& key);
 
 }  // namespace ondol::ops

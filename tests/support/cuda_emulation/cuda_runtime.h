@@ -70,6 +70,7 @@ T atomicAdd(T* address, T value) {
 }
 
 inline float __uint_as_float(unsigned bits) { return std::bit_cast<float>(bits); }
+inline float __fmul_rn(float a, float b) { return a * b; }
 inline unsigned __float_as_uint(float value) { return std::bit_cast<unsigned>(value); }
 inline int __dp4a(int a, int b, int sum) {
   for (int shift = 0; shift < 32; shift += 8) {

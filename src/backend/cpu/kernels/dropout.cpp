@@ -1,4 +1,4 @@
-// dropout: the mask from the counter-based generator, four words per block.
+// dropout: the mask from the counter-based generator, four words per block; a residual is added in the same pass.
 #include <ondol/base/parallel.h>
 
 #include "backend/cpu/kernels/philox_lanes.h"
@@ -9,9 +9,18 @@ namespace {
 
 constexpr int64_t kGrain = 64 * kPhiloxWords;
 
+/// The lanes as they will be read back after being stored as T.
+template <class T>
+inline Floats rounded(Floats a) {
+  alignas(64) T stored[kLanes];
+  store(stored, a);
+  return load(stored);
+}
+
 template <class T>
 void dropout(const DropoutArgs& args, Stream) {
   const T* in = static_cast<const T*>(args.in);
+  const T* residual = static_cast<const T*>(args.residual);
   T* out = static_cast<T*>(args.out);
   const PhiloxLanesKey key(args.rng);
   const Floats threshold = splat(dropout_threshold(args.p)), factor = splat(1.0f / (1.0f - args.p));
@@ -21,8 +30,10 @@ void dropout(const DropoutArgs& args, Stream) {
       philox_words(key, static_cast<uint64_t>(first) / 4, words);
       const int64_t count = end - first < kPhiloxWords ? end - first : kPhiloxWords;
       for_each_vector(count, [&](int64_t i, auto n) {
-        const Floats kept = load_lanes(in + first + i, n) * factor;
-        store_lanes(out + first + i, select(leading_bits(words + i) >= threshold, kept, splat(0.0f)), n);
+        Floats value = load_lanes(in + first + i, n) * factor;
+        value = select(leading_bits(words + i) >= threshold, value, splat(0.0f));
+        if (residual != nullptr) value = load_lanes(residual + first + i, n) + rounded<T>(value);
+        store_lanes(out + first + i, value, n);
       });
     }
   });
