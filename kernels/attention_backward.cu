@@ -64,25 +64,16 @@ __device__ inline void differentiate_rows(float (&scores)[1][kBlocks][4], const 
                                           RowAt row_at, int j0) {
   KeptWeights kept{};
   if (kExtras && dropout.on()) kept = KeptWeights::of<kBlocks>(dropout, sequence, row_at, j0);
+  if (mask.partial) hide_scores(scores, rows, content, mask.shown, sequence.keys, j0, 0);
 #pragma unroll
   for (int n = 0; n < kBlocks; ++n) {
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
-      const QueryAt at = row_at(0, e / 2);
-      const int column = accumulator_column(n, e), j = j0 + column;
-      bool visible = at.i < sequence.queries;
-      if (visible && mask.partial) {
-        visible = rows.seen[0][e / 2].contains(j) && (mask.shown >> column & 1) != 0 &&
-                  rows.document[0][e / 2] == content.key_document(j);
-      }
-      float& value = scores[0][n][e];
-      if (!visible) {
-        value = 0.0f;
-        continue;
-      }
       const bool keeps = !kExtras || !dropout.on() || kept(n, e);
-      const PairGradient pair = pair_gradient<kExtras>(scoring, value, grad_values[0][n][e], gradients[e / 2], keeps,
-                                                       dropout.kept, at, j);
+      float& value = scores[0][n][e];
+      const PairGradient pair =
+          pair_gradient<kExtras>(scoring, sequence, value, grad_values[0][n][e], gradients[e / 2], keeps, dropout.kept,
+                                 row_at(0, e / 2), j0 + accumulator_column(n, e));
       value = kBias ? pair.score : pair.product;
     }
   }
@@ -145,8 +136,8 @@ __global__ void __launch_bounds__(AttentionTiles<T, kDim>::kThreads, 2)
     clear(grad_values);
     multiply_rows(scores, q, tile_k.from(stage * kColumns), 0);
     multiply_rows(grad_values, g, tile_v.from(stage * kColumns), 0);
-    differentiate_rows<false, kExtras>(scores, grad_values, scoring, dropout, sequence, gradients, mask, rows, content, row_at,
-                              j0);
+    differentiate_rows<false, kExtras>(scores, grad_values, scoring, dropout, sequence, gradients, mask, rows, content,
+                                       row_at, j0);
     accumulate_product(grad_q, scores, tile_k.from(stage * kColumns), 0, exchange);
   });
   const float finish[1][2] = {{a.scale, a.scale}};
@@ -170,7 +161,8 @@ __global__ void __launch_bounds__(AttentionTiles<T, kDim>::kThreads, 2)
   const auto tile_k = Tile<T, kDim>::take(shared, kColumns);
   const auto tile_v = Tile<T, kDim>::take(shared, kColumns);
 
-  const int64_t key_tiles = (a.kv_len + kColumns - 1) / kColumns, row_tiles = (a.q_len + Tiles::kRows - 1) / Tiles::kRows;
+  const int64_t key_tiles = (a.kv_len + kColumns - 1) / kColumns,
+                row_tiles = (a.q_len + Tiles::kRows - 1) / Tiles::kRows;
   const int64_t h = blockIdx.x / (key_tiles * row_tiles);
   const int i0 = static_cast<int>(blockIdx.x / key_tiles % row_tiles * Tiles::kRows);
   const int j0 = static_cast<int>(blockIdx.x % key_tiles * kColumns);
@@ -185,8 +177,7 @@ __global__ void __launch_bounds__(AttentionTiles<T, kDim>::kThreads, 2)
     const Content content(a, b);
     const Scoring<T> scoring(a, b);
     const Range queries{i0, smaller(i0 + Tiles::kRows, sequence.queries)};
-    const TileMask mask =
-        tile_mask(sequence, content, queries, content.query_span(queries), {j0, j0 + kColumns});
+    const TileMask mask = tile_mask(sequence, content, queries, content.query_span(queries), {j0, j0 + kColumns});
     if (!mask.needed) continue;
     const auto row_of_q = query_rows<T>(a, at, sequence);
     const auto row_of_g = out_rows(a, static_cast<const T*>(args.grad_out), at, sequence);
@@ -209,8 +200,8 @@ __global__ void __launch_bounds__(AttentionTiles<T, kDim>::kThreads, 2)
     clear(grad_values);
     multiply_rows(scores, q, tile_k, 0);
     multiply_rows(grad_values, g, tile_v, 0);
-    differentiate_rows<true, true>(scores, grad_values, scoring, dropout, sequence, gradients, mask, rows, content, row_at,
-                             j0);
+    differentiate_rows<true, true>(scores, grad_values, scoring, dropout, sequence, gradients, mask, rows, content,
+                                   row_at, j0);
 #pragma unroll
     for (int n = 0; n < kColumns / 8; ++n) {
 #pragma unroll
@@ -246,8 +237,7 @@ void attention_backward(const AttentionBackwardArgs& args, Stream stream) {
       const size_t both_rows = 2 * tile_bytes<T>(Tiles::kRows, kDim);
       auto* kernel =
           needs_extras(a) ? attention_grad_q_kernel<T, kDim, true> : attention_grad_q_kernel<T, kDim, sizeof(T) == 4>;
-      launch(op, kernel, blocks_for(op, row_tiles * a.batch * a.num_heads, 1),
-             Tiles::kThreads,
+      launch(op, kernel, blocks_for(op, row_tiles * a.batch * a.num_heads, 1), Tiles::kThreads,
              both_rows + 2 * tile_bytes<T>(Tiles::kBackwardStages * Tiles::kBackwardColumns, kDim) +
                  Tiles::kWarps * WeightExchange<T>::kBytes,
              stream, args, aligned_q, aligned_kv, aligned_out,

@@ -24,12 +24,33 @@ struct KeyInfo {
   int32_t document;
 };
 
+/// -infinity where a key (row) is not seen by a query (column, i0 ...).
+template <int kBlocks>
+__device__ inline void hide_queries(float (&products)[1][kBlocks][4], const KeyInfo (&keys)[2],
+                                    const Sequence& sequence, const Content& content, int i0) {
+#pragma unroll
+  for (int n = 0; n < kBlocks; ++n) {
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      const int i = i0 + accumulator_column(n, e);
+      const Range seen = sequence.keys_of(i);
+      const int32_t document = i < sequence.queries ? content.query_document(i) : 0;
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const bool visible = keys[half].present && seen.contains(keys[half].j) && document == keys[half].document;
+        if (!visible) products[0][n][2 * half + e] = -INFINITY;
+      }
+    }
+  }
+}
+
 template <class T, int kDim, Gradients kGradients, bool kExtras>
 __global__ void __launch_bounds__(AttentionTiles<T, kDim>::kThreads, 2)
     attention_grad_kv_kernel(AttentionBackwardArgs args, bool aligned_q, bool aligned_kv, bool aligned_out,
                              bool aligned_grad) {
   using Tiles = AttentionTiles<T, kDim>;
-  constexpr int kColumns = Tiles::kBackwardColumns, kThreads = Tiles::kThreads, kStages = Tiles::kBackwardStages;
+  constexpr int kColumns = Tiles::gradient_columns(kExtras), kThreads = Tiles::kThreads,
+                kStages = Tiles::kBackwardStages;
   constexpr bool kKeys = kGradients != Gradients::values, kValues = kGradients != Gradients::keys;
   const AttentionArgs& a = args.forward;
   SharedMemory shared;
@@ -138,34 +159,23 @@ __global__ void __launch_bounds__(AttentionTiles<T, kDim>::kThreads, 2)
     if (kExtras && dropout.on()) {
       kept = KeptWeightsOfKeys::of<kColumns / 8>(dropout, sequence, h, i0, j0 + row0);
     }
-    // products become the weights of grad_out, grad_values the gradients of the products.
+    if (mask.partial) hide_queries(products, info, sequence, content, i0);
+      // products become the weights of grad_out, grad_values the gradients of the products.
 #pragma unroll
     for (int n = 0; n < kColumns / 8; ++n) {
+      const int column = accumulator_column(n, 0);
+      const Floats<2> lse = load_floats<2>(lse_of_column + stage * kColumns + column);
+      const Floats<2> delta = load_floats<2>(delta_of_column + stage * kColumns + column);
 #pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        const int column = accumulator_column(n, e), query = i0 + column;
-        const RowGradient gradient = RowGradient::from(lse_of_column[stage * kColumns + column],
-                                                       delta_of_column[stage * kColumns + column]);
-        const bool valid = query < sequence.queries;
-        const Range seen = sequence.keys_of(query);
-        const int32_t document = mask.partial && valid ? content.query_document(query) : 0;
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const KeyInfo& key = info[half];
-          float& product = products[0][n][2 * half + e];
-          float& grad_value = grad_values[0][n][2 * half + e];
-          const bool visible =
-              valid && (!mask.partial || (key.present && seen.contains(key.j) && document == key.document));
-          if (!visible) {
-            product = grad_value = 0.0f;
-            continue;
-          }
-          const bool keeps = !kExtras || !dropout.on() || kept(n, 2 * half + e);
-          const PairGradient pair = pair_gradient<kExtras>(scoring, product, grad_value, gradient, keeps, dropout.kept,
-                                                           QueryAt{query, h}, key.j);
-          product = pair.kept;
-          grad_value = pair.product;
-        }
+      for (int e = 0; e < 4; ++e) {
+        const bool keeps = !kExtras || !dropout.on() || kept(n, e);
+        float& product = products[0][n][e];
+        float& grad_value = grad_values[0][n][e];
+        const PairGradient pair =
+            pair_gradient<kExtras>(scoring, sequence, product, grad_value, RowGradient::from(lse[e % 2], delta[e % 2]),
+                                   keeps, dropout.kept, QueryAt{i0 + column + e % 2, h}, info[e / 2].j);
+        product = pair.kept;
+        grad_value = pair.product;
       }
     }
     if constexpr (kValues) accumulate_product(grad_v, products, stage_g, 0, exchange);
@@ -184,8 +194,7 @@ __global__ void __launch_bounds__(AttentionTiles<T, kDim>::kThreads, 2)
     store(grad_k, a.scale, tile_k, args.grad_k, args.grad_k_stride_b, args.grad_k_stride_t, args.grad_k_stride_h);
   }
   if constexpr (kValues) {
-    store(grad_v, dropout.kept, tile_v, args.grad_v, args.grad_v_stride_b, args.grad_v_stride_t,
-          args.grad_v_stride_h);
+    store(grad_v, dropout.kept, tile_v, args.grad_v, args.grad_v_stride_b, args.grad_v_stride_t, args.grad_v_stride_h);
   }
 }
 
@@ -195,11 +204,11 @@ void run(const AttentionBackwardArgs& args, Stream stream) {
   const char* op = "attention_backward";
   const AttentionArgs& a = args.forward;
   const int64_t tiles = (a.kv_len + Tiles::kRows - 1) / Tiles::kRows;
-  const int columns = Tiles::kBackwardStages * Tiles::kBackwardColumns;
-  auto* kernel = needs_extras(a) ? attention_grad_kv_kernel<T, kDim, kGradients, true>
-                                 : attention_grad_kv_kernel<T, kDim, kGradients, sizeof(T) == 4>;
-  launch(op, kernel, blocks_for(op, tiles * a.batch * a.num_kv_heads, 1),
-         Tiles::kThreads,
+  const bool extras = needs_extras(a) || sizeof(T) == 4;
+  const int columns = Tiles::kBackwardStages * Tiles::gradient_columns(extras);
+  auto* kernel = extras ? attention_grad_kv_kernel<T, kDim, kGradients, true>
+                        : attention_grad_kv_kernel<T, kDim, kGradients, sizeof(T) == 4>;
+  launch(op, kernel, blocks_for(op, tiles * a.batch * a.num_kv_heads, 1), Tiles::kThreads,
          2 * tile_bytes<T>(Tiles::kRows, kDim) + 2 * tile_bytes<T>(columns, kDim) + 2 * shared_bytes<float>(columns) +
              Tiles::kWarps * WeightExchange<T>::kBytes,
          stream, args, aligned_queries<T>(a, a.q), aligned_keys<T>(a), aligned_outputs<T>(a, args.grad_out),

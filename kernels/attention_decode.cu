@@ -6,7 +6,8 @@
 //          and values are read once for the whole group. Each warp multiplies all rows with its own 16 keys of a tile;
 //          a tile passes through shared memory 16 bytes a thread, one tile ahead. The keys are split between blocks; a
 //          second kernel adds up the parts, a warp for each row.
-// Accumulation: f32. The number of parts depends on the shape alone and they are added in order: the same bytes in every
+// Accumulation: f32. The number of parts depends on the shape alone and they are added in order: the same bytes in
+// every
 //          run, though not those of attention_forward.cu.
 // Shared memory: 16 rows and two stages of keys and values, reused for the sums of the warps: 36 KiB at bf16 D = 64,
 //          68 KiB at D = 128.
@@ -66,9 +67,7 @@ struct RowSum {
 struct PackedRows {
   int first, group;
   int64_t first_head;
-  __device__ QueryAt operator()(int row) const {
-    return {(first + row) / group, first_head + (first + row) % group};
-  }
+  __device__ QueryAt operator()(int row) const { return {(first + row) / group, first_head + (first + row) % group}; }
 };
 
 /// Parts of all rows: states (parts, B, H, Tq) and values (parts, B, H, Tq, kDim).
@@ -194,8 +193,8 @@ __global__ void attention_combine_kernel(AttentionArgs a, Parts parts, int num_p
   const RowSum<kDim> sum(
       num_parts, [&](int n) { return parts.states[n * parts.rows + row]; },
       [&](int n, int column) { return parts.values[(n * parts.rows + row) * kDim + column]; });
-  T* target = static_cast<T*>(a.out) + sequence.query_offset(a.out_stride_b, a.out_stride_t, b) +
-              i * a.out_stride_t + h * a.out_stride_h;
+  T* target = static_cast<T*>(a.out) + sequence.query_offset(a.out_stride_b, a.out_stride_t, b) + i * a.out_stride_t +
+              h * a.out_stride_h;
   sum.finish(a, WeightDropout(a).kept, target, a.lse == nullptr ? nullptr : a.lse + sequence.row(h, i));
 }
 
@@ -211,8 +210,8 @@ void attention_decode(const AttentionArgs& a, Stream stream) {
     const int64_t tiles = (a.kv_len + Tiles::kForwardColumns - 1) / Tiles::kForwardColumns;
     const int64_t wanted = (kWantedBlocks + blocks - 1) / blocks;
     const int num_parts = static_cast<int>(std::clamp<int64_t>(wanted, 1, std::max<int64_t>(1, tiles / kLeastTiles)));
-    ONDOL_CHECK(a.batch * a.num_kv_heads <= 65535, "[attention] too many sequences and heads for one launch: ",
-                a.batch * a.num_kv_heads);
+    ONDOL_CHECK(a.batch * a.num_kv_heads <= 65535,
+                "[attention] too many sequences and heads for one launch: ", a.batch * a.num_kv_heads);
     const int64_t rows = num_parts == 1 ? 0 : a.batch * a.num_heads * a.q_len;
     const Workspace<PartState> states("attention", num_parts * rows, stream);
     const Workspace<float> values("attention", num_parts * rows * kDim, stream);

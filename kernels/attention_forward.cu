@@ -83,8 +83,7 @@ __global__ void __launch_bounds__(AttentionTiles<T, kDim>::kThreads, 2)
     const int i = row_at(0, half).i;
     finish[0][half] = total == 0.0f ? 0.0f : dropout.kept / total;
     if (a.lse != nullptr && i < sequence.queries && lane_index() % 4 == 0) {
-      a.lse[sequence.row(at.h, i)] =
-          total == 0.0f ? -INFINITY : softmax.reference[0][half] * kLn2 + logf(total);
+      a.lse[sequence.row(at.h, i)] = total == 0.0f ? -INFINITY : softmax.reference[0][half] * kLn2 + logf(total);
     }
   }
   const auto target = out_rows(a, static_cast<T*>(a.out), at, sequence);
@@ -107,14 +106,11 @@ void attention(const AttentionArgs& a, Stream stream) {
     constexpr int kDim = decltype(dim)::value;
     using Tiles = AttentionTiles<T, kDim>;
     const int64_t tiles = (a.q_len + Tiles::kRows - 1) / Tiles::kRows;
-    const size_t shared =
-        tile_bytes<T>(Tiles::kRows, kDim) +
-                          2 * tile_bytes<T>(2 * Tiles::kForwardColumns, kDim) +
+    const size_t shared = tile_bytes<T>(Tiles::kRows, kDim) + 2 * tile_bytes<T>(2 * Tiles::kForwardColumns, kDim) +
                           Tiles::kWarps * WeightExchange<T>::kBytes;
     auto* kernel = needs_extras(a) ? attention_kernel<T, kDim, true> : attention_kernel<T, kDim, sizeof(T) == 4>;
-    launch("attention", kernel, blocks_for("attention", tiles * a.batch * a.num_heads, 1),
-           Tiles::kThreads, shared, stream, a, aligned_queries<T>(a, a.q), aligned_keys<T>(a),
-           aligned_outputs<T>(a, a.out));
+    launch("attention", kernel, blocks_for("attention", tiles * a.batch * a.num_heads, 1), Tiles::kThreads, shared,
+           stream, a, aligned_queries<T>(a, a.q), aligned_keys<T>(a), aligned_outputs<T>(a, a.out));
   });
 }
 

@@ -26,8 +26,8 @@ __device__ inline int larger(int a, int b) { return a > b ? a : b; }
 /// One sequence, as positions alone let its queries see its keys.
 struct Sequence {
   int queries, keys;
-  int64_t first_row;  // of head 0 in lse and in the numbers of dropout
-  int64_t row_stride;  // between heads there
+  int64_t first_row;           // of head 0 in lse and in the numbers of dropout
+  int64_t row_stride;          // between heads there
   int query_begin, key_begin;  // where the rows of an unpadded batch begin
   bool unpadded;
   int start;   // key position of query 0
@@ -106,6 +106,7 @@ struct DocumentSpan {
 /// Of the documents in `range`, which holds at least one; for the whole warp.
 __device__ inline DocumentSpan document_span(const int32_t* documents, Range range) {
   DocumentSpan span{INT32_MAX, INT32_MIN};
+#pragma unroll 1
   for (int i = range.begin + lane_index(); i < range.end; i += 32) {
     span.low = smaller(span.low, documents[i]);
     span.high = larger(span.high, documents[i]);
@@ -184,13 +185,14 @@ struct Score {
 /// Scores of one sequence from products of queries and keys.
 template <class T>
 struct Scoring {
-  float scale, softcap;
+  float scale, softcap, inverse_softcap;
   const T* bias;  // null: none
   int64_t bias_stride_h, bias_stride_q, bias_stride_k;
 
   __device__ Scoring(const AttentionArgs& a, int64_t b)
       : scale(a.scale),
         softcap(a.softcap),
+        inverse_softcap(a.softcap > 0.0f ? 1.0f / a.softcap : 0.0f),
         bias(a.bias == nullptr ? nullptr : static_cast<const T*>(a.bias) + b * a.bias_stride_b),
         bias_stride_h(a.bias_stride_h),
         bias_stride_q(a.bias_stride_q),
@@ -202,7 +204,7 @@ struct Scoring {
   __device__ Score operator()(float product, int64_t h, int i, int j) const {
     Score s{product * scale, 1.0f};
     if (softcap > 0.0f) {
-      const float bent = tanhf(s.value / softcap);
+      const float bent = tanhf(s.value * inverse_softcap);
       s = {softcap * bent, 1.0f - bent * bent};
     }
     if (bias != nullptr) s.value += to_float(bias[h * bias_stride_h + i * bias_stride_q + j * bias_stride_k]);

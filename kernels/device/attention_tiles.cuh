@@ -22,6 +22,13 @@ struct AttentionTiles {
   static constexpr int kBackwardColumns = kRowBytes <= 64 ? 64 : kRowBytes <= 256 ? 32 : 16;
   static constexpr int kBackwardStages = kRowBytes > 512 ? 1 : 2;
   static constexpr bool kBackwardResident = kDim <= 32;
+
+  /// Queries at a time of the gradients of keys and values. Bias, soft cap and dropout take registers that the tensor
+  /// cores' accumulators would need: fewer columns then, so that nothing spills.
+  static constexpr int gradient_columns(bool extras) {
+    if (!extras || sizeof(T) == 4) return kBackwardColumns;
+    return kDim == 128 ? 16 : kDim == 32 ? 32 : kBackwardColumns;
+  }
 };
 
 /// Which head of which sequence, and where its rows begin.
@@ -73,8 +80,8 @@ __device__ inline KeyRows<T> key_rows(const AttentionArgs& a, const void* data, 
   if (a.block_table == nullptr) {
     return {head + s.key_offset(stride_b, stride_t, at.b), stride_t, s.keys, nullptr, 0, 1};
   }
-  return {head,     stride_t, s.keys, a.block_table + at.b * a.block_table_stride,
-          stride_b, static_cast<int>(a.block_size)};
+  return {
+      head, stride_t, s.keys, a.block_table + at.b * a.block_table_stride, stride_b, static_cast<int>(a.block_size)};
 }
 template <class T>
 __device__ inline KeyRows<T> key_rows_of_k(const AttentionArgs& a, const Head& at, const Sequence& s) {
@@ -85,8 +92,8 @@ __device__ inline KeyRows<T> key_rows_of_v(const AttentionArgs& a, const Head& a
   return key_rows<T>(a, a.v, a.v_stride_b, a.v_stride_t, a.v_stride_h, at, s);
 }
 
-/// The tiles of kColumns keys that a tile of queries needs, in order, one of them ahead in shared memory where there are
-/// two stages.
+/// The tiles of kColumns keys that a tile of queries needs, in order, one of them ahead in shared memory where there
+/// are two stages.
 ///
 ///   KeyTileLoop<kColumns, 2> tiles(sequence, content, queries, keys);
 ///   tiles.begin(load);        // load(j, stage) starts to bring the keys from j on
@@ -96,7 +103,11 @@ class KeyTileLoop {
  public:
   /// Of `keys`, those that any of `queries` (at least one) sees.
   __device__ KeyTileLoop(const Sequence& sequence, const Content& content, Range queries, Range keys)
-      : sequence_(sequence), content_(content), queries_(queries), documents_(content.query_span(queries)), end_(keys.end) {
+      : sequence_(sequence),
+        content_(content),
+        queries_(queries),
+        documents_(content.query_span(queries)),
+        end_(keys.end) {
     j_ = next_from(keys.begin / kColumns * kColumns);
   }
 
@@ -192,16 +203,15 @@ __device__ inline void apply_scoring(float (&scores)[kRowTiles][kBlocks][4], con
   }
 }
 
-/// What dropout keeps of a warp's 16 rows and 8 kBlocks columns: element e of block n. The lanes that share blocks of the
-/// generator compute each once and exchange them.
+/// What dropout keeps of a warp's 16 rows and 8 kBlocks columns: element e of block n. The lanes that share blocks of
+/// the generator compute each once and exchange them.
 class KeptWeights {
  public:
   __device__ bool operator()(int n, int e) const { return (word_[e / 2] >> (4 * n + shift_ + e % 2) & 1) != 0; }
 
   /// Rows are queries, columns the keys j0 ... (a multiple of 8).
   template <int kBlocks, class RowAt>
-  __device__ static KeptWeights of(const WeightDropout& dropout, const Sequence& sequence, RowAt row_at,
-                                           int j0) {
+  __device__ static KeptWeights of(const WeightDropout& dropout, const Sequence& sequence, RowAt row_at, int j0) {
     static_assert(kBlocks <= 8);
     const int t = lane_index() % 4;
     KeptWeights kept;
@@ -415,17 +425,19 @@ struct PairGradient {
   float product;  // of the product of query and key, yet to be multiplied by the scale
 };
 
-/// grad_value is the product of grad_out and the value.
+/// grad_value is the product of grad_out and the value; a product of -infinity is a hidden pair. Indices outside the
+/// sequence are only allowed for hidden pairs and for queries without a gradient.
 template <bool kExtras, class T>
-__device__ inline PairGradient pair_gradient(const Scoring<T>& scoring, float product, float grad_value,
-                                             const RowGradient& row, bool keeps, float kept, QueryAt at, int j) {
+__device__ inline PairGradient pair_gradient(const Scoring<T>& scoring, const Sequence& sequence, float product,
+                                             float grad_value, const RowGradient& row, bool keeps, float kept,
+                                             QueryAt at, int j) {
   if constexpr (!kExtras) {
     const float weight = exp2_fast(fmaf(product, scoring.scale * kLog2E, -row.lse));
     const float gradient = weight * (grad_value - row.delta);
     return {weight, gradient, gradient};
   }
-  const Score s = scoring(product, at.h, at.i, j);
-  const float weight = exp2_fast(s.value - row.lse);
+  const Score s = scoring(product, at.h, smaller(at.i, sequence.queries - 1), smaller(j, sequence.keys - 1));
+  const float weight = product == -INFINITY ? 0.0f : exp2_fast(s.value - row.lse);
   const float gradient = weight * ((keeps ? grad_value * kept : 0.0f) - row.delta);
   return {keeps ? weight : 0.0f, gradient, gradient * s.slope};
 }

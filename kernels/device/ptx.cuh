@@ -44,18 +44,18 @@ __device__ inline void load_matrices_transposed(uint32_t (&out)[4], const void* 
 /// Starts a copy of 16 bytes from global to shared memory, both aligned to 16; zeros when `present` is false (the
 /// source is then not read). The data is there for this thread after wait_copies, for others after a barrier as well.
 __device__ inline void copy_async_16(void* shared, const void* global, bool present) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
-                   static_cast<uint32_t>(__cvta_generic_to_shared(shared))),
-               "l"(global), "r"(present ? 16 : 0)
-               : "memory");
+  asm volatile(
+      "cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(static_cast<uint32_t>(__cvta_generic_to_shared(shared))),
+      "l"(global), "r"(present ? 16 : 0)
+      : "memory");
 }
 
 /// The same for 4 bytes.
 __device__ inline void copy_async_4(void* shared, const void* global, bool present) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(
-                   static_cast<uint32_t>(__cvta_generic_to_shared(shared))),
-               "l"(global), "r"(present ? 4 : 0)
-               : "memory");
+  asm volatile(
+      "cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(static_cast<uint32_t>(__cvta_generic_to_shared(shared))),
+      "l"(global), "r"(present ? 4 : 0)
+      : "memory");
 }
 
 /// The copies that this thread has started since the last call form a group.

@@ -11,15 +11,15 @@
 
 namespace ondol::ONDOL_CUDA_SPACE {
 
-/// The left operand of multiply_rows. kResident keeps bf16 fragments in registers (4 for every 16 columns and row tile);
-/// otherwise they are read again for every product.
+/// The left operand of multiply_rows. kResident keeps bf16 fragments in registers (4 for every 16 columns and row
+/// tile); otherwise they are read again for every product.
 template <class T, int kDim, int kRowTiles, bool kResident>
 class RowOperand;
 
 template <int kDim, int kRowTiles, bool kResident>
 class RowOperand<bfloat16, kDim, kRowTiles, kResident> {
  public:
-  __device__ RowOperand(Tile<bfloat16, kDim> tile, int row0) : tile_(tile), row_(row0 + lane_index() % 16) {
+  __device__ RowOperand(Tile<bfloat16, kDim> tile, int row0) : row_(tile, row0 + lane_index() % 16, lane_index() / 16) {
     if constexpr (kResident) {
 #pragma unroll
       for (int r = 0; r < kRowTiles; ++r) {
@@ -39,36 +39,31 @@ class RowOperand<bfloat16, kDim, kRowTiles, kResident> {
   }
 
  private:
-  __device__ void read(uint32_t (&out)[4], int r, int k) const {
-    load_matrices(out, tile_.unit(row_ + 16 * r, 2 * k + lane_index() / 16));
-  }
+  __device__ void read(uint32_t (&out)[4], int r, int k) const { load_matrices(out, row_.unit(16 * r, 2 * k)); }
 
-  Tile<bfloat16, kDim> tile_;
-  int row_;
+  TileRow<bfloat16, kDim> row_;
   uint32_t fragments_[kResident ? kRowTiles : 1][kResident ? kDim / 16 : 1][4];
 };
 
 template <int kDim, int kRowTiles, bool kResident>
 class RowOperand<float, kDim, kRowTiles, kResident> {
  public:
-  __device__ RowOperand(Tile<float, kDim> tile, int row0) : tile_(tile), row_(row0 + lane_index() / 4) {}
+  __device__ RowOperand(Tile<float, kDim> tile, int row0) : row_(tile, row0 + lane_index() / 4) {}
   /// Columns 4u ... 4u + 3 of this thread's rows.
-  __device__ Floats<4> unit(int r, int half, int u) const {
-    return load_floats<4>(tile_.unit(row_ + 16 * r + 8 * half, u));
-  }
+  __device__ Floats<4> unit(int r, int half, int u) const { return load_floats<4>(row_.unit(16 * r + 8 * half, u)); }
 
  private:
-  Tile<float, kDim> tile_;
-  int row_;
+  TileRow<float, kDim> row_;
 };
 
 /// out[., column] += a . row (row0 + column) of b, for 8 kBlocks columns.
 template <int kDim, int kRowTiles, bool kResident, int kBlocks>
 __device__ inline void multiply_rows(float (&out)[kRowTiles][kBlocks][4],
-                                     const RowOperand<bfloat16, kDim, kRowTiles, kResident>& a,
-                                     Tile<bfloat16, kDim> b, int row0) {
+                                     const RowOperand<bfloat16, kDim, kRowTiles, kResident>& a, Tile<bfloat16, kDim> b,
+                                     int row0) {
   const int lane = lane_index();
-  const int row = row0 + lane / 16 * 8 + lane % 8;  // matrices 0 and 1: rows 0-7, 2 and 3: rows 8-15
+  // Matrices 0 and 1: rows 0-7, 2 and 3: rows 8-15.
+  const TileRow<bfloat16, kDim> row(b, row0 + lane / 16 * 8 + lane % 8, lane / 8 % 2);
 #pragma unroll
   for (int k = 0; k < kDim / 16; ++k) {
     uint32_t left[kRowTiles][4];
@@ -77,7 +72,7 @@ __device__ inline void multiply_rows(float (&out)[kRowTiles][kBlocks][4],
 #pragma unroll
     for (int n = 0; n < kBlocks; n += 2) {
       uint32_t right[4];
-      load_matrices(right, b.unit(row + 8 * n, 2 * k + lane / 8 % 2));
+      load_matrices(right, row.unit(8 * n, 2 * k));
 #pragma unroll
       for (int r = 0; r < kRowTiles; ++r) {
         mma_m16n8k16(out[r][n], left[r], right[0], right[1]);
@@ -91,7 +86,8 @@ template <int kDim, int kRowTiles, bool kResident, int kBlocks>
 __device__ inline void multiply_rows(float (&out)[kRowTiles][kBlocks][4],
                                      const RowOperand<float, kDim, kRowTiles, kResident>& a, Tile<float, kDim> b,
                                      int row0) {
-#pragma unroll 2
+  const TileRow<float, kDim> rows[2] = {{b, row0 + accumulator_column(0, 0)}, {b, row0 + accumulator_column(0, 1)}};
+#pragma unroll(kDim <= 64 ? 2 : 1)
   for (int u = 0; u < kDim / 4; ++u) {
     Floats<4> left[kRowTiles][2];
 #pragma unroll
@@ -103,7 +99,7 @@ __device__ inline void multiply_rows(float (&out)[kRowTiles][kBlocks][4],
     for (int n = 0; n < kBlocks; ++n) {
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
-        const Floats<4> right = load_floats<4>(b.unit(row0 + accumulator_column(n, e), u));
+        const Floats<4> right = load_floats<4>(rows[e].unit(8 * n, u));
 #pragma unroll
         for (int r = 0; r < kRowTiles; ++r) {
 #pragma unroll
@@ -148,6 +144,7 @@ __device__ inline void accumulate_product(float (&out)[kRowTiles][kDim / 8][4],
                                           const float (&weights)[kRowTiles][kBlocks][4], Tile<bfloat16, kDim> b,
                                           int row0, WeightExchange<bfloat16>) {
   const int lane = lane_index();
+  const TileRow<bfloat16, kDim> row(b, row0 + lane % 16, lane / 16);
 #pragma unroll
   for (int k = 0; k < kBlocks; k += 2) {
     uint32_t left[kRowTiles][4];
@@ -156,7 +153,7 @@ __device__ inline void accumulate_product(float (&out)[kRowTiles][kDim / 8][4],
 #pragma unroll
     for (int n = 0; n < kDim / 8; n += 2) {
       uint32_t right[4];  // matrices 0 and 1: rows 0-7 and 8-15 of columns 0-7; 2 and 3: of columns 8-15
-      load_matrices_transposed(right, b.unit(row0 + 8 * k + lane % 16, n + lane / 16));
+      load_matrices_transposed(right, row.unit(8 * k, n));
 #pragma unroll
       for (int r = 0; r < kRowTiles; ++r) {
         mma_m16n8k16(out[r][n], left[r], right[0], right[1]);
@@ -169,8 +166,8 @@ __device__ inline void accumulate_product(float (&out)[kRowTiles][kDim / 8][4],
 /// In f32 the weights of 8 columns at a time are shown to the other lanes of the warp.
 template <int kDim, int kRowTiles, int kBlocks>
 __device__ inline void accumulate_product(float (&out)[kRowTiles][kDim / 8][4],
-                                          const float (&weights)[kRowTiles][kBlocks][4], Tile<float, kDim> b,
-                                          int row0, WeightExchange<float> exchange) {
+                                          const float (&weights)[kRowTiles][kBlocks][4], Tile<float, kDim> b, int row0,
+                                          WeightExchange<float> exchange) {
   const int lane = lane_index();
 #pragma unroll
   for (int k = 0; k < kBlocks; ++k) {
@@ -185,10 +182,12 @@ __device__ inline void accumulate_product(float (&out)[kRowTiles][kDim / 8][4],
       warp_barrier();
 #pragma unroll 1
       for (int column = 0; column < 8; ++column) {
-        const float upper = exchange.slots[8 * (lane / 4) + column], lower = exchange.slots[8 * (lane / 4 + 8) + column];
+        const float upper = exchange.slots[8 * (lane / 4) + column],
+                    lower = exchange.slots[8 * (lane / 4 + 8) + column];
+        const TileRow<float, kDim> row(b, row0 + column, lane % 4);
 #pragma unroll
         for (int n = 0; n < kDim / 8; n += 2) {
-          const Floats<4> right = load_floats<4>(b.unit(row0 + 8 * k + column, 2 * n + lane % 4));
+          const Floats<4> right = load_floats<4>(row.unit(8 * k, 2 * n));
 #pragma unroll
           for (int i = 0; i < 4; ++i) {
             out[r][n + i / 2][i % 2] += upper * right[i];
