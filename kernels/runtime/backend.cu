@@ -165,6 +165,7 @@ const Backend* cuda_backend() {
   static const Backend instance = [] {
     Backend b{};
     b.name = "cuda";
+    b.chunk_bytes = size_t{1} << 30;
     b.device_count = [] { return detection().count; };
     b.memory = memory;
     b.copy_bytes = copy_bytes;

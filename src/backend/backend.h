@@ -24,6 +24,8 @@ struct CapturedWork;
 struct Backend {
   const char* name;
   KernelTable table;
+  /// Size of a temporary that an operation fills again and again: enough work for the device each time.
+  size_t chunk_bytes;
   int (*device_count)();
   /// The allocator of a device; it lives as long as the process.
   BlockAllocator& (*memory)(Device device);

@@ -7,6 +7,7 @@
 #include <ondol/ops/matmul.h>
 #include <ondol/ops/reduce.h>
 
+#include "backend/backend.h"
 #include "ops/checks.h"
 #include "ops/index_checks.h"
 
@@ -109,10 +110,10 @@ CountingRows counting_rows(const Tensor& hidden, const Tensor& labels, int32_t i
 }
 
 /// Rows of a chunk: enough that the weight and its gradient, which every chunk reads whole, cost little beside the
-/// products; few enough that the logits take at most 128 MiB (or 128 rows); equal chunks.
-int64_t default_chunk_rows(int64_t rows, int64_t vocab_size) {
-  constexpr int64_t kLogitBytes = int64_t{128} << 20;
-  const int64_t limit = std::clamp<int64_t>(kLogitBytes / (4 * vocab_size) / 64 * 64, 128, 4096);
+/// products; few enough that the logits take no more than the device's chunk_bytes (or 128 rows); equal chunks.
+int64_t default_chunk_rows(int64_t rows, int64_t vocab_size, Device device) {
+  const auto bytes = static_cast<int64_t>(backend(device.type).chunk_bytes);
+  const int64_t limit = std::max<int64_t>(bytes / (4 * vocab_size) / 64 * 64, 128);
   const int64_t chunks = std::max<int64_t>(1, (rows + limit - 1) / limit);
   return std::max<int64_t>(1, (rows + chunks - 1) / chunks);
 }
@@ -159,7 +160,7 @@ LinearCrossEntropyResult linear_cross_entropy(const Tensor& hidden, const Tensor
   }
   const Tensor losses = Tensor::empty({rows}, DType::f32, device), lse = Tensor::empty({rows}, DType::f32, device);
   const int64_t chunk =
-      options.chunk_rows > 0 ? std::min(options.chunk_rows, rows) : default_chunk_rows(rows, vocab_size);
+      options.chunk_rows > 0 ? std::min(options.chunk_rows, rows) : default_chunk_rows(rows, vocab_size, device);
   const bool narrow = hidden.dtype() != DType::f32;
   const Tensor logits_buffer = Tensor::empty({chunk, vocab_size}, DType::f32, device);
   const Tensor scores_buffer =

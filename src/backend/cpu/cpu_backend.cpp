@@ -69,6 +69,7 @@ const Backend& cpu_backend() {
   static const Backend instance = [] {
     Backend b{};
     b.name = "cpu";
+    b.chunk_bytes = size_t{128} << 20;
     b.device_count = [] { return 1; };
     b.memory = memory;
     b.copy_bytes = copy_bytes;
