@@ -3,7 +3,6 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
-#include <functional>
 
 #include <gtest/gtest.h>
 #include <sys/wait.h>
@@ -14,21 +13,14 @@
 #include <ondol/base/error.h>
 #include <ondol/base/text_reader.h>
 
+#include "support/error_of.h"
 #include "support/temporary_directory.h"
 
 namespace ondol {
 namespace {
 
+using testing::error_of;
 using testing::TemporaryDirectory;
-
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
 
 // Fails the N-th call of the table (counted over all operations) in a given way.
 enum class Fault { none, no_space, io_error, short_write };
@@ -206,7 +198,7 @@ TEST(DirectoryLock, SecondProcessIsRefusedAndDeadHolderForgotten) {
   EXPECT_EQ(directory.count(), 1u);  // the stale lock file
   {
     DirectoryLock lock(directory.path());
-    EXPECT_NE(error_of([&] { DirectoryLock second(directory.path()); }), "");
+    EXPECT_NE(error_of([&] { DirectoryLock second(directory.path()); }), "no error");
   }
   EXPECT_EQ(directory.count(), 0u);
   close(ready[0]);

@@ -14,25 +14,18 @@
 
 #include "data/byte_encoder.h"
 #include "data/data_config.h"
+#include "support/error_of.h"
 #include "support/temporary_directory.h"
 
 namespace ondol {
 namespace {
 
 using testing::byte_encoder;
+using testing::error_of;
 using testing::TemporaryDirectory;
 using Ids = std::vector<int32_t>;
 
 constexpr int32_t kNone = kIgnoreIndex;
-
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 void expect_error(const std::function<void()>& action, const std::string& why) {
   const std::string error = error_of(action);

@@ -1,17 +1,17 @@
 #include <ondol/data/documents.h>
 
-#include <functional>
-
 #include <gtest/gtest.h>
 #include <zlib.h>
 
 #include <ondol/base/error.h>
 
+#include "support/error_of.h"
 #include "support/temporary_directory.h"
 
 namespace ondol {
 namespace {
 
+using testing::error_of;
 using testing::TemporaryDirectory;
 using Texts = std::vector<std::string>;
 
@@ -23,15 +23,6 @@ Texts documents_of(const std::string& path, const DocumentOptions& options = {})
     texts.back() += piece.text;
   }
   return texts;
-}
-
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 void write_gz(const std::string& path, const std::string& text) {

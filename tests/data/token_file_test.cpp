@@ -1,7 +1,6 @@
 #include <ondol/data/token_file.h>
 
 #include <cstring>
-#include <functional>
 
 #include <gtest/gtest.h>
 
@@ -9,22 +8,15 @@
 #include <ondol/base/parallel.h>
 
 #include "data/byte_encoder.h"
+#include "support/error_of.h"
 #include "support/temporary_directory.h"
 
 namespace ondol {
 namespace {
 
 using testing::byte_encoder;
+using testing::error_of;
 using testing::TemporaryDirectory;
-
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 std::vector<int32_t> tokens_of(const TokenFile& file) {
   std::vector<int32_t> ids(static_cast<size_t>(file.tokens()));

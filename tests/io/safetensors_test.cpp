@@ -2,30 +2,22 @@
 
 #include <cstring>
 #include <filesystem>
-#include <functional>
 
 #include <gtest/gtest.h>
 
+#include "support/error_of.h"
 #include "support/temporary_directory.h"
 
 namespace ondol {
 namespace {
 
+using testing::error_of;
 using testing::TemporaryDirectory;
 
 std::string file_bytes(const std::string& header, const std::string& data) {
   std::string bytes;
   for (int i = 0; i < 8; ++i) bytes += static_cast<char>(static_cast<uint64_t>(header.size()) >> (8 * i));
   return bytes + header + data;
-}
-
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 TEST(Safetensors, ReadsAHandWrittenFile) {

@@ -12,20 +12,12 @@
 #include <ondol/ops/reduce.h>
 #include <ondol/ops/rope.h>
 
+#include "support/error_of.h"
+
 namespace ondol {
 namespace {
 
-template <class Function>
-std::string message_of(Function function) {
-  try {
-    function();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
-#define EXPECT_MESSAGE(text, expression) EXPECT_EQ(message_of([&] { (void)(expression); }), text)
+#define EXPECT_MESSAGE(text, expression) EXPECT_EQ(testing::error_of([&] { (void)(expression); }), text)
 
 Tensor floats(const Shape& shape, DType dtype = DType::f32) { return Tensor::full(shape, 1.0, dtype); }
 
