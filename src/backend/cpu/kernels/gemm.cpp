@@ -10,6 +10,7 @@
 #include "backend/cpu/kernels/gemm_epilogue.h"
 #include "backend/cpu/kernels/gemm_few_rows.h"
 #include "backend/cpu/kernels/gemm_micro.h"
+#include "backend/cpu/kernels/gemm_slices.h"
 #include "backend/cpu/kernels/pack.h"
 #include "backend/cpu/kernels/rows.h"
 #include "backend/cpu/kernels/tasks.h"
@@ -345,6 +346,13 @@ template <class T>
 void multiply(const GemmArgs& args, int64_t index, int64_t workers) {
   if (args.m <= kFewRows) {
     multiply_few_rows<T>(args, index, block_depth(args.k), workers);
+  } else if (const GemmSlices slices(args, sizeof(T), workers); slices.pay()) {
+    parallel_for(workers, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const GemmArgs slice = slices.at(i);
+        if (slice.m > 0 && slice.n > 0) Product<T>(slice, index, 1).run();
+      }
+    });
   } else {
     Product<T>(args, index, workers).run();
   }
