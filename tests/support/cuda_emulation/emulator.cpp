@@ -35,7 +35,7 @@ constexpr size_t kStackBytes = size_t{256} << 10;
 constexpr unsigned char kPoison = 0xff;  // NaN in every float format
 constexpr unsigned char kCanary = 0xa5;
 
-enum class State { ready, at_barrier, at_warp, done };
+enum class State { ready, at_barrier, at_warp, at_condition, done };
 
 /// A CUDA thread. Switching goes by _setjmp/_longjmp (no system call); ucontext only makes the first entry.
 struct Fiber {
@@ -45,6 +45,7 @@ struct Fiber {
   uint64_t value = 0;  // what this lane brings, then what it receives
   int source = 0;
   bool is_vote = false;
+  const std::function<bool()>* condition = nullptr;
   jmp_buf position;
   ucontext_t entry;
   bool entered = false;
@@ -80,12 +81,15 @@ class Scheduler {
     temper_ = static_cast<Temper>(random() % 3);
     std::iota(warp_order_.begin(), warp_order_.end(), 0);
     std::shuffle(warp_order_.begin(), warp_order_.begin() + threads / kWarp, random);
+    background_.clear();
     int last_warp = 0;
     for (int done = 0; done < threads;) {
-      if (num_ready_ == 0) {
-        release_barrier();
-        if (num_ready_ == 0) fail_deadlock();
+      if (num_ready_ == 0) release_barrier();
+      if (!background_.empty() && (num_ready_ == 0 || random() % 16 == 0)) {
+        run_background();
+        continue;
       }
+      if (num_ready_ == 0) fail_deadlock();
       const int t = pick(last_warp);
       last_warp = t / kWarp;
       resume(*fibers_[t]);
@@ -94,6 +98,23 @@ class Scheduler {
         std::rethrow_exception(error_);
       }
       if (fibers_[t]->state == State::done) ++done;
+    }
+    if (!background_.empty()) throw_error("emulated kernel: a block ended before its asynchronous copies");
+  }
+
+  void in_background(std::function<void()> work) { background_.push_back(std::move(work)); }
+
+  void wait_until(const std::function<bool()>& ready) {
+    Fiber& fiber = *running_;
+    while (!ready()) {
+      fiber.condition = &ready;
+      wait(State::at_condition);
+    }
+  }
+
+  void notify() {
+    for (int t = 0; t < threads_; ++t) {
+      if (fibers_[t]->state == State::at_condition && (*fibers_[t]->condition)()) make_ready(t);
     }
   }
 
@@ -169,6 +190,18 @@ class Scheduler {
     return warp * kWarp + lane;
   }
 
+  void run_background() {
+    const size_t chosen = random() % background_.size();
+    const std::function<void()> work = std::move(background_[chosen]);
+    background_.erase(background_.begin() + static_cast<std::ptrdiff_t>(chosen));
+    try {
+      work();
+    } catch (...) {
+      abandon();
+      throw;
+    }
+  }
+
   void release_barrier() {
     for (int t = 0; t < threads_; ++t) {
       if (fibers_[t]->state != State::at_barrier) return;
@@ -177,15 +210,16 @@ class Scheduler {
   }
 
   [[noreturn]] void fail_deadlock() {
-    int at_barrier = 0, at_warp = 0, done = 0;
+    int at_barrier = 0, at_warp = 0, at_condition = 0, done = 0;
     for (int t = 0; t < threads_; ++t) {
       at_barrier += fibers_[t]->state == State::at_barrier;
       at_warp += fibers_[t]->state == State::at_warp;
+      at_condition += fibers_[t]->state == State::at_condition;
       done += fibers_[t]->state == State::done;
     }
     abandon();
     throw_error("emulated kernel: threads wait for each other: ", at_barrier, " at a block barrier, ", at_warp,
-                " at a warp operation, ", done, " have returned");
+                " at a warp operation, ", at_condition, " at an mbarrier or a named barrier, ", done, " have returned");
   }
 
   /// Fibers that stand in the middle of a kernel are given new stacks' worth of state: they start from the top next
@@ -236,6 +270,7 @@ class Scheduler {
   Temper temper_ = Temper::in_step;
   std::array<int, 32> warp_order_{};
   std::array<unsigned, 32> ready_{};  // lanes of each warp
+  std::vector<std::function<void()>> background_;
   int num_ready_ = 0;
   int threads_ = 0;
   Fiber* running_ = nullptr;
@@ -292,7 +327,8 @@ struct Allocation {
   size_t mapped, bytes;
 };
 std::exception_ptr deferred_error;
-uint64_t launches = 0;
+uint64_t launches = 0, blocks_begun = 0;
+size_t shared_bytes_of_launch = 0;
 
 void throw_deferred() {
   if (deferred_error) std::rethrow_exception(std::exchange(deferred_error, nullptr));
@@ -305,6 +341,8 @@ std::unordered_map<void*, Allocation>& allocations() {
 }  // namespace
 
 uint64_t launch_count() { return launches; }
+uint64_t block_count() { return blocks_begun; }
+size_t shared_bytes() { return shared_bytes_of_launch; }
 
 void set_seed(uint64_t seed) { scheduler().random.seed(seed); }
 
@@ -318,18 +356,23 @@ void run_kernel(const LaunchShape& shape, const std::function<void()>& body) {
   std::iota(order.begin(), order.end(), 0u);
   std::shuffle(order.begin(), order.end(), scheduler().random);
   SharedGuard shared(shape.shared_bytes);
+  shared_bytes_of_launch = shape.shared_bytes;
   for (const uint32_t b : order) {
     ThreadContext context;
     context.grid_dim = shape.grid;
     context.block_dim = shape.block;
     context.block = {b % shape.grid.x, b / shape.grid.x % shape.grid.y, b / (shape.grid.x * shape.grid.y)};
     shared.poison();
+    ++blocks_begun;
     scheduler().run_block(body, static_cast<int>(threads), context);
     shared.check();
   }
 }
 
 void block_barrier() { scheduler().wait(State::at_barrier); }
+void wait_until(const std::function<bool()>& ready) { scheduler().wait_until(ready); }
+void notify() { scheduler().notify(); }
+void in_background(std::function<void()> work) { scheduler().in_background(std::move(work)); }
 
 uint64_t exchange(unsigned mask, uint64_t value, int source) {
   Fiber& fiber = scheduler().running();

@@ -35,6 +35,10 @@ void run_kernel(const LaunchShape& shape, const std::function<void()>& body);
 
 /// Kernels run so far.
 uint64_t launch_count();
+/// Blocks run so far, of all kernels: what belongs to one block is fresh when this changes.
+uint64_t block_count();
+/// Shared memory that the running kernel asked for.
+size_t shared_bytes();
 
 /// The seed of the scheduler; every launch continues the sequence.
 void set_seed(uint64_t seed);
@@ -45,6 +49,13 @@ void block_barrier();
 uint64_t exchange(unsigned mask, uint64_t value, int source);
 /// As exchange; returns one bit for each lane of the mask that brought `predicate`.
 unsigned vote(unsigned mask, bool predicate);
+/// Waits until ready() holds, which is asked again after every notify() and once more before the thread goes on.
+void wait_until(const std::function<bool()>& ready);
+/// A condition of wait_until may hold now.
+void notify();
+/// What goes on beside the threads: done at a random time, at the latest when no thread can go on. A block must not end
+/// before it is done.
+void in_background(std::function<void()> work);
 
 /// "Device" memory with a guard page behind it and checked bytes on both sides. release throws when those have changed.
 void* allocate(size_t bytes);
