@@ -11,6 +11,9 @@
 //          order, so that a row does not depend on the rows computed with it.
 // Shared memory: rows and two stages of keys and values: 48 KiB at bf16 D = 64 ... 96 KiB.
 // Tuning: AttentionTiles, untuned: not run on a GPU yet.
+#include <cstdlib>
+#include <string>
+
 #include "attention.h"
 #include "attention_rows.h"
 #include "device/attention_tiles.cuh"
@@ -97,11 +100,27 @@ bool few_queries(const AttentionArgs& a) {
   return rows <= 16 || (rows <= 64 && a.kv_len >= 1024);
 }
 
+/// ONDOL_ATTENTION=hopper asks for the form of compute capability 9.0 where there is one, mma (the default) for this one.
+bool hopper_wanted() {
+  static const bool wanted = [] {
+    const char* wish = std::getenv("ONDOL_ATTENTION");
+    const std::string form = wish == nullptr || *wish == '\0' ? "mma" : wish;
+    if (form != "mma" && form != "hopper") {
+      throw UsageError(concat("there is no form of attention \"", form, "\" (ONDOL_ATTENTION)"), "use mma or hopper");
+    }
+    return form == "hopper";
+  }();
+  return wanted;
+}
+
 template <class T>
 void attention(const AttentionArgs& a, Stream stream) {
   check_attention("attention", a);
   if (a.batch * a.num_heads * a.q_len == 0) return;
   if (few_queries(a)) return attention_decode<T>(a, stream);
+  if constexpr (sizeof(T) == 2) {
+    if (hopper_wanted() && attention_hopper(a, stream)) return;
+  }
   with_head_dim<T>(a.head_dim, [&](auto dim) {
     constexpr int kDim = decltype(dim)::value;
     using Tiles = AttentionTiles<T, kDim>;

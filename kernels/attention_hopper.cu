@@ -2,14 +2,17 @@
 // (arXiv 2407.08608), in bf16 for head_dim up to 128.
 //
 // Formula: as in attention_forward.cu, without bias, soft cap and dropout.
-// Layout: q, out (B, Tq, H, D), k, v (B, Tk, Hkv, D) with strides that are multiples of 16 bytes, D contiguous (padded with
+// Layout: q, out (B, Tq, H, D), k, v (B, Tk, Hkv, D) with strides that are multiples of 16 bytes, D contiguous (padded
+// with
 //         zeros to 64 or 128).
-// Mapping: a block for 128 queries of one head, the tiles with the most keys first; three groups of four warps. One thread
-//          of group 0 copies tiles of 128 keys and values into a ring of stages (cp.async.bulk.tensor, 128-byte swizzle),
-//          which mbarriers hand to and fro. Groups 1 and 2 own 64 queries each: scores are wgmma m64n128k16 from shared
-//          memory, become weights in registers, and are the left operand of wgmma m64nDk16 with the values as they lie
-//          (N-major). A group starts the scores of the next tile and the product with the values of this one, and computes
-//          weights while they run; the groups take turns, so that the weights of one meet the products of the other.
+// Mapping: a block for 128 queries of one head, the tiles with the most keys first; three groups of four warps. One
+// thread
+//          of group 0 copies tiles of 128 keys and values into a ring of stages (cp.async.bulk.tensor, 128-byte
+//          swizzle), which mbarriers hand to and fro. Groups 1 and 2 own 64 queries each: scores are wgmma m64n128k16
+//          from shared memory, become weights in registers, and are the left operand of wgmma m64nDk16 with the values
+//          as they lie (N-major). A group starts the scores of the next tile and the product with the values of this
+//          one, and computes weights while they run; the groups take turns, so that the weights of one meet the
+//          products of the other.
 // Registers: 40 for group 0, 232 for the others (setmaxnreg).
 // Accumulation: f32; the weights are rounded to bf16 for the product with v. Tiles begin at multiples of 128.
 // Shared memory: queries, stages of keys and values: 144 KiB at D = 64 (four stages), 160 KiB at D = 128 (two).
@@ -35,7 +38,7 @@ struct HopperTiles {
   using Queries = PanelTile<kGroupRows, kDim>;
   using Ring = KeyRing<kKeys, kDim, kStages>;
   static constexpr size_t kSharedBytes =
-      kPatternBytes + kGroups * Queries::kBytes + Ring::kTileBytes + Ring::kBarrierBytes + sizeof(Mbarrier);
+      kPatternBytes + kGroups * Queries::kBytes + Ring::kTileBytes + Ring::kOtherBytes + sizeof(Mbarrier);
 
   static_assert(kCopyRegisters + kGroups * kComputeRegisters <= (kGroups + 1) * (65536 / kThreads / 8 * 8));
   static_assert(kSharedBytes <= size_t{227} << 10);
@@ -53,44 +56,11 @@ struct HopperMemory {
     unsigned char* next = shared.take<unsigned char>(Tiles::kSharedBytes);
     next += (kPatternBytes - shared_address(next) % kPatternBytes) % kPatternBytes;
     queries = next;
-    ring = {next + Tiles::kGroups * Tiles::Queries::kBytes};
-    queries_full = reinterpret_cast<Mbarrier*>(ring.end());
+    next += Tiles::kGroups * Tiles::Queries::kBytes;
+    ring = {next};
+    queries_full = reinterpret_cast<Mbarrier*>(next + Tiles::Ring::kTileBytes + Tiles::Ring::kOtherBytes);
   }
-  __device__ typename Tiles::Queries queries_of(int group) const {
-    return {queries + group * Tiles::Queries::kBytes};
-  }
-};
-
-/// The tiles of keys that any query of a block sees, in order.
-class HopperTileWalk {
- public:
-  __device__ HopperTileWalk(const Sequence& sequence, const Content& content, Range queries, int tile_keys)
-      : sequence_(sequence), content_(content), queries_(queries), documents_(content.query_span(queries)),
-        keys_(sequence.keys_of_any(queries)), step_(tile_keys) {
-    find_from(keys_.begin / step_ * step_);
-  }
-  __device__ bool done() const { return j_ >= keys_.end; }
-  __device__ int first_key() const { return j_; }
-  __device__ void next() { find_from(j_ + step_); }
-
- private:
-  __device__ void find_from(int j) {
-    for (j_ = j; j_ < keys_.end; j_ += step_) {
-      bool needed = false;
-      for (int half = j_; half < j_ + step_; half += 64) {
-        needed = needed || tile_mask(sequence_, content_, queries_, documents_, {half, half + 64}).needed;
-      }
-      if (needed) return;
-    }
-  }
-
-  const Sequence& sequence_;
-  const Content& content_;
-  const Range queries_;
-  const DocumentSpan documents_;
-  const Range keys_;
-  const int step_;
-  int j_;
+  __device__ typename Tiles::Queries queries_of(int group) const { return {queries + group * Tiles::Queries::kBytes}; }
 };
 
 /// The computing groups in turn: between wait() and pass() the products of one alone are started.
@@ -111,10 +81,11 @@ class Turns {
   int group_;
 };
 
-/// Everything that group 0 does: one warp walks over the tiles, one thread of it copies.
+/// Everything that group 0 does, one warp of it: brings the tiles that any of the block's queries sees, in order.
 template <int kDim>
-__device__ inline void copy_tiles(const HopperMemory<kDim>& memory, HopperTileWalk walk, const Head& at, int i0,
-                                  const TensorMap& map_q, const TensorMap& map_k, const TensorMap& map_v) {
+__device__ inline void copy_tiles(const HopperMemory<kDim>& memory, const Sequence& sequence, const Content& content,
+                                  Range queries, const Head& at, const TensorMap& map_q, const TensorMap& map_k,
+                                  const TensorMap& map_v) {
   using Tiles = HopperTiles<kDim>;
   const bool leader = lane_index() == 0;
   const int h = static_cast<int>(at.h), kv_h = static_cast<int>(at.kv_h), b = static_cast<int>(at.b);
@@ -122,18 +93,23 @@ __device__ inline void copy_tiles(const HopperMemory<kDim>& memory, HopperTileWa
     mbarrier_arrive_expect(memory.queries_full, Tiles::kGroups * Tiles::Queries::kBytes);
     for (int group = 0; group < Tiles::kGroups; ++group) {
       for (int p = 0; p < Tiles::Queries::kPanels; ++p) {
-        copy_box_async(memory.queries_of(group).panel(p), map_q, p * kPanelColumns, h, i0 + group * Tiles::kGroupRows,
-                       b, memory.queries_full);
+        copy_box_async(memory.queries_of(group).panel(p), map_q, p * kPanelColumns, h,
+                       queries.begin + group * Tiles::kGroupRows, b, memory.queries_full);
       }
     }
   }
-  for (RingPlace<Tiles::kStages> place; !walk.done(); walk.next(), place.advance()) {
-    if (leader) {
-      memory.ring.keys.fill(place, map_k, kv_h, walk.first_key(), b);
-      memory.ring.values.fill(place, map_v, kv_h, walk.first_key(), b);
-    }
+  const DocumentSpan documents = content.query_span(queries);
+  const Range keys = sequence.keys_of_any(queries);
+  RingPlace<Tiles::kStages> place;
+  for (int j = keys.begin / Tiles::kKeys * Tiles::kKeys; j < keys.end; j += Tiles::kKeys) {
+    const bool needed = tile_mask(sequence, content, queries, documents, {j, j + 64}).needed ||
+                        tile_mask(sequence, content, queries, documents, {j + 64, j + 128}).needed;
+    if (!needed) continue;
+    if (leader) memory.ring.fill(place, map_k, map_v, kv_h, j, b);
     warp_barrier();
+    place.advance();
   }
+  if (leader) memory.ring.finish(place);
 }
 
 /// What the masks hide of a tile of 128 keys.
@@ -151,6 +127,18 @@ struct HopperMask {
   }
 };
 
+/// What a block works on.
+struct HopperBlock {
+  Head at;
+  int first_query;
+  Sequence sequence;
+
+  __device__ HopperBlock(const AttentionArgs& a, int number, int rows)
+      : at(a, number % (a.batch * a.num_heads) / a.num_heads, number % a.num_heads),
+        first_query(static_cast<int>(((a.q_len + rows - 1) / rows - 1 - number / (a.batch * a.num_heads)) * rows)),
+        sequence(a, at.b) {}
+};
+
 template <int kDim>
 __global__ void __launch_bounds__(HopperTiles<kDim>::kThreads, 1)
     attention_hopper_kernel(const __grid_constant__ AttentionArgs a, bool aligned_out,
@@ -160,11 +148,10 @@ __global__ void __launch_bounds__(HopperTiles<kDim>::kThreads, 1)
   constexpr int kScoreBlocks = Tiles::kKeys / 8, kHalf = kScoreBlocks / 2;
   const HopperMemory<kDim> memory{SharedMemory()};
 
-  const int64_t heads = a.batch * a.num_heads, tiles = (a.q_len + Tiles::kRows - 1) / Tiles::kRows;
-  const int64_t number = blockIdx.x % heads;
-  const int i0 = static_cast<int>((tiles - 1 - blockIdx.x / heads) * Tiles::kRows);
-  const Head at(a, number / a.num_heads, number % a.num_heads);
-  const Sequence sequence(a, at.b);
+  const HopperBlock block(a, static_cast<int>(blockIdx.x), Tiles::kRows);
+  const Head& at = block.at;
+  const Sequence& sequence = block.sequence;
+  const int i0 = block.first_query;
   const Content content(a, at.b);
   const Range queries{i0, smaller(i0 + Tiles::kRows, sequence.queries)};
 
@@ -175,11 +162,11 @@ __global__ void __launch_bounds__(HopperTiles<kDim>::kThreads, 1)
   }
   block_barrier();
 
-  const int group = static_cast<int>(threadIdx.x) / 128 - 1;
+  const int group = shuffle_from(static_cast<int>(threadIdx.x) / 128, 0) - 1;  // the compiler sees: one for a warp
   if (group < 0) {
     give_registers_back<Tiles::kCopyRegisters>();
     if (warp_index() == 0) {
-      copy_tiles<kDim>(memory, HopperTileWalk(sequence, content, queries, Tiles::kKeys), at, i0, map_q, map_k, map_v);
+      copy_tiles<kDim>(memory, sequence, content, queries, at, map_q, map_k, map_v);
     }
     return;
   }
@@ -235,24 +222,26 @@ __global__ void __launch_bounds__(HopperTiles<kDim>::kThreads, 1)
     for (int step = 0; step < Tiles::kKeys / 16; ++step) pack_weights(weights[step], scores[0], 2 * step);
   };
 
-  HopperTileWalk walk(sequence, content, queries, Tiles::kKeys);
   mbarrier_wait(memory.queries_full, 0);
-  if (!walk.done()) {
+  RingPlace<Tiles::kStages> place;
+  int j0 = memory.ring.wait_for_keys(place);
+  if (j0 != Tiles::Ring::kNone) {
     const Turns turns(group);
-    RingPlace<Tiles::kStages> place;
-    int j0 = walk.first_key();
-    memory.ring.keys.wait(place);
     start_scores(place.stage);
     wgmma_wait<0>();
     pin_registers(scores[0]);
     memory.ring.keys.release(place);
     weigh(j0);
     pack();
-    for (walk.next(); !walk.done(); walk.next()) {
+    for (;;) {
       const RingPlace<Tiles::kStages> before = place;
       place.advance();
-      j0 = walk.first_key();
-      memory.ring.keys.wait(place);
+      const int next = memory.ring.wait_for_keys(place);
+      if (next == Tiles::Ring::kNone) {
+        place = before;
+        break;
+      }
+      j0 = next;
       turns.wait();
       start_scores(place.stage);
       memory.ring.values.wait(before);
@@ -281,21 +270,29 @@ __global__ void __launch_bounds__(HopperTiles<kDim>::kThreads, 1)
     pin_registers(out[0]);
   }
 
+  // Where the results go is found out anew: until here the registers have had other uses.
+  int number = static_cast<int>(blockIdx.x), thread = static_cast<int>(threadIdx.x);
+  pin_registers(number);
+  pin_registers(thread);
+  const HopperBlock end(a, number, Tiles::kRows);
+  const int group_row = thread / 128 * Tiles::kGroupRows - Tiles::kGroupRows, warp_row = thread % 128 / 32 * 16;
+  const int first_row = end.first_query + group_row;
   float finish[1][2];
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const float total = softmax.total(0, half);
-    const int i = row_at(0, half).i;
+    const int i = first_row + warp_row + thread % 32 / 4 + 8 * half;
     finish[0][half] = total == 0.0f ? 0.0f : 1.0f / total;
-    if (a.lse != nullptr && i < sequence.queries && lane_index() % 4 == 0) {
-      a.lse[sequence.row(at.h, i)] = total == 0.0f ? -INFINITY : softmax.reference[0][half] * kLn2 + logf(total);
+    if (a.lse != nullptr && i < end.sequence.queries && thread % 4 == 0) {
+      a.lse[end.sequence.row(end.at.h, i)] =
+          total == 0.0f ? -INFINITY : softmax.reference[0][half] * kLn2 + logf(total);
     }
   }
   named_barrier_sync<128>(3 + group);  // the queries of the group are not needed any more
-  const auto target = out_rows(a, static_cast<bfloat16*>(a.out), at, sequence);
+  const auto target = out_rows(a, static_cast<bfloat16*>(a.out), end.at, end.sequence);
   const Tile<bfloat16, kDim> staging{reinterpret_cast<bfloat16*>(tile_q.data)};
-  store_rows(out, finish, staging, row0, static_cast<int>(a.head_dim), aligned_out,
-             [&](int row) { return target(first + row); });
+  store_rows(out, finish, staging, warp_row, static_cast<int>(a.head_dim), aligned_out,
+             [&](int row) { return target(first_row + row); });
 }
 
 /// Boxes of `rows` rows of one head of a tensor (B, T, H, D). False where the copy engine cannot take it.
@@ -324,11 +321,19 @@ bool launch_hopper(const AttentionArgs& a, Stream stream) {
   return true;
 }
 
+bool device_is_hopper() {
+  int device = 0, major = 0, minor = 0;
+  CUDA_CHECK("attention", cudaGetDevice(&device));
+  CUDA_CHECK("attention", cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+  CUDA_CHECK("attention", cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
+  return major == 9 && minor == 0;
+}
+
 }  // namespace
 
 bool attention_hopper(const AttentionArgs& a, Stream stream) {
   if (a.head_dim > 128 || a.head_dim % 8 != 0 || needs_extras(a)) return false;
-  if (a.block_table != nullptr || a.q_offsets != nullptr) return false;
+  if (a.block_table != nullptr || a.q_offsets != nullptr || !device_is_hopper()) return false;
   return a.head_dim <= 64 ? launch_hopper<64>(a, stream) : launch_hopper<128>(a, stream);
 }
 

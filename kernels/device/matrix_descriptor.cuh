@@ -1,9 +1,10 @@
-// Tiles of bf16 in shared memory as wgmma and the copy engine see them, and the descriptors that name them (PTX ISA, "Matrix
-// Descriptor Format" and "Shared Memory Matrix Layout" of wgmma).
+// Tiles of bf16 in shared memory as wgmma and the copy engine see them, and the descriptors that name them (PTX ISA,
+// "Matrix Descriptor Format" and "Shared Memory Matrix Layout" of wgmma).
 //
-// A tile of kDim columns lies in kDim / 64 panels of 64 columns. A row of a panel has 128 bytes; its 16-byte unit u lies at
-// place u ^ (row % 8), the 128-byte swizzle, which the hardware takes from the address: panels begin at multiples of 1024
-// bytes. So does a box of a BoxedTensor arrive. Eight rows of a panel are one repetition of the pattern.
+// A tile of kDim columns lies in kDim / 64 panels of 64 columns. A row of a panel has 128 bytes; its 16-byte unit u
+// lies at place u ^ (row % 8), the 128-byte swizzle, which the hardware takes from the address: panels begin at
+// multiples of 1024 bytes. So does a box of a BoxedTensor arrive. Eight rows of a panel are one repetition of the
+// pattern.
 #pragma once
 
 #include <device/wgmma.cuh>
@@ -14,7 +15,8 @@ namespace ondol::ONDOL_CUDA_SPACE {
 
 inline constexpr int kPanelColumns = 64, kPanelRowBytes = 128, kPatternBytes = 1024;
 
-/// Bits 0-13, 16-29 and 32-45 are the address and two distances in units of 16 bytes, bits 62-63 the swizzle (1: 128 bytes).
+/// Bits 0-13, 16-29 and 32-45 are the address and two distances in units of 16 bytes, bits 62-63 the swizzle (1: 128
+/// bytes).
 __device__ inline uint64_t matrix_descriptor(uint32_t address, uint32_t leading_bytes, uint32_t stride_bytes) {
   return static_cast<uint64_t>((address & 0x3ffff) >> 4) | static_cast<uint64_t>(leading_bytes >> 4) << 16 |
          static_cast<uint64_t>(stride_bytes >> 4) << 32 | uint64_t{1} << 62;
@@ -50,9 +52,7 @@ struct PanelTile {
   }
 
   /// As a right operand whose depth are the rows: N-major, a panel after the other.
-  __device__ uint64_t by_rows() const {
-    return matrix_descriptor(shared_address(data), kPanelBytes, kPatternBytes);
-  }
+  __device__ uint64_t by_rows() const { return matrix_descriptor(shared_address(data), kPanelBytes, kPatternBytes); }
   /// Rows 16k ... 16k + 15 of by_rows.
   __device__ static uint64_t row_step(uint64_t descriptor, int k) {
     return descriptor + static_cast<uint64_t>(k * 16 * kPanelRowBytes >> 4);

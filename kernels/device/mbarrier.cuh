@@ -1,5 +1,5 @@
-// Barriers of compute capability 9.0 that are waited for by one part of a block while another goes on, and registers that
-// change hands between the parts. Included as <device/mbarrier.cuh>: the host emulation has its own version.
+// Barriers of compute capability 9.0 that are waited for by one part of a block while another goes on, and registers
+// that change hands between the parts. Included as <device/mbarrier.cuh>: the host emulation has its own version.
 #pragma once
 
 #include <cstdint>
@@ -8,8 +8,8 @@
 
 namespace ondol::ONDOL_CUDA_SPACE {
 
-/// In shared memory: counts arrivals and bytes of asynchronous copies (PTX ISA, "mbarrier"). Phases begin with number 0; a
-/// phase is over when all arrivals have come and no bytes are missing, and the next one begins.
+/// In shared memory: counts arrivals and bytes of asynchronous copies (PTX ISA, "mbarrier"). Phases begin with number
+/// 0; a phase is over when all arrivals have come and no bytes are missing, and the next one begins.
 struct alignas(8) Mbarrier {
   uint64_t state;
 };
@@ -40,7 +40,8 @@ __device__ inline void mbarrier_arrive_expect(Mbarrier* barrier, unsigned bytes)
                : "memory");
 }
 
-/// Waits until the current phase is not `parity` (number modulo 2) any more: with 1 a fresh barrier lets everybody pass.
+/// Waits until the current phase is not `parity` (number modulo 2) any more: with 1 a fresh barrier lets everybody
+/// pass.
 __device__ inline void mbarrier_wait(Mbarrier* barrier, unsigned parity) {
   uint32_t over;
   do {
@@ -56,8 +57,8 @@ __device__ inline void mbarrier_wait(Mbarrier* barrier, unsigned parity) {
   } while (over == 0);
 }
 
-/// Barrier `number` (1 ... 15) of kThreads threads, whole warps: those that sync wait for all of them, those that arrive go
-/// on.
+/// Barrier `number` (1 ... 15) of kThreads threads, whole warps: those that sync wait for all of them, those that
+/// arrive go on.
 template <int kThreads>
 __device__ inline void named_barrier_sync(int number) {
   static_assert(kThreads % 32 == 0);
@@ -69,8 +70,8 @@ __device__ inline void named_barrier_arrive(int number) {
   asm volatile("bar.arrive %0, %1;" ::"r"(number), "n"(kThreads) : "memory");
 }
 
-/// All four warps of a group leave themselves kRegisters registers a thread, or take that many as soon as others have given
-/// them back. The kernel needs __launch_bounds__(threads, 1).
+/// All four warps of a group leave themselves kRegisters registers a thread, or take that many as soon as others have
+/// given them back. The kernel needs __launch_bounds__(threads, 1).
 template <int kRegisters>
 __device__ inline void give_registers_back() {
   static_assert(kRegisters >= 24 && kRegisters <= 256 && kRegisters % 8 == 0);

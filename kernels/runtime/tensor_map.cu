@@ -1,5 +1,5 @@
-// Tensor maps through the driver's cuTensorMapEncodeTiled, looked up at run time: the program links no libcuda and starts
-// without one.
+// Tensor maps through the driver's cuTensorMapEncodeTiled, looked up at run time: the program links no libcuda and
+// starts without one.
 #include "tensor_map.h"
 
 #include <cuda.h>

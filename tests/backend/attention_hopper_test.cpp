@@ -22,7 +22,9 @@ namespace {
 /// Where the elements of a tensor (B, T, H, D) lie.
 struct Layout {
   int64_t stride_b, stride_t, stride_h, size;
-  int64_t at(int64_t b, int64_t t, int64_t h, int64_t d) const { return b * stride_b + t * stride_t + h * stride_h + d; }
+  int64_t at(int64_t b, int64_t t, int64_t h, int64_t d) const {
+    return b * stride_b + t * stride_t + h * stride_h + d;
+  }
 };
 Layout tokens_first(int64_t batch, int64_t length, int64_t heads, int64_t dim, int64_t padding) {
   const int64_t stride_t = heads * dim + padding;
@@ -104,7 +106,9 @@ class HopperRun {
 
   /// Weights are rounded to bf16 before they meet the values.
   void check(const Outcome& got, const std::string& what) const {
-    const auto rounded = [](double x) { return static_cast<double>(static_cast<float>(bfloat16(static_cast<float>(x)))); };
+    const auto rounded = [](double x) {
+      return static_cast<double>(static_cast<float>(bfloat16(static_cast<float>(x))));
+    };
     double worst = 0, worst_lse = 0;
     for (size_t i = 0; i < got.out.size(); ++i) {
       const double error = std::fabs(row_test::value_of(got.out[i]) - rounded(expected.out[i]));
@@ -160,7 +164,8 @@ std::vector<NamedCase> cases() {
   add("a head each", [](AttentionCase& c) { c.causal = true, c.num_kv_heads = 2; });
   add("groups of three", [](AttentionCase& c) { c.causal = true, c.num_heads = 6, c.num_kv_heads = 2, c.batch = 1; });
   add("many tiles", [](AttentionCase& c) { c.batch = 1, c.num_heads = 1, c.q_len = 65, c.kv_len = 1100; });
-  add("many causal tiles", [](AttentionCase& c) { c.batch = 1, c.num_heads = 1, c.causal = true, c.q_len = c.kv_len = 700; });
+  add("many causal tiles",
+      [](AttentionCase& c) { c.batch = 1, c.num_heads = 1, c.causal = true, c.q_len = c.kv_len = 700; });
   add("more keys than queries", [](AttentionCase& c) { c.causal = true, c.kv_len += 301; });
   add("more queries than keys", [](AttentionCase& c) { c.causal = true, c.q_len += 200; });
   add("causal window", [](AttentionCase& c) { c.causal = true, c.window = 40, c.q_len = c.kv_len = 400; });
@@ -179,7 +184,8 @@ std::vector<NamedCase> cases() {
   add("lengths", [](AttentionCase& c) { c.kv_len = 300, c.kv_lengths = {257, 100}; });
   add("an empty sequence", [](AttentionCase& c) { c.kv_lengths = {0, 5}; });
   for (const int64_t head_dim : {8, 72, 96}) {
-    add("columns behind the last, " + std::to_string(head_dim), [&](AttentionCase& c) { c.head_dim = head_dim, c.causal = true; });
+    add("columns behind the last, " + std::to_string(head_dim),
+        [&](AttentionCase& c) { c.head_dim = head_dim, c.causal = true; });
   }
   return list;
 }

@@ -89,22 +89,37 @@ function(ondol_add_cuda_backend target)
   else()
     list(FILTER sources EXCLUDE REGEX "/cublaslt\\.cu$")
   endif()
-  add_library(ondol_cuda OBJECT ${sources})
-  target_include_directories(ondol_cuda
-    PRIVATE ${PROJECT_SOURCE_DIR}/kernels ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
-  target_compile_definitions(ondol_cuda PRIVATE ONDOL_CUDA_SPACE=cuda
-    ONDOL_CUDA_LIBRARY_DIR="${CUDAToolkit_LIBRARY_DIR}")
-  # Kernels may call constexpr functions of the host, such as dispatch_dtype.
-  target_compile_options(ondol_cuda PRIVATE -Xcompiler=-Wall --expt-relaxed-constexpr)
-  # Registers, stack and spills of every kernel go to <object>.ptxas, where a test looks at them.
-  target_compile_options(ondol_cuda PRIVATE -Xptxas=-v)
-  set_target_properties(ondol_cuda PROPERTIES CUDA_COMPILER_LAUNCHER
-    "${PROJECT_SOURCE_DIR}/tools/cmake/ptxas_report;${CMAKE_CUDA_COMPILER_LAUNCHER}")
-  if(ONDOL_WARNINGS_AS_ERRORS)
-    target_compile_options(ondol_cuda PRIVATE -Werror=all-warnings)
+  # Kernels made of instructions that compute capability 9.0 alone has are compiled for sm_90a only.
+  set(hopper_sources ${sources})
+  list(FILTER hopper_sources INCLUDE REGEX "/kernels/[a-z_]+_hopper\\.cu$")
+  list(FILTER sources EXCLUDE REGEX "/kernels/[a-z_]+_hopper\\.cu$")
+  set(hopper_architectures ${CMAKE_CUDA_ARCHITECTURES})
+  list(FILTER hopper_architectures INCLUDE REGEX "^90a")
+  set(targets ondol_cuda)
+  if(hopper_architectures)
+    list(FILTER sources EXCLUDE REGEX "/no_hopper\\.cu$")
+    add_library(ondol_cuda_hopper OBJECT ${hopper_sources})
+    set_target_properties(ondol_cuda_hopper PROPERTIES CUDA_ARCHITECTURES "${hopper_architectures}")
+    list(APPEND targets ondol_cuda_hopper)
   endif()
-  target_link_libraries(ondol_cuda PRIVATE CUDA::cudart_static)
-  target_sources(${target} PRIVATE $<TARGET_OBJECTS:ondol_cuda>)
+  add_library(ondol_cuda OBJECT ${sources})
+  foreach(objects ${targets})
+    target_include_directories(${objects}
+      PRIVATE ${PROJECT_SOURCE_DIR}/kernels ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
+    target_compile_definitions(${objects} PRIVATE ONDOL_CUDA_SPACE=cuda
+      ONDOL_CUDA_LIBRARY_DIR="${CUDAToolkit_LIBRARY_DIR}")
+    # Kernels may call constexpr functions of the host, such as dispatch_dtype.
+    target_compile_options(${objects} PRIVATE -Xcompiler=-Wall --expt-relaxed-constexpr)
+    # Registers, stack and spills of every kernel go to <object>.ptxas, where a test looks at them.
+    target_compile_options(${objects} PRIVATE -Xptxas=-v)
+    set_target_properties(${objects} PROPERTIES CUDA_COMPILER_LAUNCHER
+      "${PROJECT_SOURCE_DIR}/tools/cmake/ptxas_report;${CMAKE_CUDA_COMPILER_LAUNCHER}")
+    if(ONDOL_WARNINGS_AS_ERRORS)
+      target_compile_options(${objects} PRIVATE -Werror=all-warnings)
+    endif()
+    target_link_libraries(${objects} PRIVATE CUDA::cudart_static)
+    target_sources(${target} PRIVATE $<TARGET_OBJECTS:${objects}>)
+  endforeach()
   target_link_libraries(${target} PRIVATE CUDA::cudart_static ${CMAKE_DL_LIBS})
 endfunction()
 

@@ -1,6 +1,6 @@
 // What compute capability 9.0 adds, for emulated CUDA threads: barriers in shared memory that count arrivals and bytes
-// (mbarrier), barriers of a part of the block, copies of boxes of a tensor (cp.async.bulk.tensor), products of four warps
-// (wgmma) and registers that change hands (setmaxnreg). Formats and layouts are those of the PTX ISA.
+// (mbarrier), barriers of a part of the block, copies of boxes of a tensor (cp.async.bulk.tensor), products of four
+// warps (wgmma) and registers that change hands (setmaxnreg). Formats and layouts are those of the PTX ISA.
 //
 // What it checks that a GPU would not say:
 //  - a barrier that is not initialised, takes more arrivals than it expects or is waited for in vain;
@@ -58,8 +58,8 @@ void check_async_view(const unsigned char* at, size_t bytes);
 
 // hopper_products.cpp
 
-/// d (64 x 8 blocks) += a (64 x 16) b (16 x 8 blocks), or = without `accumulate`. a is in registers or named by a matrix
-/// descriptor, as b is; b is N-major if `transposed_b`, else K-major.
+/// d (64 x 8 blocks) += a (64 x 16) b (16 x 8 blocks), or = without `accumulate`. a is in registers or named by a
+/// matrix descriptor, as b is; b is N-major if `transposed_b`, else K-major.
 struct Product {
   float* d;
   int blocks;

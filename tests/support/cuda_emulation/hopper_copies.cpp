@@ -34,7 +34,9 @@ AsyncView& view() {
   return instance;
 }
 
-unsigned char* seen_by_copies(const unsigned char* at) { return view().bytes + (at - cuda_emulated::ondol_shared_memory); }
+unsigned char* seen_by_copies(const unsigned char* at) {
+  return view().bytes + (at - cuda_emulated::ondol_shared_memory);
+}
 
 void write_to_both(unsigned char* at, const void* bytes, size_t count) {
   std::memcpy(at, bytes, count);

@@ -29,9 +29,9 @@ struct Descriptor {
     if (bits >> 62 != 1) throw_error("emulated kernel: swizzle mode ", bits >> 62, " of a matrix is not known here");
     if ((bits >> 49 & 7) != 0) throw_error("emulated kernel: the base offset of a matrix is not known here");
   }
-  /// Where eight neighbours begin. K-major: k ... k + 7 of row i, eight rows of 128 bytes to a group, a stride from group
-  /// to group. MN-major: i ... i + 7 of k, 64 of them to a row of 128 bytes, a stride for each eight k, the leading
-  /// offset for each 64 i. The 128-byte swizzle exchanges the units of 16 bytes by bits 7 to 9 of the address.
+  /// Where eight neighbours begin. K-major: k ... k + 7 of row i, eight rows of 128 bytes to a group, a stride from
+  /// group to group. MN-major: i ... i + 7 of k, 64 of them to a row of 128 bytes, a stride for each eight k, the
+  /// leading offset for each 64 i. The 128-byte swizzle exchanges the units of 16 bytes by bits 7 to 9 of the address.
   uint32_t address(bool mn_major, int i, int k) const {
     const auto at = [](int bytes) { return static_cast<uint32_t>(bytes); };
     uint32_t address = start;
@@ -157,9 +157,7 @@ void check_group(const Product& product, uint64_t number) {
   if (!same(started[number], product)) throw_error("emulated kernel: the warps of a group start different products");
 }
 
-float bf16_at(uint32_t pair, int half) {
-  return std::bit_cast<float>(half == 0 ? pair << 16 : pair & 0xffff0000u);
-}
+float bf16_at(uint32_t pair, int half) { return std::bit_cast<float>(half == 0 ? pair << 16 : pair & 0xffff0000u); }
 
 /// Values or, before them, NaN, which nobody may have touched.
 void set_accumulators(float* d, size_t count) { std::memset(static_cast<void*>(d), 0xff, count * sizeof(float)); }
@@ -183,7 +181,8 @@ void start_product(const Product& product) {
     if (product.a != nullptr) {  // the left operand of mma.m16n8k16, of this warp's rows
       for (int i = 0; i < 16; ++i) {
         for (int k = 0; k < kDepth; ++k) {
-          const uint32_t pair = w.left[static_cast<size_t>(i % 8 * 4 + k % 8 / 2)][static_cast<size_t>(i / 8 + 2 * (k / 8))];
+          const uint32_t pair =
+              w.left[static_cast<size_t>(i % 8 * 4 + k % 8 / 2)][static_cast<size_t>(i / 8 + 2 * (k / 8))];
           w.running.back().a[i][k] = bf16_at(pair, k % 2);
         }
       }
@@ -257,7 +256,8 @@ void wait_products(int pending_groups) {
   }
   mine.fenced = false;
   vote(~0u, true);
-  while (!w.running.empty() && std::all_of(w.lanes.begin(), w.lanes.end(), [&](const Lane& l) { return l.retired > w.first; })) {
+  while (!w.running.empty() &&
+         std::all_of(w.lanes.begin(), w.lanes.end(), [&](const Lane& l) { return l.retired > w.first; })) {
     w.running.pop_front();
     ++w.first;
   }

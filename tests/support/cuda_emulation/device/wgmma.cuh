@@ -31,5 +31,6 @@ template <int kBlocks>
 void pin_registers(float (&)[kBlocks][4]) {}
 template <int kBlocks>
 void pin_registers(uint32_t (&)[kBlocks][4]) {}
+inline void pin_registers(int&) {}
 
 }  // namespace ondol::ONDOL_CUDA_SPACE
