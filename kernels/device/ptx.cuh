@@ -1,6 +1,6 @@
 // Instructions of compute capability 8.0 that C++ has no name for: tensor-core products, matrix loads, asynchronous
-// copies. Nothing else in kernels/ holds inline PTX. It is included as <device/ptx.cuh>, so that the host emulation can
-// put its own version of these functions in its place.
+// copies. Beside it mbarrier.cuh, tensor_copy.cuh and wgmma.cuh alone hold inline PTX. It is included as <device/ptx.cuh>,
+// so that the host emulation can put its own version of these functions in its place.
 //
 // Fragments of mma.m16n8k16 (PTX ISA, "Matrix Fragments for mma.m16n8k16 with floating point type"), g = lane / 4 and
 // t = lane % 4, two bf16 to a register with the lower index in the lower half:
