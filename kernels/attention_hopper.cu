@@ -156,6 +156,9 @@ __global__ void __launch_bounds__(HopperTiles<kDim>::kThreads, 1)
   const Range queries{i0, smaller(i0 + Tiles::kRows, sequence.queries)};
 
   if (threadIdx.x == 0) {
+    prefetch_tensor_map(map_q);
+    prefetch_tensor_map(map_k);
+    prefetch_tensor_map(map_v);
     mbarrier_init(memory.queries_full, 1);
     memory.ring.init(4 * Tiles::kGroups);
     mbarrier_publish();

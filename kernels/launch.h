@@ -27,7 +27,7 @@ namespace ondol::ONDOL_CUDA_SPACE {
 inline constexpr int kWarpSize = 32;
 /// Shared memory that a block may use without asking for more.
 inline constexpr size_t kDefaultSharedBytes = 48 << 10;
-/// Shared memory that a kernel of this project may ask for: what compute capability 8.6 gives to one block.
+/// Shared memory that a kernel for all GPUs may ask for: what compute capability 8.6 gives to one block.
 inline constexpr size_t kMaxSharedBytes = 99 << 10;
 
 template <class... Parameters, class... Args>

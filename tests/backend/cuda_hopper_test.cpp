@@ -29,7 +29,11 @@ constexpr int kGroup = 128;
 const emulation::LaunchShape kOneGroup{{1, 1, 1}, {kGroup, 1, 1}, 96 << 10};
 
 int thread() { return static_cast<int>(current.thread.x); }
-unsigned char* shared(size_t at) { return cuda_emulated::ondol_shared_memory + at; }
+/// From the first address on that is a multiple of 1024.
+unsigned char* shared(size_t at) {
+  unsigned char* const begin = cuda_emulated::ondol_shared_memory;
+  return begin + (1024 - emulation::shared_address(begin) % 1024) % 1024 + at;
+}
 uint64_t* barrier(size_t number) { return reinterpret_cast<uint64_t*>(shared(64 << 10)) + number; }
 
 void for_schedules(const std::function<void()>& body, const emulation::LaunchShape& shape = kOneGroup) {

@@ -78,14 +78,18 @@ class Scheduler {
     num_ready_ = threads;
     // Blocks differ in temper: all warps in step, mostly one warp at a time, or strictly the first ready one of a
     // random order, which lets it run as far ahead as barriers allow.
-    temper_ = static_cast<Temper>(random() % 3);
+    const uint64_t character = random();
+    temper_ = static_cast<Temper>(character % 3);
+    // What goes on in the background is soon done, takes its time, or comes when everybody waits for it.
+    constexpr uint64_t kPaces[] = {16, 2048, 0};
+    const uint64_t pace = kPaces[character / 3 % 3];
     std::iota(warp_order_.begin(), warp_order_.end(), 0);
     std::shuffle(warp_order_.begin(), warp_order_.begin() + threads / kWarp, random);
     background_.clear();
     int last_warp = 0;
     for (int done = 0; done < threads;) {
       if (num_ready_ == 0) release_barrier();
-      if (!background_.empty() && (num_ready_ == 0 || random() % 16 == 0)) {
+      if (!background_.empty() && (num_ready_ == 0 || (pace > 0 && random() % pace == 0))) {
         run_background();
         continue;
       }

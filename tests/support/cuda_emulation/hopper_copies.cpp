@@ -15,7 +15,7 @@ namespace ondol::emulation {
 namespace {
 
 constexpr size_t kSharedBytes = size_t{227} << 10;
-constexpr uint32_t kFirstAddress = 1024;  // where a block's own shared memory begins
+constexpr uint32_t kFirstAddress = 1072;  // where a block's own shared memory begins: a multiple of 16, no more
 constexpr int kRowElements = 64;
 constexpr size_t kRowBytes = 2 * kRowElements, kUnitBytes = 16;
 
