@@ -1,6 +1,7 @@
 #include <ondol/base/file.h>
 
 #include "base/json_reader.h"
+#include "base/throw_as.h"
 
 namespace ondol {
 
@@ -114,7 +115,7 @@ std::string quoted_name(const std::string& name) {
 
 Json parse_json(std::string_view text, const std::string& name, ErrorKind kind, const JsonLimits& limits) {
   const auto fail = [&](const std::string& why) {
-    throw Error(concat("cannot parse JSON: ", why, " (", name, ")"), "", kind);
+    throw_as(kind, concat("cannot parse JSON: ", why, " (", name, ")"));
   };
   if (text.size() > limits.max_bytes) fail(concat(text.size(), " bytes, at most ", limits.max_bytes, " are expected"));
   if (text.starts_with("\xff\xfe") || text.starts_with("\xfe\xff")) fail("the file is UTF-16, expected UTF-8");
@@ -134,7 +135,7 @@ Json load_json(const std::string& path, ErrorKind kind, const JsonLimits& limits
   try {
     text = read_file(path, limits.max_bytes);
   } catch (const Error& error) {
-    throw Error(error.what(), error.hint(), kind);
+    throw_as(kind, error.what(), error.hint());
   }
   return parse_json(text, path, kind, limits);
 }

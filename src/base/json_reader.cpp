@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "base/nearest_name.h"
+#include "base/throw_as.h"
 
 namespace ondol {
 
@@ -46,9 +47,8 @@ JsonReader::JsonReader(std::shared_ptr<Document> document, const Json& object, s
     : document_(std::move(document)), object_(&object), path_(std::move(path)) {
   if (!object.is_object()) {
     if (path_.empty()) {
-      throw Error(
-          concat("cannot read configuration: expected a JSON object, got ", object.type_name(), " (", file(), ")"), "",
-          document_->kind);
+      throw_as(document_->kind, concat("cannot read configuration: expected a JSON object, got ", object.type_name(),
+                                       " (", file(), ")"));
     }
     fail_at(path_, "expected an object, got " + shown(object));
   }
@@ -64,7 +64,7 @@ const Json* JsonReader::find(const std::string& key) const {
 }
 
 void JsonReader::fail_at(const std::string& path, const std::string& why, const std::string& hint) const {
-  throw Error(concat("key \"", path, "\": ", why, " (", file(), ")"), hint, document_->kind);
+  throw_as(document_->kind, concat("key \"", path, "\": ", why, " (", file(), ")"), hint);
 }
 
 void JsonReader::fail(const std::string& key, const std::string& why, const std::string& hint) const {
@@ -77,8 +77,8 @@ void JsonReader::fail_missing(const std::string& key) const {
     if (!document_->known.contains(dotted(name))) present.push_back(name);
   }
   const std::string near = nearest_name(key, present);
-  throw Error(concat("missing key \"", dotted(key), "\": it has no default (", file(), ")"),
-              near.empty() ? "" : concat("\"", dotted(near), "\" is there; was \"", key, "\" meant?"), document_->kind);
+  throw_as(document_->kind, concat("missing key \"", dotted(key), "\": it has no default (", file(), ")"),
+           near.empty() ? "" : concat("\"", dotted(near), "\" is there; was \"", key, "\" meant?"));
 }
 
 std::string JsonReader::get_enum(const std::string& key, const std::string& fallback,
@@ -127,9 +127,13 @@ void JsonReader::finish() const {
     for (const auto& [key, value] : object->items()) {
       const std::string name = path.empty() ? key : path + "." + key;
       if (document_->known.contains(name)) continue;
-      const std::string near = nearest_name(name, {document_->known.begin(), document_->known.end()});
-      throw UsageError(concat("unknown key \"", name, "\": not a configuration key (", file(), ")"),
-                       near.empty() ? "" : concat("did you mean \"", near, "\"?"));
+      std::vector<std::string> candidates;
+      for (const std::string& known : document_->known) {
+        if (!name.starts_with(known + ".")) candidates.push_back(known);  // not the section that it stands in
+      }
+      const std::string near = nearest_name(name, candidates);
+      throw_as(document_->kind, concat("unknown key \"", name, "\": not a configuration key (", file(), ")"),
+               near.empty() ? "" : concat("did you mean \"", near, "\"?"));
     }
   }
 }

@@ -26,6 +26,10 @@ DataConfig read_data_config(const JsonReader& data) {
   config.shuffle = data.get<bool>("shuffle", config.shuffle);
   config.shuffle_seed = data.get<uint64_t>("shuffle_seed", config.shuffle_seed);
   config.document_separator = data.get<std::string>("document_separator", config.document_separator);
+  if (config.document_separator.empty()) {
+    data.fail("document_separator", "must not be empty",
+              "use \"file\", \"line\", \"blank_line\" or the separating text");
+  }
   config.text_field = data.get<std::string>("text_field", config.text_field);
   return config;
 }

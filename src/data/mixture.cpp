@@ -13,6 +13,7 @@ Mixture::Mixture(std::vector<double> weights) : shares_(std::move(weights)), cou
     if (!(weight > 0) || !std::isfinite(weight)) throw UsageError(concat("data weight must be above 0, got ", weight));
     sum += weight;
   }
+  if (!std::isfinite(sum)) throw UsageError("data weights are too large to be added up");
   for (double& share : shares_) share /= sum;
 }
 

@@ -128,11 +128,17 @@ std::string TrainConfig::resolved_json() const {
     for (const StageConfig& stage : stages) out["stages"].push_back(stage_json(stage));
   }
   out["output"] = output;
-  return out.dump(2) + "\n";
+  try {
+    return out.dump(2) + "\n";
+  } catch (const OrderedJson::type_error&) {  // texts of the command line may be any bytes
+    throw UsageError("the configuration holds a text that is not UTF-8 (command line)");
+  }
 }
 
 std::string TrainConfig::hash() const {
-  const std::string text = resolved_json();
+  TrainConfig settings = *this;
+  settings.output.clear();  // a run is the same wherever it is written
+  const std::string text = settings.resolved_json();
   std::ostringstream out;
   out << std::hex << crc32(0, text.data(), text.size());
   return out.str();

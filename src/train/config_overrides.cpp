@@ -42,8 +42,8 @@ void apply_override(Json& document, const std::string& text) {
     begin = end + 1;
   }
   const std::string value = text.substr(equals + 1);
-  const Json parsed = Json::parse(value, nullptr, /*allow_exceptions=*/false);
-  *place = parsed.is_discarded() ? Json(value) : parsed;
+  // What is JSON is held to the same rules as a file; the rest is a text.
+  *place = Json::accept(value) ? parse_json(value, "command line, " + text.substr(0, equals)) : Json(value);
 }
 
 }  // namespace ondol

@@ -10,6 +10,9 @@ namespace {
 
 constexpr double kDecayFraction = 0.1;
 constexpr int64_t kTimescale = 10000;
+// Limits far beyond any run, so that no product or sum of counts can overflow.
+constexpr double kMostSteps = 0x1p40;
+constexpr double kMostSamples = 0x1p30;
 
 DataConfig read_data(const JsonReader& data) {
   DataConfig config = read_data_config(data);
@@ -46,7 +49,7 @@ OptimizerConfig read_optimizer(const JsonReader& reader) {
 ScheduleConfig read_schedule(const JsonReader& reader, int64_t stage_steps, double learning_rate) {
   ScheduleConfig config;
   config.type = reader.get_enum("type", config.type, {"constant", "linear", "cosine", "wsd", "inverse_sqrt"});
-  config.steps = reader.get<int64_t>("steps", stage_steps, at_least(1));
+  config.steps = reader.get<int64_t>("steps", stage_steps, between(1, kMostSteps));
   config.warmup_steps = reader.get<int64_t>("warmup_steps", 0, at_least(0));
   if (config.warmup_steps > config.steps) {
     reader.fail("warmup_steps", concat(config.warmup_steps, " steps of warm-up in a schedule of ", config.steps));
@@ -65,7 +68,7 @@ ScheduleConfig read_schedule(const JsonReader& reader, int64_t stage_steps, doub
   }
   const double fraction = reader.get("decay_fraction", kDecayFraction, between(0.0, 1.0));
   const auto share = static_cast<int64_t>(fraction * static_cast<double>(config.steps) + 0.5);
-  const int64_t decay_steps = reader.get<int64_t>("decay_steps", share, at_least(0));
+  const int64_t decay_steps = reader.get<int64_t>("decay_steps", share, between(0, kMostSteps));
   config.decay_shape = reader.get_enum("decay_shape", config.decay_shape, {"linear", "cosine", "sqrt"});
   if (wsd) {
     config.decay_steps = decay_steps;
@@ -78,15 +81,15 @@ ScheduleConfig read_schedule(const JsonReader& reader, int64_t stage_steps, doub
     reader.fail("timescale", "only schedule.type \"inverse_sqrt\" has it");
   }
   const int64_t timescale = config.warmup_steps > 0 ? config.warmup_steps : kTimescale;
-  config.timescale = reader.get<int64_t>("timescale", timescale, at_least(1));
+  config.timescale = reader.get<int64_t>("timescale", timescale, between(1, kMostSteps));
   return config;
 }
 
 StageConfig read_stage(const JsonReader& root, double learning_rate) {
   StageConfig stage;
   const JsonReader train = root.require_child("train");
-  stage.steps = train.require<int64_t>("steps", at_least(1));
-  stage.batch_size = train.require<int64_t>("batch_size", at_least(1));
+  stage.steps = train.require<int64_t>("steps", between(1, kMostSteps));
+  stage.batch_size = train.require<int64_t>("batch_size", between(1, kMostSamples));
   stage.micro_batch_size = train.get<int64_t>("micro_batch_size", stage.batch_size, at_least(1));
   if (stage.batch_size % stage.micro_batch_size != 0) {
     train.fail("micro_batch_size",
@@ -122,7 +125,7 @@ TrainConfig read_single(const Json& document, const std::string& name) {
 
   const JsonReader evaluation = root.child("evaluation");
   config.evaluation.every = evaluation.get<int64_t>("every", config.evaluation.every, at_least(0));
-  config.evaluation.batches = evaluation.get<int64_t>("batches", config.evaluation.batches, at_least(0));
+  config.evaluation.batches = evaluation.get<int64_t>("batches", config.evaluation.batches, between(0, kMostSamples));
   const DataConfig& data = config.stages.front().data;
   if (config.evaluation.every > 0 && data.validation.empty() && data.validation_fraction == 0.0) {
     evaluation.fail("every", "there is no validation data", "give data.validation or data.validation_fraction");
@@ -161,6 +164,11 @@ void check_stage_keys(const JsonReader& stage) {
 
 TrainConfig read_train_config(const Json& document, const std::string& name) {
   if (!document.is_object() || !document.contains("stages")) return read_single(document, name);
+  if (document["stages"].is_null()) {
+    Json without = document;
+    without.erase("stages");
+    return read_single(without, name);
+  }
 
   Json base = document;
   base.erase("stages");

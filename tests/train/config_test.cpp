@@ -71,6 +71,7 @@ TEST(TrainConfig, DefaultsAreWrittenOutAndReadBack) {
     const std::string resolved = config.resolved_json();
     EXPECT_EQ(TrainConfig::from_json(resolved).resolved_json(), resolved);
     EXPECT_EQ(TrainConfig::from_json(resolved).hash(), config.hash());
+    EXPECT_EQ(TrainConfig::from_json(resolved, {"output=elsewhere"}).hash(), config.hash());
   }
   const auto resolved = nlohmann::json::parse(TrainConfig::from_json(kShort).resolved_json());
   EXPECT_EQ(resolved["train"]["micro_batch_size"], 4);
@@ -112,6 +113,10 @@ TEST(TrainConfig, MistakesAreNamed) {
       {{"train.stpes=3"}, "did you mean \"train.steps\"?"},
       {{"optimiser.learning_rate=3"}, "unknown key \"optimiser\""},
       {{"data.train.0.pth=x"}, "data.train[0].pth"},
+      {{"train.steps=9223372036854775807"}, "key \"train.steps\": must be at most"},
+      {{"train.batch_size=9223372036854775807"}, "key \"train.batch_size\": must be at most"},
+      {{"schedule.type=wsd", "schedule.decay_steps=9223372036854775807"}, "key \"schedule.decay_steps\""},
+      {{"data.document_separator="}, "key \"data.document_separator\": must not be empty"},
       {{"train.steps=0"}, "key \"train.steps\": must be at least 1"},
       {{"train.steps=1.5"}, "expected an integer"},
       {{"train.steps=many"}, "expected an integer"},
@@ -144,6 +149,13 @@ TEST(TrainConfig, MistakesAreNamed) {
     EXPECT_NE(message.find(c.expected), std::string::npos) << c.overrides[0] << ": " << message;
     EXPECT_NE(message.find("c.json"), std::string::npos) << message;
   }
+  EXPECT_EQ(TrainConfig::from_json(kShort, {"stages=null"}).stages.size(), 1u);  // null counts as absent
+  EXPECT_THROW(TrainConfig::from_json(kShort, {"train.stpes=3"}), UsageError);   // by type, not only by kind()
+  EXPECT_THROW(TrainConfig::from_json(kShort, {"train.steps=x"}), UsageError);
+  EXPECT_NE(error_of(kShort, {R"(train={"steps":1,"steps":2})"}).find("duplicate key \"steps\""), std::string::npos);
+  EXPECT_EQ(error_of(kShort, {R"(objective={"type":"clm","x":1})"}).find("did you mean"), std::string::npos);
+  EXPECT_THROW(TrainConfig::from_json("{}"), UsageError);
+  EXPECT_THROW(TrainConfig::from_json("{"), UsageError);
   EXPECT_NE(error_of("{}", {}).find("missing key \"model\""), std::string::npos);
   EXPECT_NE(error_of("[1]", {}).find("expected a JSON object"), std::string::npos);
   EXPECT_NE(error_of("{\"model\":", {}).find("cannot parse JSON"), std::string::npos);
