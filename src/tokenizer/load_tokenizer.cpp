@@ -1,6 +1,5 @@
 // Which files of a directory make a tokenizer, and writing one.
 #include <filesystem>
-#include <fstream>
 
 #include <ondol/base/error.h>
 #include <ondol/base/file.h>
@@ -38,20 +37,6 @@ Tokenizer load_tiktoken(const fs::path& path, const LoadTokenizerOptions& option
                      "convert the tokenizer to tokenizer.json");
   }
   return Tokenizer(read_tiktoken(text, options.split_pattern, std::move(config), path.string()));
-}
-
-void write_file(const fs::path& path, const std::string& bytes) {
-  // Written under another name first, so that a failure leaves no partial file.
-  const fs::path temporary = path.string() + ".tmp";
-  std::ofstream out(temporary, std::ios::binary);
-  out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  out.close();
-  std::error_code error;
-  if (out) fs::rename(temporary, path, error);
-  if (!out || error) {
-    fs::remove(temporary, error);
-    throw Error(concat("cannot write file (", path.string(), ")"));
-  }
 }
 
 }  // namespace
@@ -99,16 +84,15 @@ Tokenizer tokenizer_from_json(std::string_view tokenizer_json, std::string_view 
 }
 
 void Tokenizer::save(const std::string& directory) const {
-  std::error_code error;
-  fs::create_directories(directory, error);
-  if (error) throw Error(concat("cannot make directory: ", error.message(), " (", directory, ")"));
-  write_file(fs::path(directory) / "tokenizer.json", write_tokenizer_json(*impl_));
-  write_file(fs::path(directory) / "tokenizer_config.json", write_tokenizer_config(impl_->config));
-  const fs::path chat_template = fs::path(directory) / "chat_template.jinja";
+  make_directories(directory);
+  const auto path = [&](const char* name) { return (fs::path(directory) / name).string(); };
+  write_file_atomic(path("tokenizer.json"), write_tokenizer_json(*impl_));
+  write_file_atomic(path("tokenizer_config.json"), write_tokenizer_config(impl_->config));
   if (!impl_->config.chat_template.empty()) {
-    write_file(chat_template, impl_->config.chat_template);
+    write_file_atomic(path("chat_template.jinja"), impl_->config.chat_template);
   } else {
-    fs::remove(chat_template, error);  // of a tokenizer saved here before
+    std::error_code ignored;
+    fs::remove(path("chat_template.jinja"), ignored);  // of a tokenizer saved here before
   }
 }
 

@@ -1,5 +1,8 @@
 // From text to a trained model: tokenizer, packing, training, a directory that loads again.
+#include <cerrno>
 #include <cmath>
+#include <cstring>
+#include <filesystem>
 
 #include <gtest/gtest.h>
 
@@ -9,6 +12,7 @@
 #include <ondol/train/trainer.h>
 
 #include "support/temporary_directory.h"
+#include "train/fault_injection.h"
 
 namespace ondol {
 namespace {
@@ -67,6 +71,31 @@ TEST(TextEncoder, SaysWhatTheDataLayerNeeds) {
   EXPECT_EQ(make_text_encoder(load_tokenizer(directory / "tokenizer")).fingerprint, encoder.fingerprint);
   const Tokenizer another = small_tokenizer(directory.write("other.txt", small_corpus(30) + "zebra zebra zebra"));
   EXPECT_NE(make_text_encoder(another).fingerprint, encoder.fingerprint);
+}
+
+TEST(TokenizerSave, AnyFailedWriteIsNamedAndLeavesTheEarlierFiles) {
+  const testing::TemporaryDirectory directory;
+  const std::string corpus = directory.write("corpus.txt", small_corpus(30));
+  const Tokenizer earlier = small_tokenizer(corpus), later = small_tokenizer(corpus, true);
+  const std::string target = directory / "tokenizer";
+  earlier.save(target);
+  const std::string before = directory.read("tokenizer/tokenizer.json");
+  int failures = 0;
+  for (int n = 0;; ++n, ++failures) {
+    try {
+      const testing::FaultInjection injection(n, EIO);
+      later.save(target);
+      break;
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find(std::strerror(EIO)), std::string::npos) << error.what();
+    }
+    const std::string now = directory.read("tokenizer/tokenizer.json");
+    EXPECT_TRUE(now == before || load_tokenizer(target).vocab_size() == later.vocab_size());
+    for (const auto& entry : std::filesystem::directory_iterator(target)) {
+      EXPECT_EQ(entry.path().filename().string().find(".tmp"), std::string::npos) << entry.path();
+    }
+  }
+  EXPECT_GE(failures, 8);  // open, write, fsync and rename of two files at least
 }
 
 TEST(TextRun, LlamaLearnsASmallGrammar) {
