@@ -126,7 +126,8 @@ void DataLoader::restore(const std::string& state, bool allow_changed_data) {
   const JsonReader reader(document, "data state", ErrorKind::failure);
   ONDOL_CHECK(reader.require<int>("version") == kStateVersion, "cannot resume data: unknown version of the state");
   if (!allow_changed_data && reader.require<std::string>("data") != hexadecimal(state_->data)) {
-    throw Error("cannot resume data: the files changed since the checkpoint (" + state_->sources[0].name + ")",
+    throw Error("cannot resume data: files, tokenizer or the cut into documents changed since the checkpoint (" +
+                    state_->sources[0].name + ")",
                 "restore the files, or start anew with --resume never");
   }
   if (!allow_changed_data && reader.require<std::string>("order") != hexadecimal(state_->order)) {
@@ -141,6 +142,16 @@ void DataLoader::restore(const std::string& state, bool allow_changed_data) {
   ONDOL_CHECK(mixture.total() == reader.require<int64_t>("position"),
               "cannot resume data: position and counters of the state do not agree");
   state_->mixture = mixture;
+}
+
+Batch DataLoader::example() const {
+  Batch batch = state_->sources[0].samples->allocate(1);
+  for (const Tensor* tensor :
+       {&batch.input_ids, &batch.labels, &batch.attention_mask, &batch.document_ids, &batch.positions}) {
+    if (tensor->defined()) tensor->zero();
+  }
+  for (const auto& [name, tensor] : batch.others) tensor.zero();
+  return batch;
 }
 
 std::string DataLoader::describe() const {

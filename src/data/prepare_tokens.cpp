@@ -99,6 +99,10 @@ PrepareStatistics prepare_tokens(const TextEncoder& encoder, const std::vector<s
                                  const std::function<void(const PrepareStatistics&)>& progress) {
   ONDOL_CHECK(encoder.vocab_size > 0 && encoder.vocab_size <= (int64_t{1} << 31),
               "cannot prepare tokens: vocabulary of ", encoder.vocab_size, " (", prefix, ")");
+  if (prefix.empty() || prefix.ends_with('/')) {
+    throw UsageError(concat("cannot prepare tokens: the prefix has no name (", prefix, ")"),
+                     "for example corpus/train");
+  }
   std::vector<std::string> files;
   for (const std::string& input : inputs) {
     for (std::string& path : expand_path(input)) files.push_back(std::move(path));

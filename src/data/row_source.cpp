@@ -89,9 +89,9 @@ class RowSource final : public SampleSource {
                          batch_dtype(entry.name, entry.dtype)});
     }
     std::sort(columns.begin(), columns.end(), [](const Column& a, const Column& b) { return a.name < b.name; });
-    ONDOL_CHECK(
-        file.has("input_ids") && file.find("input_ids")->shape.ndim() == 2 && is_integer(file.find("input_ids")->dtype),
-        "cannot read samples: no integer tensor \"input_ids\" of shape (rows, positions) (", path, ")");
+    ONDOL_CHECK(file.has("input_ids") && file.find("input_ids")->shape.ndim() == 2 &&
+                    file.find("input_ids")->shape[1] > 0 && is_integer(file.find("input_ids")->dtype),
+                "cannot read samples: no integer tensor \"input_ids\" of shape (rows, positions) (", path, ")");
     const auto same = [](const Column& a, const Column& b) {
       return a.name == b.name && a.row_shape == b.row_shape && a.dtype == b.dtype;
     };
@@ -117,7 +117,14 @@ class RowSource final : public SampleSource {
   }
 
   void check(const Tensor& source, const Column& column, size_t file, int64_t row) const {
-    if (column.dtype != DType::i32) return;
+    if (column.dtype == DType::f32) return;
+    if (column.dtype == DType::u8) {
+      for (const int64_t value : source.to_vector<int64_t>()) {
+        ONDOL_CHECK(value == 0 || value == 1, "cannot read samples: ", value, " in \"", column.name,
+                    "\", it must be 0 or 1: row ", row, " (", files_[file].path(), ")");
+      }
+      return;
+    }
     const bool ids = column.name == "input_ids" || column.name == "decoder_input_ids";
     const bool labels = column.name == "labels" && column.row_shape.ndim() == 1;
     const int64_t largest = std::numeric_limits<int32_t>::max();

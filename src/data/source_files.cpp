@@ -57,20 +57,21 @@ void check_tokens(const TokenFile& file, const DataContext& context) {
   }
 }
 
-std::shared_ptr<const TokenFile> tokenize_to_cache(const std::vector<std::string>& paths, uint64_t content,
+// What the tokens of text files follow from: their content, the tokenizer, and how documents are told apart.
+uint64_t tokens_fingerprint(uint64_t content, const TextEncoder& encoder, const DataConfig& config) {
+  uint64_t key = mix_fingerprint(content, encoder.fingerprint);
+  key = mix_fingerprint(key, static_cast<uint64_t>(encoder.vocab_size));
+  key = mix_fingerprint(mix_fingerprint(key, static_cast<uint64_t>(encoder.bos_id)),
+                        static_cast<uint64_t>(encoder.eos_id));
+  return mix_fingerprint(mix_fingerprint(key, config.document_separator), config.text_field);
+}
+
+std::shared_ptr<const TokenFile> tokenize_to_cache(const std::vector<std::string>& paths, uint64_t fingerprint,
                                                    const DataConfig& config, const DataContext& context) {
   const TextEncoder* encoder = context.encoder;
-  if (encoder == nullptr) {
-    throw UsageError("text data need a tokenizer (" + paths[0] + ")", "set \"tokenizer.path\", or prepare the files");
-  }
   ONDOL_CHECK(!context.cache_directory.empty(), "text data need a directory for their tokens (", paths[0], ")");
-  uint64_t key = mix_fingerprint(content, encoder->fingerprint);
-  key = mix_fingerprint(key, static_cast<uint64_t>(encoder->vocab_size));
-  key = mix_fingerprint(mix_fingerprint(key, static_cast<uint64_t>(encoder->bos_id)),
-                        static_cast<uint64_t>(encoder->eos_id));
-  key = mix_fingerprint(mix_fingerprint(key, config.document_separator), config.text_field);
   char name[40];
-  std::snprintf(name, sizeof name, "tokens-%016llx", static_cast<unsigned long long>(key));
+  std::snprintf(name, sizeof name, "tokens-%016llx", static_cast<unsigned long long>(fingerprint));
   const std::string prefix = context.cache_directory + "/" + name;
   std::error_code error;
   // Without a fingerprint of the tokenizer a cache cannot be told to be its own.
@@ -110,11 +111,13 @@ OpenedSource open_source(const std::vector<DataSource>& entries, const DataConfi
     for (const std::string& path : files_of(entry.path)) {
       const FileKind kind = kind_of(path);
       const uint64_t content = file_fingerprint(path);
-      source.fingerprint = mix_fingerprint(source.fingerprint, content);
       if (kind == FileKind::text) {
         texts.push_back(path);
         texts_content = mix_fingerprint(texts_content, content);
-      } else if (kind == FileKind::rows) {
+        continue;
+      }
+      source.fingerprint = mix_fingerprint(source.fingerprint, content);
+      if (kind == FileKind::rows) {
         row_files.push_back(path);
       } else {
         token_files.push_back(std::make_shared<const TokenFile>(path));
@@ -122,7 +125,13 @@ OpenedSource open_source(const std::vector<DataSource>& entries, const DataConfi
         source.fingerprint = mix_fingerprint(source.fingerprint, index);
       }
     }
-    if (!texts.empty()) token_files.push_back(tokenize_to_cache(texts, texts_content, config, context));
+    if (texts.empty()) continue;
+    if (context.encoder == nullptr) {
+      throw UsageError("text data need a tokenizer (" + texts[0] + ")", "set \"tokenizer.path\", or prepare the files");
+    }
+    const uint64_t fingerprint = tokens_fingerprint(texts_content, *context.encoder, config);
+    source.fingerprint = mix_fingerprint(source.fingerprint, fingerprint);
+    token_files.push_back(tokenize_to_cache(texts, fingerprint, config, context));
   }
   if (!row_files.empty() && !token_files.empty()) {
     throw UsageError("data: finished samples (.safetensors) and text cannot be mixed (" + source.name + ")");

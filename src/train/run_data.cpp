@@ -35,31 +35,45 @@ RunData::RunData(const TrainConfig& config, const Model& model, std::string cach
   encoder_ = make_text_encoder(*tokenizer_);
 }
 
-void RunData::open_stage(size_t stage, const std::string& position) {
+RunData::Loaders RunData::make_loaders(size_t stage) const {
   const StageConfig& now = config_.stages.at(stage);
   const int64_t limit = model_.info().max_positions;
   if (limit > 0 && now.data.sequence_length > limit) {
     throw UsageError(
         concat("data.sequence_length is ", now.data.sequence_length, ", the model allows ", limit, " positions"));
   }
-  const bool same_data = stage_ && data_json(config_.stages[*stage_].data) == data_json(now.data);
-  if (!same_data) {
-    DataContext context;
-    if (tokenizer_) {
-      context.encoder = &encoder_;
-      context.pad_id = tokenizer_->special_token_id("pad").value_or(0);
-    }
-    context.cache_directory = cache_directory_;
-    context.vocab_size = model_.info().vocab_size;
-    train_ = std::make_unique<DataLoader>(now.data, DataSplit::train, context);
-    validation_.reset();
-    if (!now.data.validation.empty() || now.data.validation_fraction > 0.0) {
-      validation_ = std::make_unique<DataLoader>(now.data, DataSplit::validation, context);
-    }
+  DataContext context;
+  if (tokenizer_) {
+    context.encoder = &encoder_;
+    context.pad_id = tokenizer_->special_token_id("pad").value_or(0);
   }
-  if (!position.empty()) train_->restore(position, config_.checkpoint.allow_changed_data);
+  context.cache_directory = cache_directory_;
+  context.vocab_size = model_.info().vocab_size;
+  Loaders loaders;
+  loaders.train = std::make_unique<DataLoader>(now.data, DataSplit::train, context);
+  if (!now.data.validation.empty() || now.data.validation_fraction > 0.0) {
+    loaders.validation = std::make_unique<DataLoader>(now.data, DataSplit::validation, context);
+  }
+  return loaders;
+}
+
+void RunData::check_samples(const Objective& objective, const Loaders& loaders) const {
+  objective.check_samples(loaders.train->example(), model_);
+  if (loaders.validation) objective.check_samples(loaders.validation->example(), model_);
+}
+
+void RunData::open_stage(size_t stage, const std::string& position) {
+  const StageConfig& now = config_.stages.at(stage);
+  const bool same_data = stage_ && data_json(config_.stages[*stage_].data) == data_json(now.data);
+  if (!same_data) loaders_ = make_loaders(stage);
+  if (!position.empty()) loaders_.train->restore(position, config_.checkpoint.allow_changed_data);
   objective_ = make_objective(now.objective);
+  check_samples(*objective_, loaders_);
   stage_ = stage;
+}
+
+void RunData::check_stage(size_t stage) const {
+  check_samples(*make_objective(config_.stages.at(stage).objective), make_loaders(stage));
 }
 
 }  // namespace ondol

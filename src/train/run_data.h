@@ -21,21 +21,30 @@ class RunData {
   /// where they are.
   void open_stage(size_t stage, const std::string& position);
 
-  DataLoader& train() { return *train_; }
+  /// Throws what open_stage would throw, so that a mistake in a later stage does not wait until its turn comes.
+  void check_stage(size_t stage) const;
+
+  DataLoader& train() { return *loaders_.train; }
   /// Null without validation data.
-  DataLoader* validation() { return validation_.get(); }
+  DataLoader* validation() { return loaders_.validation.get(); }
   const Objective& objective() const { return *objective_; }
   /// Null when no tokenizer is used.
   const Tokenizer* tokenizer() const { return tokenizer_ ? &*tokenizer_ : nullptr; }
 
  private:
+  struct Loaders {
+    std::unique_ptr<DataLoader> train, validation;
+  };
+  Loaders make_loaders(size_t stage) const;
+  void check_samples(const Objective& objective, const Loaders& loaders) const;
+
   const TrainConfig& config_;
   const Model& model_;
   std::string cache_directory_;
   std::optional<Tokenizer> tokenizer_;
   TextEncoder encoder_;
   std::optional<size_t> stage_;
-  std::unique_ptr<DataLoader> train_, validation_;
+  Loaders loaders_;
   std::unique_ptr<Objective> objective_;
 };
 

@@ -228,10 +228,18 @@ TEST_F(DataLoaderTest, RefusesToResumeOnOtherDataOrSettings) {
   expect_error([&] { train(config).restore(state); }, "sequence length, packing, shuffle");
   config.sequence_length = 16;
   train(config).restore(state);
+  const std::string changed = "changed since the checkpoint (" + path + ")";
+  config.document_separator = "line";
+  expect_error([&] { train(config).restore(state); }, changed);
+  config.document_separator = "file";
+  const TextEncoder other = byte_encoder(257, 12);  // another tokenizer of the same size
+  DataContext with_other = context();
+  with_other.encoder = &other;
+  expect_error([&] { DataLoader(config, DataSplit::train, with_other).restore(state); }, changed);
   std::string text = directory_.read("a.txt");
   text[text.size() / 2] ^= 1;
   directory_.write("a.txt", text);
-  expect_error([&] { train(config).restore(state); }, "the files changed since the checkpoint (" + path + ")");
+  expect_error([&] { train(config).restore(state); }, changed);
   DataLoader allowed = train(config);
   allowed.restore(state, true);
   EXPECT_EQ(allowed.position(), 5);

@@ -93,6 +93,9 @@ class DataLoader {
   /// Throws Error when data or settings differ from those of the state; allow_changed_data accepts both.
   void restore(const std::string& state, bool allow_changed_data = false);
 
+  /// One sample as next() gives it, but for the values, which are zero: for checks before the first step.
+  Batch example() const;
+
   /// One line a source: kind, files, documents, tokens, samples, weight.
   std::string describe() const;
 

@@ -34,6 +34,10 @@ class Objective {
   /// Its section of the configuration with every default written out, JSON.
   virtual std::string settings() const = 0;
 
+  /// Throws UsageError when samples like this one (its values mean nothing) do not fit the objective and the model;
+  /// called before a run begins.
+  virtual void check_samples(const Batch& example, const Model& model) const = 0;
+
   /// Turns the samples of a step into inputs and targets, for all micro-batches at once. Throws Error when the samples
   /// do not fit.
   virtual Batch prepare(Batch batch, const ObjectiveContext& context) const = 0;
@@ -41,8 +45,9 @@ class Objective {
   /// What the loss of a step is divided by: its predictions, over all micro-batches and ranks.
   virtual int64_t count_targets(const Batch& batch) const { return batch.count_targets(); }
 
-  /// scale times the sum over the predictions of these rows, one f32 element; a tape that records gets its backward. On a
-  /// device whose work can be captured it must not wait for the device, nor depend on values of the batch on the host.
+  /// scale times the sum over the predictions of these rows, one f32 element; a tape that records gets its backward. On
+  /// a device whose work can be captured it must not wait for the device, nor depend on values of the batch on the
+  /// host.
   virtual Variable loss(Model& model, const Batch& rows, const LossScale& scale,
                         const ForwardContext& context) const = 0;
 };

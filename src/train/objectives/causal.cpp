@@ -22,6 +22,30 @@ Batch with_shifted_labels(Batch batch) {
   return batch;
 }
 
+void check_causal_samples(const Batch& example, const Model& model) {
+  const ModelInfo& info = model.info();
+  const auto fail = [](const auto&... why) {
+    throw UsageError(concat("samples do not fit the model: ", why..., " (data)"));
+  };
+  const Shape& shape = example.input_ids.shape();
+  const auto check = [&](const char* name, const Tensor& tensor, DType dtype) {
+    if (!tensor.defined()) return;
+    if (tensor.shape() != shape) {
+      fail("for one sample \"", name, "\" is ", tensor.shape(), ", \"input_ids\" ", shape);
+    }
+    if (tensor.dtype() != dtype) fail("\"", name, "\" holds ", dtype_name(tensor.dtype()), ", integers are needed");
+  };
+  check("labels", example.labels, DType::i32);
+  check("attention_mask", example.attention_mask, DType::u8);
+  check("position_ids", example.positions, DType::i32);
+  for (const auto& [name, tensor] : example.others) {
+    fail("\"", name, "\" is no input of a ", info.model_type, " model");
+  }
+  if (!example.positions.defined() && shape[1] > info.max_positions) {
+    fail(shape[1], " tokens a sample, the model allows ", info.max_positions, " positions");
+  }
+}
+
 Variable causal_loss(Model& model, const Batch& rows, const LossScale& scale, const ForwardContext& context) {
   const Variable hidden = model.hidden(model_input(rows, model.device()), context);
   functions::LinearCrossEntropyInputs inputs;

@@ -5,20 +5,32 @@ namespace ondol {
 
 namespace {
 
+/// Every token is to be predicted, but for padding.
+Tensor labels_of(const Batch& batch) {
+  if (!batch.attention_mask.defined()) return batch.input_ids;
+  std::vector<int32_t> labels = batch.input_ids.to_vector<int32_t>();
+  const std::vector<uint8_t> mask = batch.attention_mask.to_vector<uint8_t>();
+  for (size_t i = 0; i < labels.size(); ++i) {
+    if (mask[i] == 0) labels[i] = kIgnoreIndex;
+  }
+  return Tensor::from_vector(labels, batch.input_ids.shape());
+}
+
 class CausalLanguageModelling final : public Objective {
  public:
   std::string settings() const override { return R"({"type":"clm"})"; }
 
+  void check_samples(const Batch& example, const Model& model) const override { check_causal_samples(example, model); }
+
   Batch prepare(Batch batch, const ObjectiveContext&) const override {
     if (!batch.labels.defined()) {
-      batch.labels = batch.input_ids;
+      batch.labels = labels_of(batch);
       batch.labels_shifted = false;
     }
     return with_shifted_labels(std::move(batch));
   }
 
-  Variable loss(Model& model, const Batch& rows, const LossScale& scale,
-                const ForwardContext& context) const override {
+  Variable loss(Model& model, const Batch& rows, const LossScale& scale, const ForwardContext& context) const override {
     return causal_loss(model, rows, scale, context);
   }
 };

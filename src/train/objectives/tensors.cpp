@@ -10,14 +10,16 @@ class FinishedSamples final : public Objective {
  public:
   std::string settings() const override { return R"({"type":"tensors"})"; }
 
-  Batch prepare(Batch batch, const ObjectiveContext&) const override {
-    ONDOL_CHECK(batch.labels.defined() && !batch.labels_shifted,
-                "objective \"tensors\" needs .safetensors rows with a tensor \"labels\" (data.train)");
-    return with_shifted_labels(std::move(batch));
+  void check_samples(const Batch& example, const Model& model) const override {
+    if (!example.labels.defined() || example.labels_shifted) {
+      throw UsageError("objective \"tensors\" needs .safetensors rows with a tensor \"labels\" (data)");
+    }
+    check_causal_samples(example, model);
   }
 
-  Variable loss(Model& model, const Batch& rows, const LossScale& scale,
-                const ForwardContext& context) const override {
+  Batch prepare(Batch batch, const ObjectiveContext&) const override { return with_shifted_labels(std::move(batch)); }
+
+  Variable loss(Model& model, const Batch& rows, const LossScale& scale, const ForwardContext& context) const override {
     return causal_loss(model, rows, scale, context);
   }
 };
