@@ -137,9 +137,15 @@ std::string write_checkpoint(const std::string& run_directory, const CheckpointP
     throw Error(concat("checkpoint of step ", parts.state.step, " was not written: ", error.what()),
                 "earlier checkpoints are intact; the same command continues from the newest");
   }
-  const std::vector<int64_t> steps = checkpoint_steps(run_directory);
-  for (size_t i = 0; keep > 0 && i < steps.size(); ++i) {
-    if (static_cast<int64_t>(i) >= keep) remove_directory(checkpoint_path(run_directory, steps[i]));
+  // Checkpoints of later steps are of a course that was given up (they were damaged, or the run went back): they may
+  // neither count as kept ones nor be the newest when the run is resumed.
+  int64_t kept = 0;
+  for (const int64_t step : checkpoint_steps(run_directory)) {
+    if (step > parts.state.step || (keep > 0 && kept == keep)) {
+      remove_directory(checkpoint_path(run_directory, step));
+    } else {
+      ++kept;
+    }
   }
   return target;
 }

@@ -159,6 +159,13 @@ void Trainer::Impl::build(const std::string& checkpoint, const std::string& cach
   data->open_stage(reading, state.data_position);
   skip_finished_stages();
   if (!done() && static_cast<size_t>(state.stage) != reading) data->open_stage(static_cast<size_t>(state.stage), "");
+  for (size_t later = static_cast<size_t>(state.stage) + 1; later < config.stages.size(); ++later) {
+    data->check_stage(later);
+  }
+  if (state.step > config.total_steps()) {
+    options.observer->on_warning(concat("the checkpoint is of step ", state.step, ", the configuration ends at ",
+                                        config.total_steps(), ": nothing is left to train"));
+  }
 }
 
 RunInfo Trainer::Impl::describe(const std::string& checkpoint) {
@@ -284,7 +291,6 @@ std::string Trainer::Impl::save_checkpoint() {
 
 TrainResult Trainer::Impl::loop() {
   const int64_t total = config.total_steps();
-  const int64_t first = state.step;
   const auto every = [&](int64_t interval) {
     return interval > 0 && (state.step % interval == 0 || state.step == total);
   };
@@ -310,7 +316,9 @@ TrainResult Trainer::Impl::loop() {
     if (!done() && state.stage != stage_before) data->open_stage(static_cast<size_t>(state.stage), "");
   }
   const std::string final_directory = config.output + "/final";
-  if (state.step > first || !fs::exists(final_directory)) {
+  {
+    // Also when no step was left: the process may have died after the last checkpoint, and the directory be that of a
+    // shorter run.
     const AveragedWeights averaged(training.model->parameters(), *training.optimizer);
     write_model_directory(final_directory, *training.model, data->tokenizer());
   }
@@ -326,9 +334,11 @@ TrainResult Trainer::run() {
   Impl& run = *impl_;
   NewDirectory directory(run.config.output);
   const DirectoryLock lock(run.config.output);
-  clean_run_directory(run.config.output, run.options.resume == "never");
+  clean_run_directory(run.config.output, /*all=*/false);
   const std::string checkpoint = run.choose_checkpoint();
   run.build(checkpoint, run.config.output + "/data");
+  // Only now: what cannot be built must not cost the run that is there.
+  if (run.options.resume == "never") clean_run_directory(run.config.output, /*all=*/true);
   write_file_atomic(run.config.output + "/config.json", run.config.resolved_json());
   run.log = std::make_unique<RunLog>(run.config.output, run.state.step, run.config.logging.tensorboard);
   directory.keep();

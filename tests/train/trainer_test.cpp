@@ -220,6 +220,45 @@ TEST(Trainer, ResumeNeverStartsOver) {
   EXPECT_THROW(run_until(config, 1000, nullptr, directory / "nothing"), UsageError);
 }
 
+TEST(Trainer, ADamagedCheckpointDoesNotOutliveWholeOnes) {
+  const testing::TemporaryDirectory directory;
+  testing::write_tiny_inputs(directory);
+  run_until(tiny_config(directory, "whole"), 1000);
+  run_until(tiny_config(directory, "run"), 11);  // checkpoints of steps 4, 8 and 11
+  fs::resize_file(directory / "run/checkpoint-11/model.safetensors", 1000);
+  const TrainConfig config = tiny_config(directory, "run", {"checkpoint.keep=1"});
+  EXPECT_EQ(run_until(config, 9).step, 9);
+  EXPECT_TRUE(fs::exists(directory / "run/checkpoint-9"));
+  EXPECT_FALSE(fs::exists(directory / "run/checkpoint-11"));
+  StopAfter observer(1000);
+  run_until(config, 1000, &observer);
+  EXPECT_EQ(observer.first, 10);
+  expect_same_run(directory / "whole", directory / "run");
+}
+
+TEST(Trainer, ARunThatWentBackGoesOnFromThere) {
+  const testing::TemporaryDirectory directory;
+  testing::write_tiny_inputs(directory);
+  const TrainConfig config = tiny_config(directory, "run");
+  run_until(config, 1000);  // checkpoints of steps 4, 8 and 12
+  run_until(config, 6, nullptr, directory / "run/checkpoint-4");
+  StopAfter observer(1000);
+  EXPECT_TRUE(run_until(config, 1000, &observer).finished);
+  EXPECT_EQ(observer.first, 7);
+}
+
+TEST(Trainer, WhatCannotStartLeavesTheEarlierRun) {
+  const testing::TemporaryDirectory directory;
+  testing::write_tiny_inputs(directory);
+  run_until(tiny_config(directory, "run"), 1000);
+  const std::string metrics = file_bytes(directory / "run/metrics.jsonl");
+  const TrainConfig broken = tiny_config(directory, "run", {"data.train.0.path=" + directory / "absent.safetensors"});
+  EXPECT_THROW(run_until(broken, 1000, nullptr, "never"), UsageError);
+  EXPECT_EQ(file_bytes(directory / "run/metrics.jsonl"), metrics);
+  EXPECT_TRUE(fs::exists(directory / "run/final/model.safetensors"));
+  EXPECT_TRUE(fs::exists(directory / "run/checkpoint-12/manifest.json"));
+}
+
 TEST(Trainer, ResumeFromAnotherDirectory) {
   const testing::TemporaryDirectory directory;
   testing::write_tiny_inputs(directory);
@@ -243,6 +282,15 @@ TEST(Trainer, AFinishedRunCanBeExtended) {
             16);
   EXPECT_EQ(longer.first, 13);
   EXPECT_EQ(metrics_of(directory / "run").back()["step"], 16);
+  // As if the process had died between the last checkpoint and the final model.
+  const std::string final_model = file_bytes(directory / "run/final/model.safetensors");
+  fs::copy_file(directory / "run/checkpoint-12/model.safetensors", directory / "run/final/model.safetensors",
+                fs::copy_options::overwrite_existing);
+  run_until(tiny_config(directory, "run", {"schedule.type=constant", "train.steps=16"}), 1000);
+  EXPECT_EQ(file_bytes(directory / "run/final/model.safetensors"), final_model);
+  StopAfter shorter(1000);
+  run_until(tiny_config(directory, "run", {"schedule.type=constant", "train.steps=6"}), 1000, &shorter);
+  EXPECT_NE(shorter.warnings.find("step 16"), std::string::npos) << shorter.warnings;
 }
 
 TEST(Trainer, ChangedDataAndModelAreRefused) {

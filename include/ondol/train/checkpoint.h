@@ -44,8 +44,9 @@ struct CheckpointParts {
   TrainerState state;
 };
 
-/// Writes the checkpoint, then removes the oldest ones beyond `keep` (0: keeps all). Returns its directory. Throws
-/// Error naming file and reason; checkpoints written before stay as they are.
+/// Writes the checkpoint, then removes those of later steps (of a course that was given up) and the oldest ones beyond
+/// `keep` (0: keeps all). Returns its directory. Throws Error naming file and reason; checkpoints written before stay
+/// as they are.
 std::string write_checkpoint(const std::string& run_directory, const CheckpointParts& parts, int64_t keep);
 
 /// Writes a plain model directory in one step: it is there whole or not at all, and replaces an older one.
