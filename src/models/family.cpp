@@ -18,6 +18,15 @@ std::vector<int32_t> read_eos_ids(const JsonReader& config) {
 
 }  // namespace
 
+Activation read_activation(const JsonReader& config, const std::string& key, const std::string& fallback) {
+  try {
+    return activation_from_name(config.get<std::string>(key, fallback));
+  } catch (const UsageError& error) {
+    if (!config.has(key) || !config.raw(key).is_string()) throw;
+    config.fail(key, error.what(), error.hint());
+  }
+}
+
 FamilyModel::FamilyModel(const JsonReader& config) : config_(config.object()) {
   info_.model_type = config.require<std::string>("model_type");
   info_.bos_token_id = read_token_id(config, "bos_token_id");
@@ -31,15 +40,15 @@ FamilyModel::FamilyModel(const JsonReader& config) : config_(config.object()) {
   generation_config_ = std::move(generation);
 }
 
-void FamilyModel::set_generation_config(Json config) {
-  const JsonReader reader(config, "generation_config.json");
+void FamilyModel::set_generation_config(Json config, const std::string& file) {
+  const JsonReader reader(config, file);
   if (reader.has("eos_token_id")) info_.eos_token_ids = read_eos_ids(reader);
   generation_config_ = std::move(config);
 }
 
 Variable FamilyModel::add_weight(const std::string& name, const Shape& shape, const Init& init, bool transposed) {
   Variable parameter = parameters_.add(name, shape, init);
-  slots_.push_back({name, parameter, 0, -1, transposed});
+  slots_.push_back({name, parameter, 0, -1, transposed, transposed ? Shape{shape[1], shape[0]} : shape});
   return parameter;
 }
 
@@ -50,7 +59,8 @@ Variable FamilyModel::add_fused(const std::string& name, const std::vector<Part>
   Variable parameter = parameters_.add(name, columns > 0 ? Shape{rows, columns} : Shape{rows}, init);
   int64_t start = 0;
   for (const Part& part : parts) {
-    slots_.push_back({part.name, parameter, start, part.rows, false});
+    slots_.push_back(
+        {part.name, parameter, start, part.rows, false, columns > 0 ? Shape{part.rows, columns} : Shape{part.rows}});
     start += part.rows;
   }
   return parameter;

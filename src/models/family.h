@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <ondol/models/model.h>
+#include <ondol/ops/elementwise.h>
 
 #include "base/json_reader.h"
 
@@ -27,7 +28,7 @@ class FamilyModel : public Model {
 
   /// Text of generation_config.json as loaded, or made from the config.
   std::string generation_config_json() const { return generation_config_.dump(2); }
-  void set_generation_config(Json config);
+  void set_generation_config(Json config, const std::string& file);
 
  protected:
   /// Reads what all configs share (token ids) and keeps the document, which config_json() returns.
@@ -48,6 +49,9 @@ class FamilyModel : public Model {
  private:
   std::vector<WeightSlot> slots_;
 };
+
+/// The activation named by a key of the config. Throws UsageError naming the key, the file and the known ones.
+Activation read_activation(const JsonReader& config, const std::string& key, const std::string& fallback);
 
 using FamilyFactory = std::unique_ptr<FamilyModel> (*)(const JsonReader& config);
 

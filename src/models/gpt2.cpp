@@ -39,7 +39,7 @@ struct Gpt2Config {
     scale_attention = c.get<bool>("scale_attn_weights", true);
     scale_by_inverse_layer = c.get<bool>("scale_attn_by_inverse_layer_idx", false);
     tied = c.get<bool>("tie_word_embeddings", true);
-    activation = activation_from_name(c.get<std::string>("activation_function", "gelu_new"));
+    activation = read_activation(c, "activation_function", "gelu_new");
     if (hidden_size % num_heads != 0) {
       c.fail("n_head", concat(num_heads, " heads do not divide the hidden size ", hidden_size));
     }
@@ -64,8 +64,8 @@ class Gpt2 final : public FamilyModel {
     info_.max_positions = c.max_positions;
     info_.num_kv_heads = c.num_heads;
     info_.head_dim = c.hidden_size / c.num_heads;
-    info_.matmul_parameters = c.vocab_size * c.hidden_size +
-                              c.num_layers * (4 * c.hidden_size + 2 * c.intermediate_size) * c.hidden_size;
+    info_.matmul_parameters =
+        c.vocab_size * c.hidden_size + c.num_layers * (4 * c.hidden_size + 2 * c.intermediate_size) * c.hidden_size;
 
     const int64_t hidden = c.hidden_size;
     const Init normal = Init::normal(c.initializer_range);

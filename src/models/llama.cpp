@@ -7,6 +7,10 @@
 //   logits = rms_norm(h) lm_head^T
 //
 // q, k, v and gate, up are one matrix each here and separate tensors in files.
+#include <algorithm>
+#include <bit>
+#include <deque>
+
 #include <ondol/autograd/functions.h>
 #include <ondol/nn/self_attention.h>
 
@@ -39,11 +43,15 @@ struct LlamaConfig {
     attention_bias = c.get<bool>("attention_bias", false);
     mlp_bias = c.get<bool>("mlp_bias", false);
     tied = c.get<bool>("tie_word_embeddings", false);
-    activation = activation_from_name(c.get<std::string>("hidden_act", "silu"));
+    activation = read_activation(c, "hidden_act", "silu");
     if (!c.has("head_dim") && hidden_size % num_heads != 0) {
       c.fail("num_attention_heads", concat(num_heads, " heads do not divide the hidden size ", hidden_size));
     }
     head_dim = c.get<int64_t>("head_dim", hidden_size / num_heads, between(1, 1 << 14));
+    if (head_dim % 2 != 0) {
+      c.fail(c.has("head_dim") ? "head_dim" : "num_attention_heads",
+             concat("heads of ", head_dim, " elements cannot be rotated: the size must be even"));
+    }
     if (num_heads % num_kv_heads != 0) {
       c.fail("num_key_value_heads",
              concat(num_kv_heads, " key/value heads do not divide the ", num_heads, " attention heads"));
@@ -90,12 +98,12 @@ class Llama final : public FamilyModel {
 
   Variable hidden(const ModelInput& input, const ForwardContext& context) override {
     const LlamaConfig& c = config_values_;
-    if (!rope_.cos.defined()) rope_ = ops::make_rope_table(c.rope, device());
     const Tensor positions = resolve_positions(input, context, info_);
+    const RopeTable& rope = rope_table(input, context);
     Variable h = functions::embedding(embed_tokens_, input.input_ids);
     keep_hidden_state(context, h);
     for (size_t l = 0; l < layers_.size(); ++l) {
-      h = run_layer(static_cast<int64_t>(l), h, input, positions, context);
+      h = run_layer(static_cast<int64_t>(l), h, input, positions, rope, context);
       if (l + 1 < layers_.size()) keep_hidden_state(context, h);
     }
     h = functions::rms_norm(h, final_norm_, c.norm_eps);
@@ -135,15 +143,34 @@ class Llama final : public FamilyModel {
     return layer;
   }
 
+  /// Rows for the positions of this input; a model may allow far more of them than are ever used.
+  const RopeTable& rope_table(const ModelInput& input, const ForwardContext& context) {
+    const int64_t most = config_values_.max_positions;
+    int64_t rows = most;  // positions that come with the batch may be any
+    if (context.cache != nullptr) {
+      rows = std::min(most, context.cache->sizes().capacity);
+    } else if (!input.positions.defined()) {
+      rows = std::min(most, input.input_ids.size(1));
+    }
+    if (rope_tables_.empty() || rope_tables_.back().cos.size(0) < rows) {
+      constexpr uint64_t kLeastRows = 256;
+      RopeConfig rope = config_values_.rope;
+      rope.max_positions =
+          std::min(most, static_cast<int64_t>(std::bit_ceil(std::max(kLeastRows, static_cast<uint64_t>(rows)))));
+      rope_tables_.push_back(ops::make_rope_table(rope, device()));
+    }
+    return rope_tables_.back();
+  }
+
   Variable run_layer(int64_t l, const Variable& h, const ModelInput& input, const Tensor& positions,
-                     const ForwardContext& context) {
+                     const RopeTable& rope, const ForwardContext& context) {
     const LlamaConfig& c = config_values_;
     const LlamaLayer& layer = layers_[static_cast<size_t>(l)];
     SelfAttentionSettings settings;
     settings.num_heads = c.num_heads;
     settings.num_kv_heads = c.num_kv_heads;
     settings.head_dim = c.head_dim;
-    settings.rope = &rope_;
+    settings.rope = &rope;
     settings.dropout_p = context.training ? c.attention_dropout : 0.0f;
     const SelfAttentionInput masks{input.attention_mask, input.documents, positions,
                                    rng_stream(context, static_cast<uint32_t>(l))};
@@ -156,13 +183,12 @@ class Llama final : public FamilyModel {
 
     normed = functions::rms_norm(attended, layer.post_attention_norm, c.norm_eps);
     Variable gate_up = functions::linear(normed, {.weight = layer.gate_up_weight, .bias = layer.gate_up_bias});
-    return functions::linear(
-        functions::glu(gate_up, c.activation),
-        {.weight = layer.down_proj_weight, .bias = layer.down_proj_bias, .residual = attended});
+    return functions::linear(functions::glu(gate_up, c.activation),
+                             {.weight = layer.down_proj_weight, .bias = layer.down_proj_bias, .residual = attended});
   }
 
   const LlamaConfig config_values_;
-  RopeTable rope_;
+  std::deque<RopeTable> rope_tables_;  // growing; earlier ones stay, captured steps read them
   Variable embed_tokens_, final_norm_, output_weight_;
   std::vector<LlamaLayer> layers_;
 };

@@ -36,41 +36,36 @@ bool same_values(const Tensor& a, const Tensor& b) {
   return a.shape() == b.shape() && a.to_vector<float>() == b.to_vector<float>();
 }
 
-void load_slot(const ModelWeights& file, const WeightSlot& slot, const std::string& name, const Device& device) {
-  const Tensor source = file.tensor(name);
-  const Tensor target = slot.view(slot.parameter.value());
-  ONDOL_CHECK(source.shape() == target.shape(), "tensor \"", name, "\" has shape ", source.shape(),
-              ", the configuration asks for ", target.shape(), " (", file.path(), ")");
-  ONDOL_CHECK(is_floating(source.dtype()), "tensor \"", name, "\" holds ", dtype_name(source.dtype()),
-              ", not floating point (", file.path(), ")");
-  target.copy_from(source.to(device));
-}
-
-void load_weights(FamilyModel& model, const std::string& directory) {
-  const ModelWeights file(directory);
-  std::set<std::string> used;
+/// The file's name for each weight of a model that need not have been allocated; every tensor is checked.
+std::vector<std::string> match_weights(const FamilyModel& model, const ModelWeights& file) {
+  std::vector<std::string> names;
   for (const WeightSlot& slot : model.weights()) {
-    const std::string name = find_in_file(file, slot.name, model.base_prefix());
+    names.push_back(find_in_file(file, slot.name, model.base_prefix()));
+    const std::string& name = names.back();
     ONDOL_CHECK(!name.empty(), "tensor \"", slot.name, "\" is missing (", file.path(), ")");
-    load_slot(file, slot, name, model.device());
-    used.insert(name);
+    const SafetensorsEntry& entry = *file.find(name);
+    ONDOL_CHECK(entry.shape == slot.shape, "tensor \"", name, "\" has shape ", entry.shape,
+                ", the configuration asks for ", slot.shape, " (", file.path(), ")");
+    ONDOL_CHECK(is_floating(entry.dtype), "tensor \"", name, "\" holds ", dtype_name(entry.dtype),
+                ", not floating point (", file.path(), ")");
   }
+  const std::set<std::string> used(names.begin(), names.end());
   for (const std::string& name : file.names()) {
     if (used.contains(name) || model.is_buffer(name)) continue;
     const std::string tied = model.tied_name(name);
     const std::string original = tied.empty() ? "" : find_in_file(file, tied, model.base_prefix());
-    ONDOL_CHECK(!original.empty(), "unexpected tensor \"", name, "\": the configuration (",
-                model.info().model_type, ") has no such weight (", file.path(), ")");
+    ONDOL_CHECK(!original.empty(), "unexpected tensor \"", name, "\": the configuration (", model.info().model_type,
+                ") has no such weight (", file.path(), ")");
     ONDOL_CHECK(same_values(file.tensor(name), file.tensor(original)), "tensor \"", name, "\" differs from \"",
                 original, "\", though the configuration ties them (", file.path(), ")");
   }
+  return names;
 }
 
-std::unique_ptr<FamilyModel> build(const JsonReader& config, DType dtype, Device device) {
+/// A model without values.
+std::unique_ptr<FamilyModel> build(const JsonReader& config, DType dtype) {
   ONDOL_CHECK(dtype == DType::f32 || dtype == DType::bf16, "models run in f32 or bf16, not ", dtype_name(dtype));
-  std::unique_ptr<FamilyModel> model = find_family(config)(config);
-  model->parameters().materialize(dtype, device);
-  return model;
+  return find_family(config)(config);
 }
 
 const char* config_dtype_name(DType dtype) { return dtype == DType::bf16 ? "bfloat16" : "float32"; }
@@ -81,21 +76,34 @@ std::unique_ptr<Model> load_model(const std::string& directory, const LoadOption
   if (!fs::exists(directory)) {
     throw UsageError(concat("cannot load model: no such directory (", directory, ")"));
   }
+  if (!fs::is_directory(directory)) {
+    throw UsageError(concat("cannot load model: not a directory (", directory, ")"),
+                     "models are read from Hugging Face directories");
+  }
   const std::string path = config_path_of(directory);
   const Json document = load_json(path);
   const JsonReader config(document, path);
   const DType dtype = options.dtype.value_or(configured_dtype(config));
-  std::unique_ptr<FamilyModel> model = build(config, dtype, resolve_device(options.device));
+  const Device device = resolve_device(options.device);
+  std::unique_ptr<FamilyModel> model = build(config, dtype);
   const std::string generation = (fs::path(directory) / "generation_config.json").string();
-  if (fs::exists(generation)) model->set_generation_config(load_json(generation));
-  load_weights(*model, directory);
+  if (fs::exists(generation)) model->set_generation_config(load_json(generation), generation);
+  // The file is checked before anything is allocated: a configuration may claim any size.
+  const ModelWeights file(directory);
+  const std::vector<std::string> names = match_weights(*model, file);
+  model->parameters().materialize(dtype, device);
+  for (size_t i = 0; i < names.size(); ++i) {
+    const WeightSlot& slot = model->weights()[i];
+    slot.view(slot.parameter.value()).copy_from(file.tensor(names[i]).to(device));
+  }
   return model;
 }
 
 std::unique_ptr<Model> create_model(const std::string& config_path, DType dtype, Device device, uint64_t seed) {
   const std::string path = config_path_of(config_path);
   const Json document = load_json(path);
-  std::unique_ptr<FamilyModel> model = build(JsonReader(document, path), dtype, device);
+  std::unique_ptr<FamilyModel> model = build(JsonReader(document, path), dtype);
+  model->parameters().materialize(dtype, device);
   model->parameters().initialize(seed);
   return model;
 }
@@ -127,8 +135,7 @@ void save_model(const Model& model, const std::string& directory, const SaveOpti
   config["model_type"] = model.info().model_type;
   config["dtype"] = config["torch_dtype"] = config_dtype_name(dtype);
   write_file_atomic((fs::path(directory) / "config.json").string(), config.dump(2) + "\n");
-  write_file_atomic((fs::path(directory) / "generation_config.json").string(),
-                    family.generation_config_json() + "\n");
+  write_file_atomic((fs::path(directory) / "generation_config.json").string(), family.generation_config_json() + "\n");
 }
 
 }  // namespace ondol

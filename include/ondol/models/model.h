@@ -19,7 +19,7 @@ namespace ondol {
 
 /// What all families have in common; the rest is in the family's own config.
 struct ModelInfo {
-  std::string model_type;  // "gpt2", "llama", ...
+  std::string model_type;    // "gpt2", "llama", ...
   std::string architecture;  // "GPT2LMHeadModel", ...
   int64_t vocab_size = 0, hidden_size = 0, num_layers = 0, max_positions = 0;
   int64_t num_kv_heads = 0, head_dim = 0;  // sizes of the KV cache
@@ -83,8 +83,8 @@ class Model {
 };
 
 struct LoadOptions {
-  std::string device = "auto";         // "auto", "cpu", "cuda", "cuda:N"
-  std::optional<DType> dtype;          // default: f32
+  std::string device = "auto";  // "auto", "cpu", "cuda", "cuda:N"
+  std::optional<DType> dtype;   // default: bf16 for a model saved in bf16, else f32
 };
 
 /// "auto": the first GPU when the build and the machine have one, else the CPU.
@@ -94,7 +94,8 @@ Device resolve_device(const std::string& name);
 /// naming file and tensor.
 std::unique_ptr<Model> load_model(const std::string& directory, const LoadOptions& options = {});
 
-/// From a config.json alone (a file, or the directory that holds it); weights are drawn from the family's initialisation.
+/// From a config.json alone (a file, or the directory that holds it); weights are drawn from the family's
+/// initialisation.
 std::unique_ptr<Model> create_model(const std::string& config_path, DType dtype, Device device, uint64_t seed);
 
 /// Writes config.json, generation_config.json and model.safetensors (shards with an index above max_shard_bytes).

@@ -35,6 +35,7 @@ struct WeightSlot {
   int64_t row_start = 0;
   int64_t row_count = -1;
   bool transposed = false;
+  Shape shape;  // in the file
 
   /// The view of `whole` (a tensor with the parameter's shape: value, gradient, optimizer state) that the file tensor
   /// stands for, in the file's layout.
@@ -50,7 +51,8 @@ class ParameterStore {
 
   /// Allocates the flat buffer and makes every parameter a view of it. Values are uninitialised.
   void materialize(DType dtype, Device device);
-  /// Draws every parameter from its Init: Philox keyed by (seed, hash of the name, element), computed in f32 and rounded.
+  /// Draws every parameter from its Init: Philox keyed by (seed, hash of the name, element), computed in f32 and
+  /// rounded.
   void initialize(uint64_t seed);
   /// Allocates the flat f32 gradient buffer; the parameters' gradients become views of it.
   void enable_gradients();
