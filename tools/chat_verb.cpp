@@ -17,14 +17,35 @@ struct Options {
   GenerateFlags flags;
 };
 
+/// The conversation as a prompt. The oldest messages behind the first `fixed` ones are left out, in pairs, while it
+/// fills the positions of the model.
+std::vector<int32_t> fit_conversation(std::vector<ondol::ChatMessage>& messages, size_t fixed,
+                                      const ondol::ChatTemplate& chat, const ondol::Tokenizer& tokenizer,
+                                      const ondol::Model& model) {
+  size_t left_out = 0;
+  while (true) {
+    std::vector<int32_t> ids = tokenizer.encode(chat.render(messages), {.add_special_tokens = false});
+    const bool fits = static_cast<int64_t>(ids.size()) < model.info().max_positions;
+    if (fits || messages.size() < fixed + 3) {
+      if (left_out > 0)
+        log(LogLevel::warning, ondol::concat("warning: the oldest ", left_out, " messages are left out"));
+      return ids;
+    }
+    const auto oldest = messages.begin() + static_cast<std::ptrdiff_t>(fixed);
+    messages.erase(oldest, oldest + 2);
+    left_out += 2;
+  }
+}
+
 void run_chat(const Options& options, const GlobalOptions& global) {
   if (global.json) throw ondol::UsageError("chat has no JSON form", "use ondol generate --chat FILE --json");
   ondol::GenerateOptions generation = options.flags.resolve(0.7f);
+  ondol::check_sampling_options(generation.sampling);
   const auto model = load_model_directory(options.model, global);
   const ondol::Tokenizer tokenizer = load_model_tokenizer(options.model, *model);
   const ondol::ChatTemplate chat = ondol::ChatTemplate::of(tokenizer);
   if (tokenizer.chat_template().empty()) {
-    log(LogLevel::warning, "the model has no chat template: using lines \"user: …\" and \"assistant: …\"");
+    log(LogLevel::warning, "warning: the model has no chat template: using lines \"user: …\" and \"assistant: …\"");
     generation.stop.push_back("\nuser:");
   }
   generation.on_text = [](size_t, const std::string& piece) {
@@ -47,7 +68,7 @@ void run_chat(const Options& options, const GlobalOptions& global) {
       continue;
     }
     messages.push_back({"user", line});
-    const std::vector<int32_t> ids = tokenizer.encode(chat.render(messages), {.add_special_tokens = false});
+    const std::vector<int32_t> ids = fit_conversation(messages, start.size(), chat, tokenizer, *model);
     const ondol::GenerateResult result = std::move(ondol::generate_ids(*model, {ids}, generation, &tokenizer).front());
     write_output("\n");
     flush_output();

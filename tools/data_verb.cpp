@@ -6,6 +6,7 @@
 #include <ondol/train/text_encoder.h>
 
 #include "json_output.h"
+#include "option_checks.h"
 #include "verbs.h"
 
 namespace {
@@ -73,7 +74,9 @@ void run_inspect(const InspectOptions& options, const GlobalOptions& global) {
     write_output(concat(loader.describe(), "\n", loader.samples_per_epoch(), " samples an epoch, ", stage.batch_size,
                         " a batch; the first ", rows, " of each:\n"));
   }
-  const auto spell = [&](int32_t id) { return tokenizer->decode(std::vector<int32_t>{id}); };
+  const auto spell = [&](int32_t id) {  // quoted and escaped: tokens hold line breaks and halves of characters
+    return json_text(tokenizer->decode(std::vector<int32_t>{id}));
+  };
   for (int64_t i = 0; i < options.batches; ++i) {
     const ondol::Batch batch = loader.next(stage.batch_size, 0, rows);
     if (!global.json) {
@@ -100,7 +103,7 @@ void add_data_verb(Program& program) {
   CLI::App* prepare_verb = verb->add_subcommand("prepare", "Tokenize text once: writes PREFIX.bin and PREFIX.idx");
   prepare_verb->add_option("--tokenizer", prepare->tokenizer, "Tokenizer directory or file")->required();
   prepare_verb->add_option("--input", prepare->inputs, ".txt or .jsonl files, also .gz, * ? […] allowed")->required();
-  prepare_verb->add_option("--output", prepare->output, "PREFIX of the two files")->required();
+  prepare_verb->add_option("--output", prepare->output, "PREFIX of the two files")->required()->check(not_empty());
   prepare_verb->add_option("--separator", prepare->separator, "Documents of .txt: file, line, blank_line or a text")
       ->capture_default_str();
   prepare_verb->add_option("--text-field", prepare->text_field, "Field of .jsonl")->capture_default_str();

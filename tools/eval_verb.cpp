@@ -7,6 +7,7 @@
 
 #include "json_output.h"
 #include "model_files.h"
+#include "option_checks.h"
 #include "verbs.h"
 
 namespace {
@@ -66,8 +67,12 @@ void add_eval_verb(Program& program) {
   verb->add_option("--data", options->data, ".txt or .jsonl file, also .gz, * ? […] allowed")->required();
   verb->add_option("--separator", options->separator, "Documents of .txt: file, line, blank_line or a text")
       ->capture_default_str();
-  verb->add_option("--window", options->perplexity.window, "Tokens of a window (default: the model's positions)");
-  verb->add_option("--stride", options->perplexity.stride, "From window to window (default: the window)");
-  verb->add_option("--batch", options->perplexity.batch, "Windows that run together")->capture_default_str();
+  verb->add_option("--window", options->perplexity.window, "Tokens of a window (default: the model's positions)")
+      ->check(whole_number<int64_t>());
+  verb->add_option("--stride", options->perplexity.stride, "From window to window (default: the window)")
+      ->check(whole_number<int64_t>());
+  verb->add_option("--batch", options->perplexity.batch, "Windows that run together")
+      ->check(whole_number<int64_t>())
+      ->capture_default_str();
   program.run_on(verb, [options, &program] { run_eval(*options, program.global); });
 }

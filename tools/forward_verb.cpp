@@ -6,7 +6,9 @@
 #include <ondol/autograd/functions.h>
 #include <ondol/io/safetensors.h>
 
+#include "json_output.h"
 #include "model_files.h"
+#include "option_checks.h"
 #include "train/objectives/causal.h"
 #include "verbs.h"
 
@@ -66,8 +68,13 @@ Inputs read_inputs(const std::string& path, const ondol::Model& model) {
   };
   inputs.model.input_ids = ids.to(model.device());
   if (file.has("attention_mask")) {
-    const Tensor mask = read_integers(file, "attention_mask").to(DType::u8);
-    check_shape("attention_mask", mask);
+    const Tensor integers = read_integers(file, "attention_mask");
+    check_shape("attention_mask", integers);
+    for (const int32_t value : integers.to_vector<int32_t>()) {
+      if (value == 0 || value == 1) continue;
+      throw UsageError(concat("tensor \"attention_mask\" holds ", value, ", it must be 0 or 1 (", path, ")"));
+    }
+    const Tensor mask = integers.to(DType::u8);
     inputs.model.attention_mask = mask.to(model.device());
   }
   if (file.has("labels")) {
@@ -122,6 +129,10 @@ void run_forward(const Options& options, const GlobalOptions& global) {
   ondol::SafetensorsWriteOptions write;
   write.floating_dtype = DType::f32;
   ondol::write_safetensors(options.output, outputs, write);
+  if (!global.json) return;
+  OrderedJson names = OrderedJson::array();
+  for (const auto& [name, tensor] : outputs) names.push_back(name);
+  write_json({{"output", options.output}, {"tensors", std::move(names)}});
 }
 
 }  // namespace
@@ -134,7 +145,9 @@ void add_forward_verb(Program& program) {
           "--input", options->input,
           "safetensors: input_ids (B, T), attention_mask, labels (-100: not counted; position t+1 is predicted at t)")
       ->required();
-  verb->add_option("--output", options->output, "safetensors to write: logits, last_hidden_state, loss, …")->required();
+  verb->add_option("--output", options->output, "safetensors to write: logits, last_hidden_state, loss, …")
+      ->required()
+      ->check(not_empty());
   verb->add_flag("--hidden-states", options->hidden_states,
                  "Also hidden_states.N: 0 the embeddings, the last the output");
   verb->add_flag("--gradients", options->gradients, "Also grad.NAME of the loss for every weight");

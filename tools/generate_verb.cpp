@@ -9,6 +9,7 @@
 #include "generate_flags.h"
 #include "json_output.h"
 #include "model_files.h"
+#include "option_checks.h"
 #include "verbs.h"
 
 namespace {
@@ -60,10 +61,15 @@ std::vector<std::string> read_lines(const std::string& path) {
   return lines;
 }
 
+struct Conversation {
+  std::string json;   // an object with "messages"
+  std::string place;  // where it begins
+};
+
 /// Conversations of a JSONL file: one a line (an array of messages, or an object with "messages"), or one for the whole
 /// file when its lines are messages.
-std::vector<std::string> read_conversations(const std::string& path) {
-  std::vector<std::string> conversations;
+std::vector<Conversation> read_conversations(const std::string& path) {
+  std::vector<Conversation> conversations;
   std::string messages;
   int64_t number = 0;
   for (const std::string& line : read_lines(path)) {
@@ -73,9 +79,9 @@ std::vector<std::string> read_conversations(const std::string& path) {
     if (value.is_object() && value.contains("role")) {
       messages += (messages.empty() ? "" : ",") + line;
     } else if (value.is_object() && value.contains("messages")) {
-      conversations.push_back(line);
+      conversations.push_back({line, place});
     } else if (value.is_array()) {
-      conversations.push_back("{\"messages\":" + line + "}");
+      conversations.push_back({"{\"messages\":" + line + "}", place});
     } else {
       throw UsageError(concat("neither a message nor a conversation (", place, ")"),
                        R"(write {"role": …, "content": …} lines, or {"messages": […]} lines)");
@@ -83,8 +89,9 @@ std::vector<std::string> read_conversations(const std::string& path) {
   }
   if (!messages.empty()) {
     if (!conversations.empty()) throw UsageError(concat("messages and conversations are mixed (", path, ")"));
-    conversations.push_back("{\"messages\":[" + messages + "]}");
+    conversations.push_back({"{\"messages\":[" + messages + "]}", path});
   }
+  if (conversations.empty()) throw UsageError(concat("no conversation in it (", path, ")"));
   return conversations;
 }
 
@@ -100,9 +107,13 @@ std::vector<Prompt> read_prompts(const Options& options, const ondol::Model& mod
   std::vector<Prompt> prompts;
   if (options.chat) {
     const auto chat = ondol::ChatTemplate::of(*tokenizer);
-    for (const std::string& conversation : read_conversations(*options.chat)) {
-      const std::string text = chat.render_json(conversation);
-      prompts.push_back({text, tokenizer->encode(text, {.add_special_tokens = false})});
+    for (const Conversation& conversation : read_conversations(*options.chat)) {
+      try {
+        const std::string text = chat.render_json(conversation.json);
+        prompts.push_back({text, tokenizer->encode(text, {.add_special_tokens = false})});
+      } catch (const UsageError& error) {
+        throw UsageError(concat(error.what(), " (", conversation.place, ")"), error.hint());
+      }
     }
     return prompts;
   }
@@ -181,7 +192,9 @@ void add_generate_verb(Program& program) {
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
   options->flags.add_to(verb);
-  verb->add_option("--beams", options->flags.options.num_beams, "More than 1: beam search")->capture_default_str();
+  verb->add_option("--beams", options->flags.options.num_beams, "More than 1: beam search")
+      ->check(whole_number<int64_t>())
+      ->capture_default_str();
   verb->add_option("--length-penalty", options->flags.options.length_penalty, "Of beam search; above 0 favours length")
       ->capture_default_str();
   verb->add_flag("--early-stopping", options->flags.options.early_stopping, "End the search with the first full set");

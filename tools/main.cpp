@@ -62,25 +62,6 @@ std::vector<std::string> verb_names(const CLI::App& app) {
   return names;
 }
 
-/// Refuses an unknown verb with the list of those that exist; CLI11 would only call it an unexpected argument.
-void check_verb(const CLI::App& app, const std::vector<std::string>& arguments) {
-  static const std::set<std::string> with_value = {"--device", "--dtype", "--threads", "--log-level"};
-  const std::vector<std::string> verbs = verb_names(app);
-  for (size_t i = 0; i < arguments.size(); ++i) {
-    const std::string& argument = arguments[i];
-    if (with_value.contains(argument)) ++i;
-    if (argument.starts_with("-")) continue;
-    std::string list;
-    for (const std::string& verb : verbs) {
-      if (verb == argument) return;
-      list += (list.empty() ? "" : ", ") + verb;
-    }
-    const std::string nearest = ondol::nearest_name(argument, verbs);
-    throw UsageError(concat("unknown verb \"", argument, "\""),
-                     (nearest.empty() ? "" : "did you mean \"" + nearest + "\"? ") + "verbs: " + list);
-  }
-}
-
 /// The verb (or its part, as in "tokenizer train") that the command line reached.
 const CLI::App& innermost(const CLI::App& app) {
   const std::vector<CLI::App*> chosen = app.get_subcommands();
@@ -103,18 +84,52 @@ std::string nearest_option(const CLI::App& verb, const std::string& typed) {
   return ondol::nearest_name(typed.substr(0, typed.find('=')), names);
 }
 
+[[noreturn]] void throw_unknown_option(const CLI::App& verb, const std::string& option) {
+  const std::string nearest = nearest_option(verb, option);
+  throw UsageError(concat("unknown option ", option, " (", full_name(verb), ")"),
+                   nearest.empty() ? "see " + full_name(verb) + " --help" : "did you mean " + nearest + "?");
+}
+
+/// Refuses an unknown verb with the list of those that exist; CLI11 would only call it an unexpected argument.
+void check_verb(const CLI::App& app, const std::vector<std::string>& arguments) {
+  static const std::set<std::string> with_value = {"--device", "--dtype", "--threads", "--log-level"};
+  const std::vector<std::string> verbs = verb_names(app);
+  std::string unknown_option;
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const std::string& argument = arguments[i];
+    if (with_value.contains(argument)) ++i;
+    if (argument.starts_with("-")) {
+      const bool known = app.get_option_no_throw(argument.substr(0, argument.find('='))) != nullptr;
+      if (!known && unknown_option.empty()) unknown_option = argument;
+      continue;
+    }
+    std::string list;
+    for (const std::string& verb : verbs) {
+      if (verb == argument) return;
+      list += (list.empty() ? "" : ", ") + verb;
+    }
+    static const std::set<std::string> later = {"launch", "serve", "predict", "convert"};
+    if (later.contains(argument)) {
+      throw UsageError(concat("verb \"", argument, "\" is not available (ondol ", ondol::build_info().version, ")"),
+                       "verbs: " + list);
+    }
+    if (!unknown_option.empty()) throw_unknown_option(app, unknown_option);  // whose value this may be
+    const std::string nearest = ondol::nearest_name(argument, verbs);
+    throw UsageError(concat("unknown verb \"", argument, "\""),
+                     (nearest.empty() ? "" : "did you mean \"" + nearest + "\"? ") + "verbs: " + list);
+  }
+  if (!unknown_option.empty()) throw_unknown_option(app, unknown_option);
+}
+
 [[noreturn]] void throw_usage(const CLI::App& app, const CLI::ParseError& error) {
   const CLI::App& verb = innermost(app);
-  std::string hint = "see " + full_name(verb) + " --help";
   if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr) {
     for (const std::string& extra : app.remaining(true)) {
-      if (!extra.starts_with("-")) continue;
-      const std::string nearest = nearest_option(verb, extra);
-      if (!nearest.empty()) hint = "did you mean " + nearest + "?";
-      throw UsageError(concat("unknown option ", extra, " (", full_name(verb), ")"), hint);
+      if (extra.starts_with("-")) throw_unknown_option(verb, extra);
     }
   }
-  throw UsageError(concat("wrong command line: ", error.what(), " (", full_name(verb), ")"), hint);
+  throw UsageError(concat("wrong command line: ", error.what(), " (", full_name(verb), ")"),
+                   "see " + full_name(verb) + " --help");
 }
 
 void run(int argc, char** argv) {

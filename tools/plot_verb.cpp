@@ -11,7 +11,8 @@
 #include <ondol/base/file.h>
 #include <ondol/base/text_reader.h>
 
-#include "output.h"
+#include "json_output.h"
+#include "option_checks.h"
 #include "plot_report.h"
 #include "verbs.h"
 
@@ -89,7 +90,7 @@ std::vector<std::string> summarize(const RunMetrics& metrics) {
   return cells;
 }
 
-void run_plot(const Options& options) {
+void run_plot(const Options& options, const GlobalOptions& global) {
   PlotReport report;
   report.columns = {"steps", "last loss", "best eval loss", "tokens", "tokens/s (median)"};
   for (const Metric& metric : kMetrics) report.charts.push_back({metric.title, metric.unit, {}});
@@ -103,6 +104,7 @@ void run_plot(const Options& options) {
   }
   ondol::write_file_atomic(options.output, render_report(report));
   log(LogLevel::info, concat("wrote ", options.output));
+  if (global.json) write_json({{"output", options.output}, {"runs", options.runs}});
 }
 
 }  // namespace
@@ -111,6 +113,6 @@ void add_plot_verb(Program& program) {
   auto options = std::make_shared<Options>();
   CLI::App* verb = program.app.add_subcommand("plot", "Draw training runs: loss, learning rate, gradient norm, speed");
   verb->add_option("RUN_DIR", options->runs, "Run directories, drawn over each other")->required();
-  verb->add_option("--output", options->output, "The page to write (default: report.html)");
-  program.run_on(verb, [options] { run_plot(*options); });
+  verb->add_option("--output", options->output, "The page to write (default: report.html)")->check(not_empty());
+  program.run_on(verb, [options, &program] { run_plot(*options, program.global); });
 }

@@ -9,6 +9,7 @@
 
 #include "base/json_reader.h"
 #include "json_output.h"
+#include "option_checks.h"
 #include "verbs.h"
 
 namespace {
@@ -75,7 +76,7 @@ void run_train(TrainOptions options, const GlobalOptions& global) {
     write_output(concat(options.output, ": ", tokenizer.vocab_size(), " tokens\n"));
   }
   if (tokenizer.vocab_size() < options.vocab_size) {
-    log(LogLevel::warning, concat("the text gives only ", tokenizer.vocab_size(), " tokens"));
+    log(LogLevel::warning, concat("warning: the text gives only ", tokenizer.vocab_size(), " tokens"));
   }
 }
 
@@ -90,15 +91,19 @@ void write_encoding(const ondol::Tokenizer& tokenizer, const Ids& ids, bool json
   write_output(line + "\n");
 }
 
-/// Calls `body` for every document of a file, in the order of its lines; empty ones count.
+bool is_jsonl(const std::string& path) { return path.ends_with(".jsonl") || path.ends_with(".jsonl.gz"); }
+
+/// Calls `body` for every document of a file, in the order of its lines; empty lines count, but not those of .jsonl.
 void for_each_line(const std::string& path,
                    const std::function<void(const std::string& text, const std::string& place)>& body) {
   ondol::TextReader reader(path);
   std::string line;
-  while (reader.read_line(line)) body(line, concat(path, " line ", reader.line_number()));
+  const bool json = is_jsonl(path);
+  while (reader.read_line(line)) {
+    if (json && line.find_first_not_of(" \t") == std::string::npos) continue;
+    body(line, concat(path, " line ", reader.line_number()));
+  }
 }
-
-bool is_jsonl(const std::string& path) { return path.ends_with(".jsonl") || path.ends_with(".jsonl.gz"); }
 
 void check_source(const CodeOptions& options) {
   if (!options.source.empty() && options.source != "-") {
@@ -180,14 +185,16 @@ void add_tokenizer_verb(Program& program) {
   CLI::App* train_verb = verb->add_subcommand("train", "Train a byte-level BPE tokenizer");
   train_verb->add_option("--type", train->type, "bpe")->capture_default_str();
   train_verb->add_option("--vocab-size", train->vocab_size, "Special tokens, 256 bytes and merges together")
-      ->required();
+      ->required()
+      ->check(whole_number<int64_t>());
   train_verb->add_option("--input", train->inputs, ".txt or .jsonl files, also .gz, * ? […] allowed")->required();
-  train_verb->add_option("--output", train->output, "Directory to write")->required();
+  train_verb->add_option("--output", train->output, "Directory to write")->required()->check(not_empty());
   train_verb->add_option("--separator", train->separator, "Documents of .txt: file, line, blank_line or a text")
       ->capture_default_str();
   train_verb->add_option("--split", train->bpe.split_pattern, "gpt2, cl100k, qwen2 or a regular expression")
       ->capture_default_str();
-  train_verb->add_option("--min-frequency", train->bpe.min_frequency, "Pairs seen less often are not merged");
+  train_verb->add_option("--min-frequency", train->bpe.min_frequency, "Pairs seen less often are not merged")
+      ->check(whole_number<int64_t>());
   train_verb->add_option("--special-token", train->bpe.special_tokens, "Further special tokens")
       ->allow_extra_args(false);
   train_verb->add_option("--eos", train->eos, "End-of-document token, \"\" for none")->capture_default_str();

@@ -7,6 +7,7 @@
 
 #include <ondol/train/trainer.h>
 
+#include "option_checks.h"
 #include "output.h"
 #include "train_progress.h"
 #include "verbs.h"
@@ -66,9 +67,9 @@ void report_dry_run(const ondol::DryRunReport& report, bool json) {
   write_output(concat("output       ", run.output, " (nothing written)\n", "model        ", run.parameters,
                       " parameters, ", ondol::dtype_name(run.dtype), " on ", run.device, "\n", run.data,
                       "steps        ", run.total_steps, ", ", run.tokens_per_step, " tokens each, ",
-                      short_count(static_cast<double>(run.total_steps * run.tokens_per_step)), " in all\n",
-                      "first batch  loss ", report.loss, ", gradient norm ", report.grad_norm, ", ", report.seconds,
-                      " s\n", "memory       weights ", bytes(report.parameter_bytes), ", optimizer ",
+                      short_count(static_cast<double>(run.total_steps) * static_cast<double>(run.tokens_per_step)),
+                      " in all\n", "first batch  loss ", report.loss, ", gradient norm ", report.grad_norm, ", ",
+                      report.seconds, " s\n", "memory       weights ", bytes(report.parameter_bytes), ", optimizer ",
                       bytes(report.optimizer_bytes), ", peak ", bytes(report.peak_memory_bytes), "\n"));
 }
 
@@ -107,7 +108,8 @@ void add_train_verb(Program& program) {
   verb->add_option("CONFIG.json", options->config, "Training configuration (docs/config.md)")->required();
   verb->add_option("--set", options->overrides, "KEY=VALUE: override a key, e.g. --set train.steps=100")
       ->allow_extra_args(false);
-  verb->add_option("--output", options->output, "Run directory (default: runs/<name of the configuration>)");
+  verb->add_option("--output", options->output, "Run directory (default: runs/<name of the configuration>)")
+      ->check(not_empty());
   verb->add_option("--resume", options->resume,
                    "auto (default): continue from the newest whole checkpoint of the run "
                    "directory; never: start over; or a checkpoint or run directory");

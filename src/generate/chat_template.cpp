@@ -37,6 +37,16 @@ jinja::Value to_value(const nlohmann::ordered_json& json) {
   return dict;
 }
 
+/// Templates read roles and contents without asking; a wrong kind of value would show as a fault of the template.
+void check_messages(const nlohmann::ordered_json& messages) {
+  if (!messages.is_array() || messages.empty()) throw UsageError("\"messages\" must be a list with a message or more");
+  for (const auto& message : messages) {
+    if (!message.is_object()) throw UsageError("a message must be an object with \"role\" and \"content\"");
+    const auto role = message.find("role");
+    if (role == message.end() || !role->is_string()) throw UsageError("a message has no \"role\", or it is no text");
+  }
+}
+
 }  // namespace
 
 struct ChatTemplate::Content {
@@ -103,6 +113,7 @@ std::string ChatTemplate::render_json(const std::string& text) const {
   const auto json = nlohmann::ordered_json::parse(text);
   if (!json.is_object() || !json.contains("messages"))
     throw UsageError("a conversation is an object with \"messages\"");
+  check_messages(json["messages"]);
   const jinja::Value given = to_value(json);
   jinja::Dict variables = given.dict("variables");
   if (!json.contains("add_generation_prompt")) variables.emplace_back("add_generation_prompt", true);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <memory>
 
 #include <ondol/generate/beam_search.h>
@@ -27,6 +28,9 @@ void check_request(const Model& model, const std::vector<std::vector<int32_t>>& 
   if (!options.stop.empty() && tokenizer == nullptr) throw UsageError("stop strings need a tokenizer");
   for (const std::string& stop : options.stop) {
     if (stop.empty()) throw UsageError("a stop string must not be empty");
+  }
+  if (!std::isfinite(options.length_penalty)) {
+    throw UsageError(concat("length_penalty must be a finite number, got ", options.length_penalty));
   }
   if (options.num_beams != 1 && options.sampling.temperature > 0.0f) {
     throw UsageError("beam search does not sample", "leave out the temperature or the beams");

@@ -20,6 +20,9 @@ TEST(CommandLine, VersionAndHelp) {
 
 TEST(CommandLine, WrongUsageIsOneLineAndCodeTwo) {
   expect_failure({}, 2, "subcommand is required");
+  expect_failure({"--frobnicate"}, 2, "unknown option --frobnicate");
+  expect_failure({"--thread", "2"}, 2, "did you mean --threads?");
+  expect_failure({"launch", "--processes", "2", "train", "x.json"}, 2, "verb \"launch\" is not available");
   expect_failure({"frobnicate"}, 2, "unknown verb \"frobnicate\"");
   expect_failure({"generat"}, 2, "did you mean \"generate\"?");
   expect_failure({"frobnicate"}, 2, "verbs: train, plot, generate");

@@ -99,6 +99,11 @@ TEST(GenerateVerb, ChatFilesAndTheChatVerb) {
       run_program({"chat", model.path(), "--max-new-tokens", "4"}, "Hi\n/reset\nBye\n/exit\nnever\n");
   EXPECT_EQ(chat.code, 0) << chat.err;
   EXPECT_GE(std::count(chat.out.begin(), chat.out.end(), '\n'), 2);
+  std::string many;
+  for (int i = 0; i < 20; ++i) many += "Hi\n";  // more than the 48 positions hold
+  const ProgramResult long_chat = run_program({"chat", model.path(), "--max-new-tokens", "4"}, many);
+  EXPECT_EQ(long_chat.code, 0) << long_chat.err;
+  EXPECT_NE(long_chat.err.find("messages are left out"), std::string::npos) << long_chat.err;
 }
 
 TEST(GenerateVerb, ReferenceTokens) {
@@ -158,10 +163,10 @@ TEST(EvalVerb, LossIsThatOfForward) {
   EXPECT_EQ(encoded["tokens"].size(), ids.size());
   const Tensor tensor = Tensor::from_vector(ids, {1, static_cast<int64_t>(ids.size())});
   write_safetensors(model.directory() / "in.safetensors", {{"input_ids", tensor}, {"labels", tensor}});
-  ASSERT_EQ(run_program({"forward", model.path(), "--input", model.directory() / "in.safetensors", "--output",
-                         model.directory() / "out.safetensors"})
-                .code,
-            0);
+  const Json written = run_json({"forward", model.path(), "--input", model.directory() / "in.safetensors", "--output",
+                                 model.directory() / "out.safetensors"});
+  EXPECT_EQ(written["output"], model.directory() / "out.safetensors");
+  EXPECT_EQ(written["tensors"], Json({"logits", "last_hidden_state", "loss"}));
   const double loss = SafetensorsFile(model.directory() / "out.safetensors").tensor("loss").item();
   EXPECT_NEAR(eval["metric"]["loss"].get<double>(), loss, 1e-6);
   EXPECT_NEAR(eval["metric"]["perplexity"].get<double>(), std::exp(loss), 1e-5 * std::exp(loss));
