@@ -84,7 +84,7 @@ TEST_F(FaultInjection, EveryFailingCallLeavesOldOrNewContentAndNoLitter) {
         file.commit();
       });
       if (plan.failed_operation.empty()) {
-        EXPECT_EQ(error, "");
+        EXPECT_EQ(error, "no error");
         EXPECT_EQ(directory.read("state.bin"), fresh);
         break;
       }
@@ -93,7 +93,7 @@ TEST_F(FaultInjection, EveryFailingCallLeavesOldOrNewContentAndNoLitter) {
       const std::string content = directory.read("state.bin");
       EXPECT_TRUE(content == "old" || content == fresh) << "mixed content after failing call " << fail_at;
       // The last close is the one of the directory, after its fsync: nothing is lost when it fails.
-      if (error.empty()) {
+      if (error == "no error") {
         EXPECT_EQ(content, fresh);
         EXPECT_EQ(plan.failed_operation, "close");
       } else {
