@@ -7,6 +7,7 @@
 
 #include "json_output.h"
 #include "option_checks.h"
+#include "train/run_data.h"
 #include "verbs.h"
 
 namespace {
@@ -58,17 +59,11 @@ OrderedJson tensor_json(const ondol::Tensor& tensor) {
 void run_inspect(const InspectOptions& options, const GlobalOptions& global) {
   const ondol::TrainConfig config = ondol::TrainConfig::from_file(options.config, options.overrides);
   const ondol::StageConfig& stage = config.stages.front();
-  std::optional<ondol::Tokenizer> tokenizer;
-  ondol::TextEncoder encoder;
-  ondol::DataContext context;
-  context.cache_directory = config.output + "/data";
-  if (!config.tokenizer.empty()) {
-    tokenizer = ondol::load_tokenizer(config.tokenizer);
-    encoder = ondol::make_text_encoder(*tokenizer);
-    context.encoder = &encoder;
-    context.vocab_size = tokenizer->vocab_size();
-  }
-  ondol::DataLoader loader(stage.data, ondol::DataSplit::train, context);
+  const std::optional<ondol::Tokenizer> tokenizer = ondol::load_run_tokenizer(config);
+  const ondol::TextEncoder encoder = tokenizer ? ondol::make_text_encoder(*tokenizer) : ondol::TextEncoder();
+  ondol::DataLoader loader(stage.data, ondol::DataSplit::train,
+                           ondol::make_data_context(tokenizer ? &*tokenizer : nullptr, encoder, config.output + "/data",
+                                                    tokenizer ? tokenizer->vocab_size() : 0));
   const int64_t rows = std::min(options.rows, stage.batch_size);
   if (!global.json) {
     write_output(concat(loader.describe(), "\n", loader.samples_per_epoch(), " samples an epoch, ", stage.batch_size,

@@ -36,6 +36,14 @@ std::vector<std::string> files_of(const std::string& path) {
   return files;
 }
 
+// Opens prepared tokens and compares their checksum, but for files so large that reading them through takes its time.
+std::shared_ptr<const TokenFile> open_tokens(const std::string& path) {
+  constexpr int64_t kMostVerified = int64_t{1} << 30;
+  auto file = std::make_shared<const TokenFile>(path);
+  if (file->tokens() * file->bytes_per_token() <= kMostVerified) file->verify();
+  return file;
+}
+
 void check_tokens(const TokenFile& file, const DataContext& context) {
   if (context.vocab_size > 0 && file.vocab_size() > context.vocab_size) {
     // A tokenizer may know more ids than its corpus uses: the ids themselves decide.
@@ -77,7 +85,7 @@ std::shared_ptr<const TokenFile> tokenize_to_cache(const std::vector<std::string
   // Without a fingerprint of the tokenizer a cache cannot be told to be its own.
   if (encoder->fingerprint != 0 && std::filesystem::exists(prefix + ".idx", error)) {
     try {
-      return std::make_shared<const TokenFile>(prefix);
+      return open_tokens(prefix);
     } catch (const Error&) {
       // A damaged cache is made anew.
     }
@@ -120,7 +128,7 @@ OpenedSource open_source(const std::vector<DataSource>& entries, const DataConfi
       if (kind == FileKind::rows) {
         row_files.push_back(path);
       } else {
-        token_files.push_back(std::make_shared<const TokenFile>(path));
+        token_files.push_back(open_tokens(path));
         const uint64_t index = file_fingerprint(token_files.back()->prefix() + ".idx");
         source.fingerprint = mix_fingerprint(source.fingerprint, index);
       }

@@ -248,6 +248,23 @@ TEST_F(DataLoaderTest, RefusesToResumeOnOtherDataOrSettings) {
   }
 }
 
+TEST_F(DataLoaderTest, DamagedTokensAreRefusedAndACacheIsMadeAnew) {
+  const std::string path = lines("a.txt", 100);
+  const DataConfig config = {.train = {{path, {}}}, .sequence_length = 16, .shuffle = false};
+  const Ids expected = ints(train(config).next(4).input_ids);
+  std::string cached;
+  for (const auto& entry : std::filesystem::directory_iterator(directory_ / "cache")) {
+    if (entry.path().extension() == ".bin") cached = "cache/" + entry.path().filename().string();
+  }
+  ASSERT_NE(cached, "");
+  std::string tokens = directory_.read(cached);
+  tokens[10] ^= 1;
+  directory_.write(cached, tokens);
+  const DataConfig prepared = {.train = {{directory_ / cached, {}}}, .sequence_length = 16, .shuffle = false};
+  expect_error([&] { train(prepared); }, "the checksum of the tokens is wrong");
+  EXPECT_EQ(ints(train(config).next(4).input_ids), expected);
+}
+
 TEST_F(DataLoaderTest, MixesByWeight) {
   DataLoader loader = train({.train = {{lines("a.txt", 100, "A"), 4.0}, {lines("b.txt", 1000, "B"), 1.0}},
                              .sequence_length = 8,

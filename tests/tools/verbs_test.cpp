@@ -212,6 +212,13 @@ TEST(DataVerb, PrepareAndInspect) {
   ASSERT_GE(ids.size(), 4u);
   for (size_t i = 0; i < 4; ++i) EXPECT_EQ(batch["input_ids"][0][i], ids[i]);
   EXPECT_EQ(batch["labels"][0][0], ids[1]);
+  // A fine-tuning configuration finds the tokenizer beside its model, as training does.
+  const std::string tune = directory.write(
+      "tune.json", concat(R"({"model": {"from": ")", model.path(), R"("}, "data": {"train": [{"path": ")", corpus,
+                          R"("}], "sequence_length": 4, "shuffle": false}, "train": {"steps": 1, "batch_size": 1},
+                          "output": ")",
+                          directory / "tune", "\"}"));
+  EXPECT_EQ(run_json({"data", "inspect", tune})["input_ids"], batch["input_ids"]);
 }
 
 TEST(BenchVerb, KeysOfTheContract) {
