@@ -85,14 +85,12 @@ EventWriter::EventWriter(const std::string& directory, int64_t first_step) : pat
   std::string version = event_at(0);
   put_bytes(version, 3, "brain.Event:2");
   record(version);
-  if (first_step > 1) {
-    std::string session;
-    put_key(session, 1, kVarint);
-    put_varint(session, 1);  // START
-    std::string event = event_at(first_step);
-    put_bytes(event, 7, session);
-    record(event);
-  }
+  std::string session;
+  put_key(session, 1, kVarint);
+  put_varint(session, 1);  // START
+  std::string start = event_at(first_step);
+  put_bytes(start, 7, session);
+  record(start);
   flush();
 }
 

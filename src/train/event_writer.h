@@ -7,8 +7,9 @@
 // A file events.out.tfevents.SECONDS.HOST.PROCESS.NUMBER is a row of TFRecords, each u64 length, u32 masked CRC-32C of
 // the length, the bytes, u32 masked CRC-32C of the bytes; the bytes are an Event protocol buffer (tensorflow/core/util/
 // event.proto: wall_time = 1 double, step = 2 int64, file_version = 3 string, summary = 5 {value = 1 {tag = 1 string,
-// simple_value = 2 float}}, session_log = 7 {status = 1}). A continued run writes a new file that begins with a session
-// start at its first step, which makes TensorBoard drop what earlier files hold from that step on.
+// simple_value = 2 float}}, session_log = 7 {status = 1}). A file begins with a session start at
+// its first step, which makes TensorBoard drop what earlier files hold from that step on: of a run that was continued,
+// or killed before its first checkpoint.
 #pragma once
 
 #include <cstdint>

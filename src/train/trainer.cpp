@@ -4,6 +4,7 @@
 #include <chrono>
 #include <deque>
 #include <filesystem>
+#include <limits>
 
 #include <unistd.h>
 
@@ -273,7 +274,9 @@ EvaluationMetrics Trainer::Impl::evaluate() {
     total += step->evaluate(data->objective(), batch, stage().micro_batch_size) * static_cast<double>(targets);
     metrics.targets += targets;
   }
-  metrics.loss = total / static_cast<double>(std::max<int64_t>(metrics.targets, 1));
+  // Without a target there is no loss; 0 would look like the best one.
+  metrics.loss =
+      metrics.targets > 0 ? total / static_cast<double>(metrics.targets) : std::numeric_limits<double>::quiet_NaN();
   metrics.seconds = now_seconds() - start;
   return metrics;
 }

@@ -421,6 +421,17 @@ TEST(Trainer, StagesFollowEachOther) {
   expect_same_run(directory / "whole", directory / "parts");
 }
 
+TEST(Trainer, AnEvaluationWithoutTargetsHasNoLoss) {
+  const testing::TemporaryDirectory directory;
+  testing::write_tiny_inputs(directory);
+  write_safetensors(directory / "valid.safetensors", {{"input_ids", Tensor::zeros({6, 16}, DType::i32)},
+                                                      {"labels", Tensor::full({6, 16}, kIgnoreIndex, DType::i32)}});
+  run_until(tiny_config(directory, "run"), 1000);
+  const nlohmann::json last = metrics_of(directory / "run").back();
+  EXPECT_TRUE(last.at("eval_loss").is_null()) << last.dump();
+  EXPECT_EQ(last["eval_targets"], 0);
+}
+
 TEST(Trainer, DryRunLeavesNothing) {
   const testing::TemporaryDirectory directory;
   testing::write_tiny_inputs(directory);
