@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(AttentionTiles<T, kDim>::kThreads, 2)
   if (!keys.empty()) queries = {sequence.queries_of(keys.begin).begin, sequence.queries_of(keys.end - 1).end};
   queries.begin = queries.begin / kColumns * kColumns;
 
-  const auto row_of_k = key_rows_of_k<T>(a, at, sequence), row_of_v = key_rows_of_v<T>(a, at, sequence);
+  const auto row_of_k = plain_rows_of_k<T>(a, at, sequence), row_of_v = plain_rows_of_v<T>(a, at, sequence);
   load_tile<kThreads, Tiles::kRows>(tile_k, dim, aligned_kv, [&](int row) { return row_of_k(j0 + row); });
   load_tile<kThreads, Tiles::kRows>(tile_v, dim, aligned_kv, [&](int row) { return row_of_v(j0 + row); });
   commit_copies();

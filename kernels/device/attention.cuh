@@ -22,6 +22,9 @@ struct Range {
 
 __device__ inline int smaller(int a, int b) { return a < b ? a : b; }
 __device__ inline int larger(int a, int b) { return a > b ? a : b; }
+__device__ inline int within(int value, int64_t low, int64_t high) {
+  return larger(static_cast<int>(low), smaller(value, static_cast<int>(high)));
+}
 
 /// One sequence, as positions alone let its queries see its keys.
 struct Sequence {
@@ -43,11 +46,11 @@ struct Sequence {
         key_begin(0),
         unpadded(a.q_offsets != nullptr),
         causal(a.causal) {
-    if (unpadded) {
-      query_begin = a.q_offsets[b];
-      key_begin = a.kv_offsets[b];
-      queries = a.q_offsets[b + 1] - query_begin;
-      keys = a.kv_offsets[b + 1] - key_begin;
+    if (unpadded) {  // offsets that are wrong lead nowhere outside the tensors
+      query_begin = within(a.q_offsets[b], 0, a.total_queries);
+      key_begin = within(a.kv_offsets[b], 0, a.total_keys);
+      queries = smaller(queries, within(a.q_offsets[b + 1], query_begin, a.total_queries) - query_begin);
+      keys = within(a.kv_offsets[b + 1], key_begin, a.total_keys) - key_begin;
       first_row = query_begin;
       row_stride = a.total_queries;
     }

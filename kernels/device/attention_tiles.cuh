@@ -58,7 +58,7 @@ __device__ inline QueryRows<T> out_rows(const AttentionArgs& a, T* out, const He
           s.queries};
 }
 
-/// Rows of k or v, which may lie in blocks of a table: null outside the sequence.
+/// Rows of k or v, which may lie in blocks of a table: null outside the sequence and for blocks that do not exist.
 template <class T>
 struct KeyRows {
   const T* base;
@@ -66,11 +66,13 @@ struct KeyRows {
   int count;
   const int32_t* blocks;  // null: one row after the other
   int64_t block_stride;
-  int block_size;
+  int block_size, num_blocks;
   __device__ const T* operator()(int j) const {
     if (j >= count) return nullptr;
     if (blocks == nullptr) return base + j * stride;
-    return base + blocks[j / block_size] * block_stride + j % block_size * stride;
+    const int block = blocks[j / block_size];
+    if (block < 0 || block >= num_blocks) return nullptr;
+    return base + block * block_stride + j % block_size * stride;
   }
 };
 template <class T>
@@ -78,10 +80,15 @@ __device__ inline KeyRows<T> key_rows(const AttentionArgs& a, const void* data, 
                                       int64_t stride_h, const Head& at, const Sequence& s) {
   const T* head = static_cast<const T*>(data) + at.kv_h * stride_h;
   if (a.block_table == nullptr) {
-    return {head + s.key_offset(stride_b, stride_t, at.b), stride_t, s.keys, nullptr, 0, 1};
+    return {head + s.key_offset(stride_b, stride_t, at.b), stride_t, s.keys, nullptr, 0, 1, 0};
   }
-  return {
-      head, stride_t, s.keys, a.block_table + at.b * a.block_table_stride, stride_b, static_cast<int>(a.block_size)};
+  return {head,
+          stride_t,
+          s.keys,
+          a.block_table + at.b * a.block_table_stride,
+          stride_b,
+          static_cast<int>(a.block_size),
+          static_cast<int>(a.num_blocks)};
 }
 template <class T>
 __device__ inline KeyRows<T> key_rows_of_k(const AttentionArgs& a, const Head& at, const Sequence& s) {
@@ -90,6 +97,18 @@ __device__ inline KeyRows<T> key_rows_of_k(const AttentionArgs& a, const Head& a
 template <class T>
 __device__ inline KeyRows<T> key_rows_of_v(const AttentionArgs& a, const Head& at, const Sequence& s) {
   return key_rows<T>(a, a.v, a.v_stride_b, a.v_stride_t, a.v_stride_h, at, s);
+}
+
+/// The same in the backward, where there is no table.
+template <class T>
+__device__ inline QueryRows<const T> plain_rows_of_k(const AttentionArgs& a, const Head& at, const Sequence& s) {
+  return {static_cast<const T*>(a.k) + s.key_offset(a.k_stride_b, a.k_stride_t, at.b) + at.kv_h * a.k_stride_h,
+          a.k_stride_t, s.keys};
+}
+template <class T>
+__device__ inline QueryRows<const T> plain_rows_of_v(const AttentionArgs& a, const Head& at, const Sequence& s) {
+  return {static_cast<const T*>(a.v) + s.key_offset(a.v_stride_b, a.v_stride_t, at.b) + at.kv_h * a.v_stride_h,
+          a.v_stride_t, s.keys};
 }
 
 /// The tiles of kColumns keys that a tile of queries needs, in order, one of them ahead in shared memory where there
@@ -301,11 +320,11 @@ __device__ inline void drop_weights(float (&weights)[1][kBlocks][4], const Weigh
   }
 }
 
-/// -infinity where a query (row) does not see a key (column), in the blocks kFirst ... kEnd - 1 of the scores. Column 0 of
-/// block kFirst is key j0 + column0; `shown` has the bits of the keys from j0 on.
+/// -infinity where a query (row) does not see a key (column), in the blocks kFirst ... kEnd - 1 of the scores. Column 0
+/// of block kFirst is key j0 + column0; `shown` has the bits of the keys from j0 on.
 template <int kFirst, int kEnd, int kRowTiles, int kBlocks>
 __device__ inline void hide_scores_between(float (&scores)[kRowTiles][kBlocks][4], const QueryInfo<kRowTiles>& rows,
-                                          const Content& content, uint64_t shown, int keys, int j0, int column0) {
+                                           const Content& content, uint64_t shown, int keys, int j0, int column0) {
 #pragma unroll
   for (int n = kFirst; n < kEnd; ++n) {
 #pragma unroll

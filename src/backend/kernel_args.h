@@ -1,8 +1,9 @@
-// Plain-data arguments of the kernel rows. Every backend gets exactly these; checking shapes is the caller's work (ops/).
+// Plain-data arguments of the kernel rows. Every backend gets exactly these; checking shapes is the caller's work
+// (ops/).
 //
-// Conventions: sizes and strides count elements; `rows x cols` data has contiguous columns and a row stride where one is
-// given; "data type" means the dtype under which the row is looked up (f32 or bf16). Statistics, gradients of weights and
-// losses are always f32. Token ids, labels, positions and document ids are i32. Nullable pointers say so.
+// Conventions: sizes and strides count elements; `rows x cols` data has contiguous columns and a row stride where one
+// is given; "data type" means the dtype under which the row is looked up (f32 or bf16). Statistics, gradients of
+// weights and losses are always f32. Token ids, labels, positions and document ids are i32. Nullable pointers say so.
 // Values that change every step (learning rate, step number, ...) come by pointer, because a captured graph replays
 // the same arguments.
 //
@@ -48,7 +49,20 @@ struct BinaryArgs {
   int64_t b_stride[kMaxDims];
 };
 
-enum class UnaryKind : int { relu, gelu_erf, gelu_tanh, silu, tanh, sigmoid, exp, log, sqrt, square, scale, add_scalar };
+enum class UnaryKind : int {
+  relu,
+  gelu_erf,
+  gelu_tanh,
+  silu,
+  tanh,
+  sigmoid,
+  exp,
+  log,
+  sqrt,
+  square,
+  scale,
+  add_scalar
+};
 
 /// out = f(in), contiguous. `parameter` is the factor of `scale` and the addend of `add_scalar`. in may be out.
 struct UnaryArgs {
@@ -59,8 +73,9 @@ struct UnaryArgs {
   float parameter;
 };
 
-/// grad_in = grad_out * f'(in), contiguous. grad_in may be grad_out or in. With grad_bias, in is (count / cols, cols) and
-/// grad_bias receives the sum of grad_in over its rows, taken before grad_in is rounded, in an order fixed by the shape.
+/// grad_in = grad_out * f'(in), contiguous. grad_in may be grad_out or in. With grad_bias, in is (count / cols, cols)
+/// and grad_bias receives the sum of grad_in over its rows, taken before grad_in is rounded, in an order fixed by the
+/// shape.
 struct UnaryBackwardArgs {
   const void* grad_out;
   const void* in;
@@ -242,8 +257,8 @@ enum class GemmEpilogue : int { none, gelu_tanh, gelu_erf, relu, silu };
 
 /// c = epilogue(alpha * op(a) op(b) + bias) + residual + beta * c, for `batch` matrices.
 /// op(a) is (m, k): element (i, l) at a[i*lda + l], or a[l*lda + i] when trans_a. op(b) is (k, n): element (l, j) at
-/// b[l*ldb + j], or b[j*ldb + l] when trans_b. c (m, n) at c[i*ldc + j]. Sums over k run in f32 in an order that depends
-/// on the shapes alone. Dtypes: a and b alike (data type), c data type or f32; beta is 0 unless c is f32.
+/// b[l*ldb + j], or b[j*ldb + l] when trans_b. c (m, n) at c[i*ldc + j]. Sums over k run in f32 in an order that
+/// depends on the shapes alone. Dtypes: a and b alike (data type), c data type or f32; beta is 0 unless c is f32.
 /// pre_activation (nullable; strides of c, dtype of c) receives the value before the epilogue.
 struct GemmArgs {
   const void *a, *b;
@@ -262,8 +277,8 @@ struct GemmArgs {
 };
 
 /// The product with quantised weights: product.b is (n, k / 32) blocks, contiguous, and stands for the (n, k) weights,
-/// transposed (trans_b); trans_a is false, batch is 1, everything else as in GemmArgs. Meant for few rows of a: b is read
-/// once for each eight of them.
+/// transposed (trans_b); trans_a is false, batch is 1, everything else as in GemmArgs. Meant for few rows of a: b is
+/// read once for each eight of them.
 struct QuantGemmArgs {
   GemmArgs product;
   QuantFormat format;
@@ -288,8 +303,9 @@ struct DequantizeArgs {
 /// strides may be 0. A query that sees nothing gives 0 and lse -inf.
 /// dropout: element index of the generator is row * kv_len + j with the row (b*H + h)*Tq + i of lse.
 ///
-/// Paged keys and values (block_table): k and v are (num_blocks, block_size, Hkv, D), stride_b lies between blocks; key j
-/// of sequence b is row j % block_size of block block_table[b * block_table_stride + j / block_size].
+/// Paged keys and values (block_table): k and v are (num_blocks, block_size, Hkv, D), stride_b lies between blocks; key
+/// j of sequence b is row j % block_size of block block_table[b * block_table_stride + j / block_size]. kv_lengths is
+/// given then, kv_len is block_table_stride * block_size; blocks behind the last key are not read.
 ///
 /// Unpadded batch (q_offsets and kv_offsets, B + 1 each): sequence b has the rows q_offsets[b] ... q_offsets[b + 1] - 1
 /// of q and out (total_queries, H, D) and the rows kv_offsets[b] ... of k and v (total_keys, Hkv, D); stride_b is not
@@ -309,24 +325,24 @@ struct AttentionArgs {
   float softcap;
   bool causal;
   int64_t window;
-  const int32_t* q_start;     // (B), nullable
-  const int32_t* kv_lengths;  // (B), nullable
-  const uint8_t* key_mask;    // (B, Tk), nullable
+  const int32_t* q_start;       // (B), nullable
+  const int32_t* kv_lengths;    // (B), nullable
+  const uint8_t* key_mask;      // (B, Tk), nullable
   const int32_t* q_documents;   // (B, Tq), nullable
   const int32_t* kv_documents;  // (B, Tk), nullable (then q_documents serves when both are null or lengths agree)
-  const void* bias;           // nullable, data type
+  const void* bias;             // nullable, data type
   int64_t bias_stride_b, bias_stride_h, bias_stride_q, bias_stride_k;
   float dropout_p;
   RngArgs rng;
   const int32_t* block_table;  // (B, block_table_stride), nullable; forward only
-  int64_t block_size, block_table_stride;
+  int64_t num_blocks, block_size, block_table_stride;
   const int32_t *q_offsets, *kv_offsets;  // nullable, both or none
-  int64_t total_queries;
+  int64_t total_queries, total_keys;
 };
 
 /// grad_q, grad_k, grad_v have the strides of q, k, v in `forward` unless given here; grad_out those of out.
 /// grad_bias: f32 (Hb, Tq, Tk) summed over the batch, contiguous; null when not wanted; Hb is num_heads.
-/// workspace holds batch*num_heads*q_len floats (the row sums of grad_out * out).
+/// workspace holds as many floats as lse (the row sums of grad_out * out).
 struct AttentionBackwardArgs {
   AttentionArgs forward;  // with out and lse as the forward left them
   const void* grad_out;
@@ -396,8 +412,8 @@ struct OptimizerScalars {
 };
 
 /// What stands between backward and update, without the host: norm = sqrt(*sum_squares); grad_scale becomes
-/// max_norm / (norm + 1e-6) where the norm is above max_norm > 0, else 1. When the norm or a loss is not finite, skip is
-/// set, else step grows by one. With `stay`, skip is never cleared again.
+/// max_norm / (norm + 1e-6) where the norm is above max_norm > 0, else 1. When the norm or a loss is not finite, skip
+/// is set, else step grows by one. With `stay`, skip is never cleared again.
 struct ClipGradientArgs {
   const float* losses;  // (count)
   int64_t count;
@@ -424,11 +440,12 @@ struct EmaArgs {
   float* average;
   const float* value;
   int64_t count;
-  float rate;  // 1 - decay
+  float rate;                       // 1 - decay
   const OptimizerScalars* scalars;  // nullable; its skip leaves the average as it is
 };
 
-/// SGD as torch.optim.SGD: g += weight_decay * p; buf = momentum * buf + g; p -= lr * (nesterov ? g + momentum*buf : buf).
+/// SGD as torch.optim.SGD: g += weight_decay * p; buf = momentum * buf + g; p -= lr * (nesterov ? g + momentum*buf :
+/// buf).
 struct SgdArgs {
   float* param;
   bfloat16* low_precision;  // nullable

@@ -2,8 +2,29 @@
 
 #include <cmath>
 
+#include <limits>
+
 #include "ops/checks.h"
+#include "ops/index_checks.h"
 #include "ops/rng_key.h"
+
+namespace ondol {
+
+SequenceOffsets SequenceOffsets::from_lengths(const std::vector<int64_t>& lengths, Device device) {
+  SequenceOffsets sequences;
+  std::vector<int32_t> offsets{0};
+  for (size_t b = 0; b < lengths.size(); ++b) {
+    const int64_t room = std::numeric_limits<int32_t>::max() - offsets.back();
+    ONDOL_CHECK(lengths[b] >= 0 && lengths[b] <= room, "[attention] sequence ", b, " of an unpadded batch has length ",
+                lengths[b], ": 0 to ", room, " is possible");
+    offsets.push_back(offsets.back() + static_cast<int32_t>(lengths[b]));
+    sequences.max_length = std::max(sequences.max_length, lengths[b]);
+  }
+  sequences.offsets = Tensor::from_vector(offsets, {static_cast<int64_t>(offsets.size())}).to(device);
+  return sequences;
+}
+
+}  // namespace ondol
 
 namespace ondol::ops {
 
@@ -24,6 +45,74 @@ const int32_t* row_ints(const char* op, const char* name, const Tensor& t, const
   return t.data<int32_t>();
 }
 
+/// Offsets of an unpadded batch of `rows` rows; their values only where they lie on the host.
+const int32_t* offsets_of(const char* op, const char* name, const SequenceOffsets& sequences, int64_t batch,
+                          const Tensor& q, int64_t rows) {
+  const int32_t* offsets = row_ints(op, name, sequences.offsets, q, {batch + 1});
+  ONDOL_CHECK(sequences.max_length >= 0 && sequences.max_length <= rows, "[", op, "] ", name, ": max_length ",
+              sequences.max_length, " is outside [0, ", rows, "]");
+  if (q.device().type != DeviceType::cpu) return offsets;
+  ONDOL_CHECK(offsets[0] == 0 && offsets[batch] == rows, "[", op, "] ", name, " lead from ", offsets[0], " to ",
+              offsets[batch], ", not from 0 to the ", rows, " rows");
+  for (int64_t b = 0; b < batch; ++b) {
+    const int64_t length = int64_t{offsets[b + 1]} - offsets[b];
+    ONDOL_CHECK(length >= 0 && length <= sequences.max_length, "[", op, "] ", name, ": sequence ", b, " has ", length,
+                " rows, max_length is ", sequences.max_length);
+  }
+  return offsets;
+}
+
+struct Lengths {
+  int64_t batch, q_len, kv_len;
+};
+
+/// Sequences and the greatest lengths; refuses what an unpadded batch and keys in blocks do not go with.
+Lengths lengths_of(const char* op, const Tensor& q, const Tensor& k, const AttentionOptions& o) {
+  if (o.block_table.defined()) {
+    ONDOL_CHECK(
+        !o.q_sequences.defined() && !o.kv_sequences.defined() && !o.key_mask.defined() && !o.documents.defined(), "[",
+        op, "] block_table does not go with unpadded batches, key_mask or documents");
+    ONDOL_CHECK(o.kv_lengths.defined(), "[", op, "] block_table needs kv_lengths");
+    ONDOL_CHECK(o.block_table.ndim() == 2 && o.block_table.size(0) == q.size(0), "[", op, "] block_table has shape ",
+                o.block_table.shape(), ": (", q.size(0), ", blocks) is needed");
+    return {q.size(0), q.size(1), o.block_table.size(1) * k.size(1)};
+  }
+  if (!o.q_sequences.defined() && !o.kv_sequences.defined()) return {q.size(0), q.size(1), k.size(1)};
+  ONDOL_CHECK(o.q_sequences.defined() && o.kv_sequences.defined(), "[", op,
+              "] an unpadded batch needs q_sequences and kv_sequences");
+  ONDOL_CHECK(!o.kv_lengths.defined() && !o.key_mask.defined() && !o.documents.defined(), "[", op,
+              "] unpadded batches do not go with kv_lengths, key_mask or documents");
+  ONDOL_CHECK(q.size(0) == 1, "[", op, "] q has shape ", q.shape(), ": an unpadded batch is (1, T, H, D)");
+  ONDOL_CHECK(o.q_sequences.offsets.ndim() == 1 && o.q_sequences.offsets.size(0) > 0, "[", op,
+              "] q_sequences has offsets of shape ", o.q_sequences.offsets.shape(), ": (B + 1) is needed");
+  return {o.q_sequences.offsets.size(0) - 1, o.q_sequences.max_length, o.kv_sequences.max_length};
+}
+
+Shape lse_shape(const AttentionArgs& args) {
+  if (args.q_offsets != nullptr) return {args.num_heads, args.total_queries};
+  return {args.batch, args.num_heads, args.q_len};
+}
+
+/// block_table and, for all forms, kv_lengths.
+void set_keys(const char* op, const Tensor& q, const Tensor& k, const AttentionOptions& options, AttentionArgs& args) {
+  args.kv_lengths = row_ints(op, "kv_lengths", options.kv_lengths, q, {args.batch});
+  if (args.kv_lengths != nullptr) {
+    check_range_on_host(op, "kv_lengths", options.kv_lengths, args.kv_len + 1);
+  }
+  if (!options.block_table.defined()) return;
+  args.block_table = row_ints(op, "block_table", options.block_table, q, options.block_table.shape());
+  args.num_blocks = k.size(0);
+  args.block_size = k.size(1);
+  args.block_table_stride = options.block_table.size(1);
+  for (int64_t b = 0; q.device().type == DeviceType::cpu && b < args.batch; ++b) {
+    for (int64_t i = 0; i * args.block_size < args.kv_lengths[b]; ++i) {
+      const int32_t block = args.block_table[b * args.block_table_stride + i];
+      ONDOL_CHECK(block >= 0 && block < args.num_blocks, "[", op, "] block_table ", block, " at (", b, ", ", i, ") of ",
+                  options.block_table.shape(), " is outside [0, ", args.num_blocks, ")");
+    }
+  }
+}
+
 /// Everything but out and lse.
 AttentionArgs attention_args(const char* op, const Tensor& q, const Tensor& k, const Tensor& v,
                              const AttentionOptions& options) {
@@ -31,10 +120,11 @@ AttentionArgs attention_args(const char* op, const Tensor& q, const Tensor& k, c
   check_heads(op, "q", q, q);
   check_heads(op, "k", k, q);
   check_heads(op, "v", v, q);
-  const int64_t batch = q.size(0), q_len = q.size(1), heads = q.size(2), head_dim = q.size(3);
-  const int64_t kv_len = k.size(1), kv_heads = k.size(2);
-  ONDOL_CHECK(k.shape() == v.shape() && k.size(0) == batch && k.size(3) == head_dim, "[", op, "] q has shape ",
-              q.shape(), ", k ", k.shape(), ", v ", v.shape());
+  const auto [batch, q_len, kv_len] = lengths_of(op, q, k, options);
+  const int64_t heads = q.size(2), head_dim = q.size(3), kv_heads = k.size(2);
+  ONDOL_CHECK(
+      k.shape() == v.shape() && (options.block_table.defined() || k.size(0) == q.size(0)) && k.size(3) == head_dim, "[",
+      op, "] q has shape ", q.shape(), ", k ", k.shape(), ", v ", v.shape());
   ONDOL_CHECK(kv_heads > 0 && heads % kv_heads == 0, "[", op, "] ", heads, " heads are no multiple of ", kv_heads,
               " key heads");
   ONDOL_CHECK(options.window >= 0, "[", op, "] window ", options.window, " is negative");
@@ -52,7 +142,7 @@ AttentionArgs attention_args(const char* op, const Tensor& q, const Tensor& k, c
   args.q_stride_b = q.stride(0), args.q_stride_t = q.stride(1), args.q_stride_h = q.stride(2);
   args.k_stride_b = k.stride(0), args.k_stride_t = k.stride(1), args.k_stride_h = k.stride(2);
   args.v_stride_b = v.stride(0), args.v_stride_t = v.stride(1), args.v_stride_h = v.stride(2);
-  args.out_stride_b = q_len * heads * head_dim, args.out_stride_t = heads * head_dim, args.out_stride_h = head_dim;
+  args.out_stride_b = q.size(1) * heads * head_dim, args.out_stride_t = heads * head_dim, args.out_stride_h = head_dim;
   args.scale = options.scale != 0.0f
                    ? options.scale
                    : static_cast<float>(1.0 / std::sqrt(static_cast<double>(std::max<int64_t>(head_dim, 1))));
@@ -60,7 +150,13 @@ AttentionArgs attention_args(const char* op, const Tensor& q, const Tensor& k, c
   args.causal = options.causal;
   args.window = options.window;
   args.q_start = row_ints(op, "q_start", options.q_start, q, {batch});
-  args.kv_lengths = row_ints(op, "kv_lengths", options.kv_lengths, q, {batch});
+  if (options.q_sequences.defined()) {
+    args.total_queries = q.size(1);
+    args.total_keys = k.size(1);
+    args.q_offsets = offsets_of(op, "q_sequences", options.q_sequences, batch, q, args.total_queries);
+    args.kv_offsets = offsets_of(op, "kv_sequences", options.kv_sequences, batch, q, args.total_keys);
+  }
+  set_keys(op, q, k, options, args);
   if (options.key_mask.defined()) {
     check_dtype(op, "key_mask", options.key_mask, DType::u8, q);
     check_shape(op, "key_mask", options.key_mask, {batch, kv_len});
@@ -91,7 +187,7 @@ AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v, con
   AttentionArgs args = attention_args("attention", q, k, v, options);
   AttentionResult result;
   result.out = Tensor::empty(q.shape(), q.dtype(), q.device());
-  if (need_lse) result.lse = Tensor::empty({args.batch, args.num_heads, args.q_len}, DType::f32, q.device());
+  if (need_lse) result.lse = Tensor::empty(lse_shape(args), DType::f32, q.device());
   args.out = result.out.raw();
   args.lse = need_lse ? result.lse.data<float>() : nullptr;
   if (args.batch * args.num_heads * args.q_len > 0) run_kernel(&KernelTable::attention, q.device(), q.dtype(), args);
@@ -109,9 +205,11 @@ void attention_backward_into(const Tensor& grad_output, const Tensor& q, const T
   check_like(op, "the forward's out", forward.out, "q", q);
   check_shape(op, "the forward's out", forward.out, q.shape());
   check_contiguous(op, "the forward's out", forward.out);
-  const int64_t batch = q.size(0), q_len = q.size(1), heads = q.size(2);
+  ONDOL_CHECK(args.forward.block_table == nullptr, "[", op, "] keys in blocks have no backward");
+  ONDOL_CHECK(args.forward.q_offsets == nullptr || !grad_bias.defined(), "[", op,
+              "] an unpadded batch has no gradient of the bias");
   check_dtype(op, "the forward's lse", forward.lse, DType::f32, q);
-  check_shape(op, "the forward's lse", forward.lse, {batch, heads, q_len});
+  check_shape(op, "the forward's lse", forward.lse, lse_shape(args.forward));
   check_heads(op, "grad_q", grad_q, q);
   check_heads(op, "grad_k", grad_k, q);
   check_heads(op, "grad_v", grad_v, q);
@@ -133,7 +231,7 @@ void attention_backward_into(const Tensor& grad_output, const Tensor& q, const T
   args.grad_v_stride_h = grad_v.stride(2);
   if (grad_bias.defined()) {
     check_dtype(op, "grad_bias", grad_bias, DType::f32, q);
-    check_shape(op, "grad_bias", grad_bias, {heads, q_len, k.size(1)});
+    check_shape(op, "grad_bias", grad_bias, {q.size(2), q.size(1), k.size(1)});
     check_contiguous(op, "grad_bias", grad_bias);
     args.grad_bias = grad_bias.data<float>();
   }
@@ -144,7 +242,7 @@ void attention_backward_into(const Tensor& grad_output, const Tensor& q, const T
     if (grad_bias.defined()) grad_bias.zero();
     return;
   }
-  const Tensor workspace = Tensor::empty({batch, heads, q_len}, DType::f32, q.device());
+  const Tensor workspace = Tensor::empty(forward.lse.shape(), DType::f32, q.device());
   args.workspace = workspace.data<float>();
   run_kernel(&KernelTable::attention_backward, q.device(), q.dtype(), args);
 }

@@ -46,6 +46,62 @@ TEST(OpErrors, NameShapesAndDtypes) {
                  ops::adamw_step({x, {}, floats({3}), x, x}, {}, ops::make_optimizer_scalars({})));
 }
 
+TEST(OpErrors, NameWrongFormsOfAttention) {
+  const Tensor q = floats({1, 5, 2, 4}), pool = floats({3, 2, 2, 4});
+  const auto ints = [](const std::vector<int32_t>& values) {
+    return Tensor::from_vector(values, {static_cast<int64_t>(values.size())});
+  };
+  const auto unpadded = [&](const std::vector<int32_t>& offsets, int64_t max_length) {
+    AttentionOptions options;
+    options.q_sequences = SequenceOffsets::from_lengths({2, 3});
+    options.kv_sequences = {ints(offsets), max_length};
+    return ops::attention(q, q, q, options);
+  };
+  EXPECT_MESSAGE("[attention] kv_sequences lead from 1 to 5, not from 0 to the 5 rows", unpadded({1, 2, 5}, 3));
+  EXPECT_MESSAGE("[attention] kv_sequences lead from 0 to 6, not from 0 to the 5 rows", unpadded({0, 2, 6}, 4));
+  EXPECT_MESSAGE("[attention] kv_sequences: sequence 0 has -1 rows, max_length is 5", unpadded({0, -1, 5}, 5));
+  EXPECT_MESSAGE("[attention] kv_sequences: sequence 0 has 6 rows, max_length is 5", unpadded({0, 6, 5}, 5));
+  EXPECT_MESSAGE("[attention] kv_sequences: sequence 1 has 3 rows, max_length is 2", unpadded({0, 2, 5}, 2));
+  EXPECT_MESSAGE("[attention] kv_sequences: max_length 6 is outside [0, 5]", unpadded({0, 2, 5}, 6));
+  EXPECT_MESSAGE("[attention] kv_sequences has shape (2): (3) is needed", unpadded({0, 5}, 5));
+  EXPECT_MESSAGE("[attention] sequence 1 of an unpadded batch has length -1: 0 to 2147483643 is possible",
+                 SequenceOffsets::from_lengths({4, -1}));
+  EXPECT_MESSAGE("[attention] sequence 1 of an unpadded batch has length 2147483647: 0 to 2147483643 is possible",
+                 SequenceOffsets::from_lengths({4, 2147483647}));
+  AttentionOptions half;
+  half.q_sequences = SequenceOffsets::from_lengths({2, 3});
+  EXPECT_MESSAGE("[attention] an unpadded batch needs q_sequences and kv_sequences", ops::attention(q, q, q, half));
+  half.kv_sequences = half.q_sequences;
+  half.key_mask = Tensor::full({1, 5}, 1, DType::u8);
+  EXPECT_MESSAGE("[attention] unpadded batches do not go with kv_lengths, key_mask or documents",
+                 ops::attention(q, q, q, half));
+  half.key_mask = {};
+  const Tensor rows = floats({2, 5, 2, 4});
+  EXPECT_MESSAGE("[attention] q has shape (2, 5, 2, 4): an unpadded batch is (1, T, H, D)",
+                 ops::attention(rows, rows, rows, half));
+
+  const auto paged = [&](const std::vector<int32_t>& table, int32_t length) {
+    AttentionOptions options;
+    options.block_table = Tensor::from_vector(table, {1, static_cast<int64_t>(table.size())});
+    options.kv_lengths = ints({length});
+    return ops::attention(q, pool, pool, options);
+  };
+  EXPECT_MESSAGE("[attention] block_table 3 at (0, 1) of (1, 2) is outside [0, 3)", paged({2, 3}, 3));
+  EXPECT_MESSAGE("[attention] block_table -1 at (0, 0) of (1, 2) is outside [0, 3)", paged({-1, 0}, 1));
+  EXPECT_MESSAGE("no error", paged({2, 3}, 2));
+  EXPECT_MESSAGE("[attention] kv_lengths 5 at (0) of (1) is outside [0, 5)", paged({2, 1}, 5));
+  AttentionOptions blocks;
+  blocks.block_table = Tensor::from_vector<int32_t>({2, 1}, {1, 2});
+  EXPECT_MESSAGE("[attention] block_table needs kv_lengths", ops::attention(q, pool, pool, blocks));
+  blocks.kv_lengths = ints({3});
+  const ops::AttentionResult result = ops::attention(q, pool, pool, blocks);
+  EXPECT_MESSAGE("[attention_backward] keys in blocks have no backward",
+                 ops::attention_backward_into(q, q, pool, pool, result, blocks, q, pool, pool));
+  blocks.block_table = Tensor::from_vector<int32_t>({2, 1}, {2, 1});
+  EXPECT_MESSAGE("[attention] block_table has shape (2, 1): (1, blocks) is needed",
+                 ops::attention(q, pool, pool, blocks));
+}
+
 TEST(OpErrors, NameValuesOutOfRange) {
   const Tensor table = floats({10, 4});
   EXPECT_MESSAGE("[embedding] id 10 at (1, 0) of (2, 2) is outside [0, 10)",

@@ -74,6 +74,7 @@ std::vector<OpCase> all_cases(bool large) {
   add_quantized_cases(cases, large);
   add_sampling_cases(cases, large);
   add_attention_cases(cases, large);
+  if (!large) add_attention_form_cases(cases);
   add_autograd_cases(cases, large);
   add_optimizer_cases(cases, large);
   return cases;

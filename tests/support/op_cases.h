@@ -72,7 +72,8 @@ void set_reference(OpCase& c, Function function) {
 
 /// All cases of the tests: small, odd and empty sizes, and some large enough to be shared between threads.
 std::vector<OpCase> op_cases();
-/// Those of op_cases() that $ONDOL_OP_CASES (a part of the name) and $ONDOL_OP_CASES_EVERY (each Nth) leave; all without.
+/// Those of op_cases() that $ONDOL_OP_CASES (a part of the name) and $ONDOL_OP_CASES_EVERY (each Nth) leave; all
+/// without.
 std::vector<OpCase> selected_op_cases();
 bool all_op_cases_are_selected();
 /// Shapes as in training a small model, for the benchmark.
@@ -89,6 +90,7 @@ void add_matmul_cases(std::vector<OpCase>& cases, bool large);
 void add_sampling_cases(std::vector<OpCase>& cases, bool large);
 void add_quantized_cases(std::vector<OpCase>& cases, bool large);
 void add_attention_cases(std::vector<OpCase>& cases, bool large);
+void add_attention_form_cases(std::vector<OpCase>& cases);
 void add_autograd_cases(std::vector<OpCase>& cases, bool large);
 void add_optimizer_cases(std::vector<OpCase>& cases, bool large);
 

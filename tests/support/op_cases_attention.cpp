@@ -191,6 +191,12 @@ void add_attention_cases(std::vector<OpCase>& cases, bool large) {
         cases.push_back(attention_case(dtype, {1, 65, 65, 4, 2, 64}, kinds[kind], layout));
       }
     }
+    // Every head size of the kernels, and one that is padded to it, over several tiles of queries and keys.
+    for (const int64_t dim : {32, 40, 64, 96, 128, 200, 256}) {
+      cases.push_back(attention_case(dtype, {1, 67, 67, 1, 1, dim}, kinds[2], Layout::contiguous));
+    }
+    cases.push_back(attention_case(dtype, {1, 68, 132, 1, 1, 32}, {.name = "dropout in blocks", .dropout_p = 0.3f},
+                                   Layout::contiguous));
     cases.push_back(attention_case(dtype, {0, 4, 4, 2, 2, 8}, kinds[0], Layout::contiguous));
     cases.push_back(attention_case(dtype, {2, 0, 4, 2, 2, 8}, kinds[0], Layout::contiguous));
   }

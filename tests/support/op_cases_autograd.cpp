@@ -275,6 +275,40 @@ Array<T> packed_reference(const Array<T>& qkv, const PackedSizes& p, const RopeC
   return out;
 }
 
+/// The same for sequences of an unpadded batch, each on its own.
+template <class T>
+Array<T> unpadded_reference(const Array<T>& qkv, const std::vector<int64_t>& lengths, const PackedSizes& p,
+                            Round round) {
+  const int64_t columns = qkv.shape[2];
+  Array<T> out(Shape{1, qkv.shape[1], p.heads * p.dim});
+  auto next_in = qkv.values.begin();
+  auto next_out = out.values.begin();
+  for (const int64_t length : lengths) {
+    Array<T> one(Shape{1, length, columns});
+    std::copy_n(next_in, length * columns, one.values.begin());
+    next_in += length * columns;
+    next_out = std::copy_n(packed_reference(one, p, nullptr, round).values.begin(), length * p.heads * p.dim, next_out);
+  }
+  return out;
+}
+
+void add_unpadded_attention(std::vector<OpCase>& cases, DType dtype) {
+  const PackedSizes p{4, 2, 8};
+  const std::vector<int64_t> lengths{5, 1, 7};
+  const Shape qkv{1, 13, (p.heads + 2 * p.kv_heads) * p.dim};
+  add(cases,
+      tape_case("packed_attention", dtype, "unpadded, sequences of 5, 1 and 7", {wanted(qkv, dtype)},
+                [=](const auto& in) {
+                  functions::PackedAttention arguments{
+                      .num_heads = p.heads, .num_kv_heads = p.kv_heads, .head_dim = p.dim};
+                  arguments.options.causal = true;
+                  arguments.options.q_sequences = SequenceOffsets::from_lengths(lengths, in[0].device());
+                  arguments.options.kv_sequences = arguments.options.q_sequences;
+                  return functions::packed_attention(functions::scale(in[0], 1.0f), arguments);
+                }),
+      [=](const auto& in, Round round) { return unpadded_reference(in[0], lengths, p, round); });
+}
+
 /// One fused projection, rotated in place or not, with groups of heads.
 void add_packed_attention(std::vector<OpCase>& cases, DType dtype) {
   struct Sizes {
@@ -315,6 +349,7 @@ void add_autograd_cases(std::vector<OpCase>& cases, bool large) {
     add_linear(cases, dtype);
     add_norms(cases, dtype);
     add_packed_attention(cases, dtype);
+    add_unpadded_attention(cases, dtype);
   }
 }
 

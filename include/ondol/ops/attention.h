@@ -4,26 +4,59 @@
 //
 // Grouped queries: H is a multiple of Hkv. The last dimension of q, k, v is contiguous, the others may have any strides
 // (slices of one fused projection are fine). See AttentionOptions for masks. A query that sees no key gives 0.
+//
+// Unpadded batches: the rows of all sequences one after the other, in one sequence of tensors.
+//
+//   const auto sequences = SequenceOffsets::from_lengths({5, 1, 9}, q.device());         // q, k, v (1, 15, H or Hkv,
+//   D) ops::attention(q, k, v, {.q_sequences = sequences, .kv_sequences = sequences});      // out (1, 15, H, D)
+//
+// Keys and values in blocks of a pool, as an engine that serves many sequences keeps them:
+//
+//   ops::attention(q, key_pool, value_pool,                   // (B, Tq, H, D), (num_blocks, block_size, Hkv, D) x 2
+//                  {.causal = true, .kv_lengths = lengths, .block_table = table}, /*need_lse=*/false);
 #pragma once
+
+#include <vector>
 
 #include <ondol/ops/dropout.h>
 #include <ondol/tensor/tensor.h>
 
 namespace ondol {
 
+/// Where the sequences of an unpadded batch lie: sequence b has the rows offsets[b] ... offsets[b + 1] - 1.
+struct SequenceOffsets {
+  Tensor offsets;          // (B + 1) i32, from 0 to the number of rows, never descending
+  int64_t max_length = 0;  // no sequence is longer
+
+  /// Throws Error when a length is negative or the sum exceeds 2^31 - 1.
+  static SequenceOffsets from_lengths(const std::vector<int64_t>& lengths, Device device = {});
+  bool defined() const { return offsets.defined(); }
+};
+
 struct AttentionOptions {
   float scale = 0.0f;    // 0: 1 / sqrt(D)
   float softcap = 0.0f;  // > 0: scores become softcap * tanh(score / softcap)
   bool causal = false;
-  int64_t window = 0;    // > 0: a query sees itself and the window - 1 keys before it
-  Tensor q_start;        // (B) i32: key position of query 0; default: valid keys - q_len
-  Tensor kv_lengths;     // (B) i32: number of valid keys; default all
-  Tensor key_mask;       // (B, Tk) u8: 0 hides a key
-  Tensor documents;      // (B, T) i32, q_len == kv_len: only keys with the query's id are seen
-  Tensor bias;           // broadcast to (B, H, Tq, Tk), added to the scaled scores; dtype of q
+  int64_t window = 0;  // > 0: a query sees itself and the window - 1 keys before it
+  Tensor q_start;      // (B) i32: key position of query 0; default: valid keys - q_len
+  Tensor kv_lengths;   // (B) i32: number of valid keys; default all; needed with block_table
+  Tensor key_mask;     // (B, Tk) u8: 0 hides a key
+  Tensor documents;    // (B, T) i32, q_len == kv_len: only keys with the query's id are seen
+  Tensor bias;         // broadcast to (B, H, Tq, Tk), added to the scaled scores; dtype of q
   float dropout_p = 0.0f;
   RngKey rng;
+
+  // Unpadded batch, both or none: q is (1, all queries, H, D), k and v (1, all keys, Hkv, D); every row belongs to a
+  // sequence. q_start is (B), a bias (B or 1, .., max. queries, max. keys) and gets no gradient; kv_lengths, key_mask,
+  // documents and block_table are not used with it.
+  SequenceOffsets q_sequences, kv_sequences;
+
+  // Keys in blocks: k and v are (num_blocks, block_size, Hkv, D); key j of sequence b is row j % block_size of block
+  // block_table[b, j / block_size]. Blocks behind the last key are not read. No backward, key_mask or documents.
+  Tensor block_table;  // (B, max_blocks) i32
 };
+// Offsets, lengths and tables are checked where they lie on the host. Wrong ones on a GPU, which is not asked, give
+// wrong numbers, but nothing outside the tensors is read or written.
 
 }  // namespace ondol
 
@@ -31,7 +64,7 @@ namespace ondol::ops {
 
 struct AttentionResult {
   Tensor out;  // (B, Tq, H, D) contiguous, dtype of q
-  Tensor lse;  // (B, H, Tq) f32; undefined when need_lse was false
+  Tensor lse;  // (B, H, Tq) f32, unpadded (H, all queries); undefined when need_lse was false
 };
 
 AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOptions& options,

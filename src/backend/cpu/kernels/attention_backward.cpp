@@ -63,13 +63,14 @@ class BackwardTask {
 
   /// All gradients of one key head (no grad_bias).
   void run_key_head(int64_t batch, int64_t kv_head) {
-    const int64_t group = f_.num_heads / f_.num_kv_heads, blocks = ceil_div(f_.q_len, kQueryTile);
-    clear(grad_keys_, f_.kv_len * padded_dim_);
-    clear(grad_values_, f_.kv_len * padded_dim_);
+    const int64_t group = f_.num_heads / f_.num_kv_heads, keys = key_count(f_, batch);
+    const int64_t blocks = ceil_div(query_count(f_, batch), kQueryTile);
+    clear(grad_keys_, keys * padded_dim_);
+    clear(grad_values_, keys * padded_dim_);
     for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
       for (int64_t i = 0; i < blocks; ++i) pack_block(blocks_[i], batch, head, i * kQueryTile);
       clear(grad_queries_, blocks * kQueryTile * padded_dim_);
-      for (int64_t key = 0; key < f_.kv_len; key += kKeyTile) {
+      for (int64_t key = 0; key < keys; key += kKeyTile) {
         load_tile(batch, kv_head, key);
         for (int64_t i = 0; i < blocks; ++i) {
           KeyRange tile;
@@ -83,19 +84,21 @@ class BackwardTask {
         write_queries(blocks_[i].block, grad_queries_ + i * kQueryTile * padded_dim_);
       }
     }
-    write_keys(batch, kv_head, 0, f_.kv_len);
+    write_keys(batch, kv_head, 0, keys);
   }
 
   /// grad_k and grad_v of one tile of keys.
   void run_key_tile(int64_t batch, int64_t kv_head, int64_t key) {
-    const int64_t group = f_.num_heads / f_.num_kv_heads, count = smaller(kKeyTile, f_.kv_len - key);
+    const int64_t group = f_.num_heads / f_.num_kv_heads, count = smaller(kKeyTile, key_count(f_, batch) - key);
+    if (count <= 0) return;
+    const int64_t queries = query_count(f_, batch);
     clear(grad_keys_, count * padded_dim_);
     clear(grad_values_, count * padded_dim_);
     load_tile(batch, kv_head, key);
     for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
-      for (int64_t query = 0; query < f_.q_len; query += kQueryTile) {
+      for (int64_t query = 0; query < queries; query += kQueryTile) {
         KeyRange tile;
-        if (!find_tile({batch, head, 1, query, smaller(kQueryTile, f_.q_len - query)}, key, tile)) continue;
+        if (!find_tile({batch, head, 1, query, smaller(kQueryTile, queries - query)}, key, tile)) continue;
         pack_block(blocks_[0], batch, head, query);
         differentiate(blocks_[0], tile);
         add_to_keys(blocks_[0], tile, 0);
@@ -106,6 +109,7 @@ class BackwardTask {
 
   /// grad_q of one block of queries and, when `bias`, its addition to grad_bias.
   void run_query_block(int64_t batch, int64_t head, int64_t query, bool bias) {
+    if (query >= query_count(f_, batch)) return;
     pack_block(blocks_[0], batch, head, query);
     clear(grad_queries_, kQueryTile * padded_dim_);
     const KeyRange visible = visible_keys(f_, blocks_[0].block);
@@ -123,18 +127,18 @@ class BackwardTask {
   static void clear(float* out, int64_t count) { std::memset(out, 0, static_cast<size_t>(count) * sizeof(float)); }
 
   void pack_block(PackedBlock& packed, int64_t batch, int64_t head, int64_t query) {
-    const QueryBlock block{batch, head, 1, query, smaller(kQueryTile, f_.q_len - query)};
+    const QueryBlock block{batch, head, 1, query, smaller(kQueryTile, query_count(f_, batch) - query)};
     packed.block = block;
     const T* q = static_cast<const T*>(f_.q);
     const T* grad_out = static_cast<const T*>(args_.grad_out);
-    pack_queries(block, dim_, q, f_.q_stride_b, f_.q_stride_t, f_.q_stride_h, f_.scale, packed.queries, rows_);
-    pack_queries(block, dim_, grad_out, f_.out_stride_b, f_.out_stride_t, f_.out_stride_h, 1.0f, packed.gradients,
-                 rows_);
-    pack_rows(q + batch * f_.q_stride_b + head * f_.q_stride_h + query * f_.q_stride_t, f_.q_stride_t, block.queries,
-              dim_, padded_dim_, packed.query_rows, padded_dim_);
-    pack_rows(grad_out + batch * f_.out_stride_b + head * f_.out_stride_h + query * f_.out_stride_t, f_.out_stride_t,
-              block.queries, dim_, padded_dim_, packed.gradient_rows, padded_dim_);
-    const int64_t row = (batch * f_.num_heads + head) * f_.q_len + query;
+    pack_queries(f_, block, q, f_.q_stride_b, f_.q_stride_t, f_.q_stride_h, f_.scale, packed.queries, rows_);
+    pack_queries(f_, block, grad_out, f_.out_stride_b, f_.out_stride_t, f_.out_stride_h, 1.0f, packed.gradients, rows_);
+    pack_rows(q + query_offset(f_, batch, f_.q_stride_b, f_.q_stride_t) + head * f_.q_stride_h + query * f_.q_stride_t,
+              f_.q_stride_t, block.queries, dim_, padded_dim_, packed.query_rows, padded_dim_);
+    pack_rows(grad_out + query_offset(f_, batch, f_.out_stride_b, f_.out_stride_t) + head * f_.out_stride_h +
+                  query * f_.out_stride_t,
+              f_.out_stride_t, block.queries, dim_, padded_dim_, packed.gradient_rows, padded_dim_);
+    const int64_t row = row_of(f_, batch, head, query);
     for (int64_t lane = 0; lane < block.padded_lanes(); ++lane) {
       const bool present = lane < block.lanes() && f_.lse[row + lane] != -__builtin_inff();
       packed.lse[lane] = present ? f_.lse[row + lane] : __builtin_inff();  // exp(score - infinity): no weight
@@ -143,9 +147,11 @@ class BackwardTask {
   }
 
   void load_tile(int64_t batch, int64_t kv_head, int64_t key) {
-    const int64_t count = smaller(kKeyTile, f_.kv_len - key);
-    const T* k = static_cast<const T*>(f_.k) + batch * f_.k_stride_b + kv_head * f_.k_stride_h + key * f_.k_stride_t;
-    const T* v = static_cast<const T*>(f_.v) + batch * f_.v_stride_b + kv_head * f_.v_stride_h + key * f_.v_stride_t;
+    const int64_t count = smaller(kKeyTile, key_count(f_, batch) - key);
+    const T* k = static_cast<const T*>(f_.k) + key_offset(f_, batch, f_.k_stride_b, f_.k_stride_t) +
+                 kv_head * f_.k_stride_h + key * f_.k_stride_t;
+    const T* v = static_cast<const T*>(f_.v) + key_offset(f_, batch, f_.v_stride_b, f_.v_stride_t) +
+                 kv_head * f_.v_stride_h + key * f_.v_stride_t;
     keys_ = float_rows(k, f_.k_stride_t, count, dim_, false, key_copy_);
     values_ = float_rows(v, f_.v_stride_t, count, dim_, false, value_copy_);
   }
@@ -210,15 +216,15 @@ class BackwardTask {
     for (int64_t i = 0; i < dim_ * block.padded_lanes(); i += kLanes) {
       store(grad_queries + i, load(grad_queries + i) * splat(f_.scale));
     }
-    unpack_queries(block, dim_, grad_queries, static_cast<T*>(args_.grad_q), args_.grad_q_stride_b,
-                   args_.grad_q_stride_t, args_.grad_q_stride_h, rows_);
+    unpack_queries(f_, block, grad_queries, static_cast<T*>(args_.grad_q), args_.grad_q_stride_b, args_.grad_q_stride_t,
+                   args_.grad_q_stride_h, rows_);
   }
 
   void write_keys(int64_t batch, int64_t kv_head, int64_t key, int64_t count) {
-    T* grad_k = static_cast<T*>(args_.grad_k) + batch * args_.grad_k_stride_b + kv_head * args_.grad_k_stride_h +
-                key * args_.grad_k_stride_t;
-    T* grad_v = static_cast<T*>(args_.grad_v) + batch * args_.grad_v_stride_b + kv_head * args_.grad_v_stride_h +
-                key * args_.grad_v_stride_t;
+    T* grad_k = static_cast<T*>(args_.grad_k) + key_offset(f_, batch, args_.grad_k_stride_b, args_.grad_k_stride_t) +
+                kv_head * args_.grad_k_stride_h + key * args_.grad_k_stride_t;
+    T* grad_v = static_cast<T*>(args_.grad_v) + key_offset(f_, batch, args_.grad_v_stride_b, args_.grad_v_stride_t) +
+                kv_head * args_.grad_v_stride_h + key * args_.grad_v_stride_t;
     for (int64_t row = 0; row < count; ++row) {
       const float* from_k = grad_keys_ + row * padded_dim_;
       const float* from_v = grad_values_ + row * padded_dim_;
@@ -238,7 +244,7 @@ class BackwardTask {
   float *rows_, *key_copy_, *value_copy_;
 };
 
-/// workspace[b, h, i] = sum of grad_out * out over the head.
+/// workspace[row of (b, h, i)] = sum of grad_out * out over the head.
 template <class T>
 void sum_products(const AttentionBackwardArgs& args) {
   const AttentionArgs& f = args.forward;
@@ -246,13 +252,15 @@ void sum_products(const AttentionBackwardArgs& args) {
   parallel_for(rows, larger(1, 32768 / f.head_dim), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const int64_t query = row % f.q_len, head = row / f.q_len % f.num_heads, batch = row / f.q_len / f.num_heads;
-      const int64_t offset = batch * f.out_stride_b + query * f.out_stride_t + head * f.out_stride_h;
+      if (query >= query_count(f, batch)) continue;
+      const int64_t offset =
+          query_offset(f, batch, f.out_stride_b, f.out_stride_t) + query * f.out_stride_t + head * f.out_stride_h;
       const T* out = static_cast<const T*>(f.out) + offset;
       const T* grad_out = static_cast<const T*>(args.grad_out) + offset;
       Floats sum = splat(0.0f);
       for_each_vector(f.head_dim,
                       [&](int64_t i, auto n) { sum = fma(load_lanes(out + i, n), load_lanes(grad_out + i, n), sum); });
-      args.workspace[row] = reduce_sum(sum);
+      args.workspace[row_of(f, batch, head, query)] = reduce_sum(sum);
     }
   });
 }

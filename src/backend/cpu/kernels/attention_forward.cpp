@@ -1,6 +1,9 @@
 // Attention with online softmax over tiles of keys (Milakov & Gimelshein 2018; Dao et al., "FlashAttention", 2022).
 // A task is one block of queries of one head, or of all heads of a group when the queries are few (decoding), so that
-// the keys and values are read once. Memory beyond the operands does not depend on the sequence length.
+// the keys and values are read once. Memory beyond the operands does not depend on the sequence length. Keys and values
+// that lie in blocks of a table are collected tile by tile.
+#include <cstring>
+
 #include "backend/cpu/kernels/attention_tile.h"
 #include "backend/cpu/kernels/gemm_few_rows.h"
 #include "backend/cpu/kernels/pack.h"
@@ -60,7 +63,8 @@ class ForwardTask {
     const int64_t dim = args.head_dim;
     const int64_t tile = kKeyTile * kQueryTile;
     const int64_t dropout = args.dropout_p > 0.0f ? tile : 0;
-    const int64_t total = 3 * dim * kQueryTile + 2 * tile + dropout + 2 * kKeyTile * larger(dim, kFewRows);
+    const int64_t collected = args.block_table != nullptr ? kKeyTile * dim : 0;
+    const int64_t total = 3 * dim * kQueryTile + 2 * tile + dropout + 2 * kKeyTile * larger(dim, kFewRows) + collected;
     float* memory =
         static_cast<float*>(thread_scratch(ScratchSlot::attention, static_cast<size_t>(total) * sizeof(float)));
     const auto take = [&memory](int64_t count) { return (memory += count) - count; };
@@ -72,6 +76,7 @@ class ForwardTask {
     factors_ = take(dropout);
     keys_ = take(kKeyTile * dim);
     values_ = take(kKeyTile * larger(dim, kFewRows));  // or the weights of few queries
+    collected_ = reinterpret_cast<T*>(take(collected));
   }
 
   void run(const QueryBlock& block) {
@@ -81,7 +86,7 @@ class ForwardTask {
       state_.maximum[lane] = -__builtin_inff();
       state_.sum[lane] = 0.0f;
     }
-    pack_queries(block, dim, static_cast<const T*>(args_.q), args_.q_stride_b, args_.q_stride_t, args_.q_stride_h,
+    pack_queries(args_, block, static_cast<const T*>(args_.q), args_.q_stride_b, args_.q_stride_t, args_.q_stride_h,
                  args_.scale, queries_, rows_);
     const KeyRange visible = visible_keys(args_, block);
     bool first = true;
@@ -99,9 +104,9 @@ class ForwardTask {
   void add_tile(const QueryBlock& block, KeyRange tile, bool first) {
     const int64_t stride = block.padded_lanes(), count = tile.end - tile.begin, dim = args_.head_dim;
     const int64_t kv_head = block.head_begin / (args_.num_heads / args_.num_kv_heads);
-    const T* k = static_cast<const T*>(args_.k) + block.batch * args_.k_stride_b + kv_head * args_.k_stride_h +
-                 tile.begin * args_.k_stride_t;
-    multiply_keys(block, count, k);
+    multiply_keys(block, count,
+                  tile_rows(static_cast<const T*>(args_.k) + kv_head * args_.k_stride_h, args_.k_stride_b,
+                            args_.k_stride_t, block.batch, tile));
     finish_scores<T>(args_, block, tile, scores_, workspace_, nullptr);
     bool changed = false;
     int64_t lane = 0;
@@ -121,34 +126,54 @@ class ForwardTask {
       dropout_factors(args_, block, tile, factors_, workspace_);
       for (int64_t i = 0; i < count * stride; i += kLanes) store(scores_ + i, load(scores_ + i) * load(factors_ + i));
     }
-    const T* v = static_cast<const T*>(args_.v) + block.batch * args_.v_stride_b + kv_head * args_.v_stride_h +
-                 tile.begin * args_.v_stride_t;
-    multiply_values(block, count, v, first);
+    multiply_values(block, count,
+                    tile_rows(static_cast<const T*>(args_.v) + kv_head * args_.v_stride_h, args_.v_stride_b,
+                              args_.v_stride_t, block.batch, tile),
+                    first);
+  }
+
+  struct Rows {
+    const T* data;
+    int64_t stride;
+  };
+
+  /// The rows of a tile of k or v (of one head): where they lie, or collected from the blocks of the table.
+  Rows tile_rows(const T* head, int64_t stride_b, int64_t stride_t, int64_t batch, KeyRange tile) {
+    if (args_.block_table == nullptr) {
+      return {head + key_offset(args_, batch, stride_b, stride_t) + tile.begin * stride_t, stride_t};
+    }
+    const int32_t* blocks = args_.block_table + batch * args_.block_table_stride;
+    for (int64_t key = tile.begin; key < tile.end; ++key) {
+      const T* row = head + blocks[key / args_.block_size] * stride_b + key % args_.block_size * stride_t;
+      std::memcpy(collected_ + (key - tile.begin) * args_.head_dim, row,
+                  static_cast<size_t>(args_.head_dim) * sizeof(T));
+    }
+    return {collected_, args_.head_dim};
   }
 
   /// scores_ (keys, lanes) = keys times queries. Few queries read the keys once and in place, many from a copy as f32.
-  void multiply_keys(const QueryBlock& block, int64_t count, const T* k) {
+  void multiply_keys(const QueryBlock& block, int64_t count, const Rows& k) {
     const int64_t stride = block.padded_lanes(), lanes = block.lanes(), dim = args_.head_dim;
     if (lanes > kFewRows) {
-      const FloatRows keys = float_rows(k, args_.k_stride_t, count, dim, args_.k_stride_t % 1024 != 0, keys_);
+      const FloatRows keys = float_rows(k.data, k.stride, count, dim, k.stride % 1024 != 0, keys_);
       multiply_lanes(count, dim, keys.rows, keys.stride, false, queries_, stride, scores_, false);
       return;
     }
     pack_transposed(queries_, stride, lanes, dim, dim, rows_, dim);
-    multiply_float_rows<T>(few_rows_product(lanes, count, dim, rows_, dim, k, args_.k_stride_t, true));
+    multiply_float_rows<T>(few_rows_product(lanes, count, dim, rows_, dim, k.data, k.stride, true));
     pack_transposed(workspace_, count, count, lanes, stride, scores_, stride);
   }
 
   /// result_ (head_dim, lanes) (+)= values times weights.
-  void multiply_values(const QueryBlock& block, int64_t count, const T* v, bool first) {
+  void multiply_values(const QueryBlock& block, int64_t count, const Rows& v, bool first) {
     const int64_t stride = block.padded_lanes(), lanes = block.lanes(), dim = args_.head_dim;
     if (lanes > kFewRows) {
-      const FloatRows values = float_rows(v, args_.v_stride_t, count, dim, false, values_);
+      const FloatRows values = float_rows(v.data, v.stride, count, dim, false, values_);
       multiply_lanes(dim, count, values.rows, values.stride, true, scores_, stride, result_, !first);
       return;
     }
     pack_transposed(scores_, stride, lanes, count, count, values_, count);
-    multiply_float_rows<T>(few_rows_product(lanes, dim, count, values_, count, v, args_.v_stride_t, false));
+    multiply_float_rows<T>(few_rows_product(lanes, dim, count, values_, count, v.data, v.stride, false));
     float* out = first ? result_ : rows_;
     pack_transposed(workspace_, dim, dim, lanes, stride, out, stride);
     for (int64_t i = 0; !first && i < dim * stride; i += kLanes)
@@ -180,21 +205,21 @@ class ForwardTask {
         store(at, load(at) * load(inverse + i));
       }
     }
-    unpack_queries(block, args_.head_dim, result_, static_cast<T*>(args_.out), args_.out_stride_b, args_.out_stride_t,
+    unpack_queries(args_, block, result_, static_cast<T*>(args_.out), args_.out_stride_b, args_.out_stride_t,
                    args_.out_stride_h, rows_);
     if (args_.lse == nullptr) return;
     for (int64_t i = 0; i < stride; i += kLanes) {
       store(inverse + i, load(state_.maximum + i) + log(load(state_.sum + i)));
     }
     for (int64_t lane = 0; lane < block.lanes(); ++lane) {
-      const int64_t row = (block.batch * args_.num_heads + block.head_of(lane)) * args_.q_len + block.query_of(lane);
-      args_.lse[row] = inverse[lane];
+      args_.lse[row_of(args_, block.batch, block.head_of(lane), block.query_of(lane))] = inverse[lane];
     }
   }
 
   const AttentionArgs& args_;
   SoftmaxState state_;
   float *queries_, *result_, *rows_, *scores_, *workspace_, *factors_, *keys_, *values_;
+  T* collected_;
 };
 
 template <class T>
@@ -213,7 +238,8 @@ void attention(const AttentionArgs& args, Stream) {
       const int64_t query = (blocks - 1 - index / (args.batch * head_blocks)) * block_queries;
       const int64_t head = index % head_blocks * heads;
       const int64_t batch = index / head_blocks % args.batch;
-      task.run({batch, head, heads, query, smaller(block_queries, args.q_len - query)});
+      const int64_t queries = smaller(block_queries, query_count(args, batch) - query);
+      if (queries > 0) task.run({batch, head, heads, query, queries});
     };
   });
 }

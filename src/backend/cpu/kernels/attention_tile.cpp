@@ -13,11 +13,11 @@ namespace {
 const float kHidden = -__builtin_inff();
 
 int64_t kv_length(const AttentionArgs& args, int64_t batch) {
-  return args.kv_lengths == nullptr ? args.kv_len : args.kv_lengths[batch];
+  return args.kv_lengths == nullptr ? key_count(args, batch) : args.kv_lengths[batch];
 }
 
 int64_t query_position(const AttentionArgs& args, int64_t batch, int64_t query) {
-  return query + (args.q_start == nullptr ? kv_length(args, batch) - args.q_len : args.q_start[batch]);
+  return query + (args.q_start == nullptr ? kv_length(args, batch) - query_count(args, batch) : args.q_start[batch]);
 }
 
 const int32_t* query_documents(const AttentionArgs& args, int64_t batch) {
@@ -176,7 +176,7 @@ void dropout_factors(const AttentionArgs& args, const QueryBlock& block, KeyRang
   const PhiloxKey key{args.rng.seed, args.rng.stream, static_cast<uint32_t>(step)};
   const float kept = 1.0f / (1.0f - args.dropout_p);
   for (int64_t lane = 0; lane < lanes; ++lane) {
-    const int64_t row = (block.batch * args.num_heads + block.head_of(lane)) * args.q_len + block.query_of(lane);
+    const int64_t row = row_of(args, block.batch, block.head_of(lane), block.query_of(lane));
     const uint64_t begin = static_cast<uint64_t>(row * args.kv_len + keys.begin);
     const uint64_t end = begin + static_cast<uint64_t>(count);
     float* out = workspace + lane * count;
@@ -192,10 +192,11 @@ void dropout_factors(const AttentionArgs& args, const QueryBlock& block, KeyRang
 }
 
 template <class T>
-void pack_queries(const QueryBlock& block, int64_t head_dim, const T* in, int64_t stride_b, int64_t stride_t,
+void pack_queries(const AttentionArgs& args, const QueryBlock& block, const T* in, int64_t stride_b, int64_t stride_t,
                   int64_t stride_h, float factor, float* out, float* workspace) {
-  const int64_t lanes = block.lanes(), stride = block.padded_lanes();
-  const T* first = in + block.batch * stride_b + block.head_begin * stride_h + block.query_begin * stride_t;
+  const int64_t lanes = block.lanes(), stride = block.padded_lanes(), head_dim = args.head_dim;
+  const T* first = in + query_offset(args, block.batch, stride_b, stride_t) + block.head_begin * stride_h +
+                   block.query_begin * stride_t;
   if (block.heads == 1) {
     pack_transposed(first, stride_t, head_dim, lanes, stride, out, stride);
   } else {
@@ -210,11 +211,12 @@ void pack_queries(const QueryBlock& block, int64_t head_dim, const T* in, int64_
 }
 
 template <class T>
-void unpack_queries(const QueryBlock& block, int64_t head_dim, const float* in, T* out, int64_t stride_b,
+void unpack_queries(const AttentionArgs& args, const QueryBlock& block, const float* in, T* out, int64_t stride_b,
                     int64_t stride_t, int64_t stride_h, float* workspace) {
-  const int64_t lanes = block.lanes();
+  const int64_t lanes = block.lanes(), head_dim = args.head_dim;
   pack_transposed(in, block.padded_lanes(), lanes, head_dim, head_dim, workspace, head_dim);
-  T* first = out + block.batch * stride_b + block.head_begin * stride_h + block.query_begin * stride_t;
+  T* first = out + query_offset(args, block.batch, stride_b, stride_t) + block.head_begin * stride_h +
+             block.query_begin * stride_t;
   for (int64_t lane = 0; lane < lanes; ++lane) {
     T* row = first + lane / block.heads * stride_t + lane % block.heads * stride_h;
     const float* source = workspace + lane * head_dim;
@@ -234,10 +236,12 @@ FloatRows float_rows(const bfloat16* in, int64_t stride, int64_t count, int64_t 
   return {workspace, head_dim};
 }
 
-#define ONDOL_INSTANTIATE(T)                                                                                          \
-  template void finish_scores<T>(const AttentionArgs&, const QueryBlock&, KeyRange, float*, float*, float*);          \
-  template void pack_queries(const QueryBlock&, int64_t, const T*, int64_t, int64_t, int64_t, float, float*, float*); \
-  template void unpack_queries(const QueryBlock&, int64_t, const float*, T*, int64_t, int64_t, int64_t, float*);
+#define ONDOL_INSTANTIATE(T)                                                                                         \
+  template void finish_scores<T>(const AttentionArgs&, const QueryBlock&, KeyRange, float*, float*, float*);         \
+  template void pack_queries(const AttentionArgs&, const QueryBlock&, const T*, int64_t, int64_t, int64_t, float,    \
+                             float*, float*);                                                                        \
+  template void unpack_queries(const AttentionArgs&, const QueryBlock&, const float*, T*, int64_t, int64_t, int64_t, \
+                               float*);
 ONDOL_INSTANTIATE(float)
 ONDOL_INSTANTIATE(bfloat16)
 #undef ONDOL_INSTANTIATE

@@ -33,6 +33,28 @@ struct KeyRange {
   int64_t begin, end;
 };
 
+/// Queries of a sequence, and rows of its keys (valid or not).
+inline int64_t query_count(const AttentionArgs& args, int64_t batch) {
+  return args.q_offsets == nullptr ? args.q_len : args.q_offsets[batch + 1] - args.q_offsets[batch];
+}
+inline int64_t key_count(const AttentionArgs& args, int64_t batch) {
+  return args.kv_offsets == nullptr ? args.kv_len : args.kv_offsets[batch + 1] - args.kv_offsets[batch];
+}
+
+/// Where the queries or keys of a sequence begin, in tensors with these strides.
+inline int64_t query_offset(const AttentionArgs& args, int64_t batch, int64_t stride_b, int64_t stride_t) {
+  return args.q_offsets == nullptr ? batch * stride_b : args.q_offsets[batch] * stride_t;
+}
+inline int64_t key_offset(const AttentionArgs& args, int64_t batch, int64_t stride_b, int64_t stride_t) {
+  return args.kv_offsets == nullptr ? batch * stride_b : args.kv_offsets[batch] * stride_t;
+}
+
+/// Row of a query in lse, in the workspace of the backward and in the numbers of dropout.
+inline int64_t row_of(const AttentionArgs& args, int64_t batch, int64_t head, int64_t query) {
+  if (args.q_offsets != nullptr) return head * args.total_queries + args.q_offsets[batch] + query;
+  return (batch * args.num_heads + head) * args.q_len + query;
+}
+
 /// exp for arguments up to 0, and 0 below -87: hidden scores are -infinity, and a result that underflows costs the
 /// processor a hundred times what a normal one does.
 inline Floats exp_weight(Floats x) {
@@ -67,12 +89,12 @@ void dropout_factors(const AttentionArgs& args, const QueryBlock& block, KeyRang
 
 /// out (head_dim, padded lanes) = factor * rows of `in` (q or grad_out); workspace: kQueryTile * head_dim floats.
 template <class T>
-void pack_queries(const QueryBlock& block, int64_t head_dim, const T* in, int64_t stride_b, int64_t stride_t,
+void pack_queries(const AttentionArgs& args, const QueryBlock& block, const T* in, int64_t stride_b, int64_t stride_t,
                   int64_t stride_h, float factor, float* out, float* workspace);
 
 /// The inverse: rows of out from (head_dim, padded lanes), rounded to T.
 template <class T>
-void unpack_queries(const QueryBlock& block, int64_t head_dim, const float* in, T* out, int64_t stride_b,
+void unpack_queries(const AttentionArgs& args, const QueryBlock& block, const float* in, T* out, int64_t stride_b,
                     int64_t stride_t, int64_t stride_h, float* workspace);
 
 /// Rows of k or v as f32: where they lie, or widened (and spread over the cache sets) in workspace (kKeyTile *
