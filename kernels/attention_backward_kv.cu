@@ -17,27 +17,22 @@ namespace {
 
 enum class Gradients { both, keys, values };
 
-/// The key of a row and whether the key mask shows it.
-struct KeyInfo {
-  int j;
-  bool present;
-  int32_t document;
-};
-
-/// -infinity where a key (row) is not seen by a query (column, i0 ...).
+/// -infinity where a key (row, the first is j0) is not seen by a query (column, i0 ...).
 template <int kBlocks>
-__device__ inline void hide_queries(float (&products)[1][kBlocks][4], const KeyInfo (&keys)[2],
-                                    const Sequence& sequence, const Content& content, int i0) {
+__device__ inline void hide_queries(float (&products)[1][kBlocks][4], const Sequence& sequence, const Content& content,
+                                    int j0, int i0) {
 #pragma unroll
-  for (int n = 0; n < kBlocks; ++n) {
+  for (int half = 0; half < 2; ++half) {
+    const int j = j0 + accumulator_row(2 * half);
+    const bool present = j < sequence.keys && content.shows(j);
+    const int32_t document = present ? content.key_document(j) : 0;
 #pragma unroll
-    for (int e = 0; e < 2; ++e) {
-      const int i = i0 + accumulator_column(n, e);
-      const Range seen = sequence.keys_of(i);
-      const int32_t document = i < sequence.queries ? content.query_document(i) : 0;
+    for (int n = 0; n < kBlocks; ++n) {
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const bool visible = keys[half].present && seen.contains(keys[half].j) && document == keys[half].document;
+      for (int e = 0; e < 2; ++e) {
+        const int i = i0 + accumulator_column(n, e);
+        const bool visible =
+            present && i < sequence.queries && sequence.keys_of(i).contains(j) && content.query_document(i) == document;
         if (!visible) products[0][n][2 * half + e] = -INFINITY;
       }
     }
@@ -119,13 +114,6 @@ __global__ void __launch_bounds__(AttentionTiles<T, kDim>::kThreads, 2)
   wait_copies<1>();
   block_barrier();
   const RowOperand<T, kDim, 1, Tiles::kBackwardResident> k(tile_k, row0), v(tile_v, row0);
-  KeyInfo info[2];
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int j = j0 + row0 + accumulator_row(2 * half);
-    const bool valid = j < sequence.keys;
-    info[half] = {j, valid && content.shows(j), valid ? content.key_document(j) : 0};
-  }
   float grad_k[1][kKeys ? kDim / 8 : 1][4], grad_v[1][kValues ? kDim / 8 : 1][4];
   clear(grad_k);
   clear(grad_v);
@@ -159,7 +147,7 @@ __global__ void __launch_bounds__(AttentionTiles<T, kDim>::kThreads, 2)
     if (kExtras && dropout.on()) {
       kept = KeptWeightsOfKeys::of<kColumns / 8>(dropout, sequence, h, i0, j0 + row0);
     }
-    if (mask.partial) hide_queries(products, info, sequence, content, i0);
+    if (mask.partial) hide_queries(products, sequence, content, j0 + row0, i0);
       // products become the weights of grad_out, grad_values the gradients of the products.
 #pragma unroll
     for (int n = 0; n < kColumns / 8; ++n) {
@@ -171,9 +159,9 @@ __global__ void __launch_bounds__(AttentionTiles<T, kDim>::kThreads, 2)
         const bool keeps = !kExtras || !dropout.on() || kept(n, e);
         float& product = products[0][n][e];
         float& grad_value = grad_values[0][n][e];
-        const PairGradient pair =
-            pair_gradient<kExtras>(scoring, sequence, product, grad_value, RowGradient::from(lse[e % 2], delta[e % 2]),
-                                   keeps, dropout.kept, QueryAt{i0 + column + e % 2, h}, info[e / 2].j);
+        const PairGradient pair = pair_gradient<kExtras>(
+            scoring, sequence, product, grad_value, RowGradient::from(lse[e % 2], delta[e % 2]), keeps, dropout.kept,
+            QueryAt{i0 + column + e % 2, h}, j0 + row0 + accumulator_row(e));
         product = pair.kept;
         grad_value = pair.product;
       }
