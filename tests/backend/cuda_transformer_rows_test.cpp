@@ -129,15 +129,25 @@ TYPED_TEST(CudaTransformerRows, Glu) {
         args.kind = kind;
         run_row<T>(&KernelTable::glu, args);
         expect_close(dout.host(), out, what);
-        for (EmulatedArray<T>* target : {&dgrad, &dfused}) {  // the second time in place
+        const auto backward = [&](EmulatedArray<T>& target, size_t grad_stride) {
           GluBackwardArgs back{};
           back.grad_out = dgrad_out.data();
           back.gate = dfused.data(), back.up = dfused.data() + cols;
-          back.in_row_stride = back.grad_row_stride = static_cast<int64_t>(stride);
-          back.grad_gate = target->data(), back.grad_up = target->data() + cols;
+          back.in_row_stride = static_cast<int64_t>(stride);
+          back.grad_row_stride = static_cast<int64_t>(grad_stride);
+          back.grad_gate = target.data(), back.grad_up = target.data() + cols;
           back.rows = args.rows, back.cols = args.cols;
           back.kind = kind;
           run_row<T>(&KernelTable::glu_backward, back);
+        };
+        const size_t apart = stride + 5;
+        std::vector<double> grad_apart(rows * apart);
+        for (size_t r = 0; r < rows; ++r) std::copy_n(&grad[r * stride], stride, &grad_apart[r * apart]);
+        EmulatedArray<T> dgrad_apart(std::vector<T>(rows * apart));
+        backward(dgrad_apart, apart);
+        expect_close(dgrad_apart.host(), grad_apart, what + " backward, rows apart");
+        for (EmulatedArray<T>* target : {&dgrad, &dfused}) {  // the second time in place
+          backward(*target, stride);
           expect_close(target->host(), grad, what + " backward");
         }
       });
