@@ -113,7 +113,8 @@ OrderedJson collect(bool& passed) {
   report["build"] = {{"version", build.version},   {"build_type", build.build_type},
                      {"compiler", build.compiler}, {"cpu_instruction_sets", build.cpu_instruction_sets},
                      {"cuda", build.cuda},         {"cuda_architectures", build.cuda_architectures},
-                     {"nccl", build.nccl},         {"mpi", build.mpi}};
+                     {"nccl", build.nccl},         {"mpi", build.mpi},
+                     {"nvtx", build.nvtx}};
   report["cpu"] = {{"name", cpu_name()},
                    {"features", ondol::cpu::cpu_features()},
                    {"kernels", ondol::cpu::active_isa()},

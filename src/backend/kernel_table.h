@@ -6,6 +6,7 @@
 #include <ondol/base/dtype.h>
 
 #include "backend/kernel_args.h"
+#include "backend/kernel_ranges.h"
 
 namespace ondol {
 
@@ -82,6 +83,7 @@ void run_kernel(KernelRow<Args> KernelTable::*row, Device device, DType dtype, c
   const KernelRow<Args>& entry = kernel_table(device).*row;
   const auto function = entry.get(dtype);
   if (function == nullptr) throw_missing_kernel(entry.name, device, dtype);
+  const KernelRange range(entry.name);
   function(args, current_stream(device));
 }
 

@@ -32,6 +32,9 @@ BuildInfo collect() {
 #if defined(ONDOL_BUILD_MPI)
   info.mpi = ONDOL_BUILD_MPI;
 #endif
+#if defined(ONDOL_BUILD_NVTX)
+  info.nvtx = ONDOL_BUILD_NVTX;
+#endif
 #if defined(ONDOL_HAS_ISA_portable)
   info.cpu_instruction_sets.push_back("portable");
 #endif

@@ -1,7 +1,7 @@
-# CUDA, NCCL and MPI: each is AUTO (used when found), ON (an error when missing) or OFF.
-# Sets ONDOL_HAS_{CUDA,NCCL,MPI} and ONDOL_{CUDA,NCCL,MPI}_VERSION; sources are then chosen by lists, not by #ifdef.
+# CUDA, NCCL, MPI and NVTX: each is AUTO (used when found), ON (an error when missing) or OFF.
+# Sets ONDOL_HAS_<feature> and ONDOL_<feature>_VERSION; sources are then chosen by lists, not by #ifdef.
 
-foreach(feature CUDA NCCL MPI)
+foreach(feature CUDA NCCL MPI NVTX)
   if(NOT ONDOL_${feature} MATCHES "^(AUTO|ON|OFF)$")
     message(FATAL_ERROR "ONDOL_${feature} is \"${ONDOL_${feature}}\": use AUTO, ON or OFF")
   endif()
@@ -72,8 +72,23 @@ if(NOT ONDOL_MPI STREQUAL "OFF")
   ondol_require(MPI "an MPI with its C headers" "Install libopenmpi-dev")
 endif()
 
+if(NOT ONDOL_NVTX STREQUAL "OFF")
+  # Headers of the CUDA toolkit that need nothing else of it.
+  find_path(ONDOL_NVTX_INCLUDE_DIR nvtx3/nvToolsExt.h HINTS ${CUDAToolkit_INCLUDE_DIRS} PATHS /usr/local/cuda/include)
+  mark_as_advanced(ONDOL_NVTX_INCLUDE_DIR)
+  if(ONDOL_NVTX_INCLUDE_DIR)
+    file(STRINGS ${ONDOL_NVTX_INCLUDE_DIR}/nvtx3/nvToolsExt.h nvtx_line REGEX "^#define NVTX_VERSION ")
+    string(REGEX REPLACE "[^0-9]" "" ONDOL_NVTX_VERSION "${nvtx_line}")
+    set(ONDOL_HAS_NVTX TRUE)
+    add_library(ondol_nvtx INTERFACE)
+    target_include_directories(ondol_nvtx SYSTEM INTERFACE ${ONDOL_NVTX_INCLUDE_DIR})
+    target_link_libraries(ondol_nvtx INTERFACE ${CMAKE_DL_LIBS})
+  endif()
+  ondol_require(NVTX "nvtx3/nvToolsExt.h" "It comes with CUDA toolkits")
+endif()
+
 message(STATUS "ondol: CUDA ${ONDOL_HAS_CUDA} ${ONDOL_CUDA_VERSION}, NCCL ${ONDOL_HAS_NCCL} ${ONDOL_NCCL_VERSION}, "
-  "MPI ${ONDOL_HAS_MPI} ${ONDOL_MPI_VERSION}")
+  "MPI ${ONDOL_HAS_MPI} ${ONDOL_MPI_VERSION}, NVTX ${ONDOL_HAS_NVTX} ${ONDOL_NVTX_VERSION}")
 
 # Gives `target` the CUDA backend, or what stands in for it.
 function(ondol_add_cuda_backend target)
@@ -123,10 +138,20 @@ function(ondol_add_cuda_backend target)
   target_link_libraries(${target} PRIVATE CUDA::cudart_static ${CMAKE_DL_LIBS})
 endfunction()
 
+# Gives `target` the ranges of profilers, or what stands in for them.
+function(ondol_add_profiler_hooks target)
+  if(ONDOL_HAS_NVTX)
+    target_sources(${target} PRIVATE ${PROJECT_SOURCE_DIR}/src/backend/nvtx/profiler_hooks.cpp)
+    target_link_libraries(${target} PRIVATE $<BUILD_INTERFACE:ondol_nvtx> ${CMAKE_DL_LIBS})
+  else()
+    target_sources(${target} PRIVATE ${PROJECT_SOURCE_DIR}/src/backend/no_nvtx/profiler_hooks.cpp)
+  endif()
+endfunction()
+
 # Tells src/base/build_info.cpp what the build contains.
 function(ondol_describe_build)
   set(definitions ONDOL_VERSION="${PROJECT_VERSION}" ONDOL_BUILD_TYPE="${CMAKE_BUILD_TYPE}")
-  foreach(feature CUDA NCCL MPI)
+  foreach(feature CUDA NCCL MPI NVTX)
     if(ONDOL_HAS_${feature})
       list(APPEND definitions ONDOL_BUILD_${feature}="${ONDOL_${feature}_VERSION}")
     endif()

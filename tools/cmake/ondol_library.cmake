@@ -1,7 +1,7 @@
 # The library. Every directory of src/ is one layer; a new .cpp file is picked up by itself.
 
 file(GLOB_RECURSE ONDOL_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/*.cpp)
-list(FILTER ONDOL_SOURCES EXCLUDE REGEX "/src/backend/(cpu/kernels|cpu/amx|no_cuda)/")
+list(FILTER ONDOL_SOURCES EXCLUDE REGEX "/src/backend/(cpu/kernels|cpu/amx|no_cuda|nvtx|no_nvtx)/")
 
 add_library(ondol ${ONDOL_SOURCES})
 add_library(ondol::ondol ALIAS ondol)
@@ -15,6 +15,7 @@ target_link_libraries(ondol PRIVATE $<BUILD_INTERFACE:ondol_warnings> ZLIB::ZLIB
 
 # The CUDA backend, or what stands in for it.
 ondol_add_cuda_backend(ondol)
+ondol_add_profiler_hooks(ondol)
 ondol_describe_build()
 
 # CPU kernels: the same sources once per instruction set, each in its own namespace ondol::cpu::<isa>.

@@ -16,6 +16,7 @@ struct BuildInfo {
   std::string cuda_architectures;                 // as CMake names them, "80,90a-real"
   std::string nccl;                               // version; empty: none
   std::string mpi;                                // version of the standard; empty: none
+  std::string nvtx;                               // version of the headers; empty: no ranges for profilers
   std::vector<std::string> cpu_instruction_sets;  // those that CPU kernels were compiled for, the least first
 };
 
