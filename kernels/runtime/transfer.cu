@@ -15,6 +15,13 @@ namespace ondol::cuda {
 namespace {
 
 constexpr size_t kMinBytes = 4096;
+constexpr size_t kLargeBytes = 1 << 20;
+
+/// Powers of two, and whole MiB for what is large: pinned memory is dear.
+size_t capacity_for(size_t bytes) {
+  if (bytes > kLargeBytes) return (bytes + kLargeBytes - 1) / kLargeBytes * kLargeBytes;
+  return std::bit_ceil(bytes < kMinBytes ? kMinBytes : bytes);
+}
 
 /// Pinned host memory, with a place on the device when it is for uploads. `done` is recorded behind the last use.
 struct Buffer {
@@ -61,7 +68,7 @@ class Transfers {
  private:
   /// A buffer that no copy is using any more.
   Buffer& take(std::vector<std::unique_ptr<Buffer>>& buffers, size_t bytes, bool staging) {
-    const size_t capacity = std::bit_ceil(bytes < kMinBytes ? kMinBytes : bytes);
+    const size_t capacity = capacity_for(bytes);
     for (const auto& buffer : buffers) {
       if (buffer->capacity == capacity && !buffer->held && cudaEventQuery(buffer->done) == cudaSuccess) return *buffer;
     }

@@ -32,6 +32,9 @@ class PendingRead {
   const std::byte* wait();
   size_t bytes() const { return bytes_; }
 
+  /// The elements as a tensor on the host, which keeps the memory of the copy; waits for it.
+  Tensor wait_tensor() &&;
+
   template <class T>
   std::vector<T> wait_values() {
     const T* values = reinterpret_cast<const T*>(wait());
@@ -40,6 +43,8 @@ class PendingRead {
 
  private:
   Device device_;
+  Shape shape_;
+  DType dtype_;
   size_t bytes_ = 0;
   Download download_{};
 };

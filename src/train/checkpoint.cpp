@@ -114,8 +114,8 @@ std::string state_json(const TrainerState& state) {
 }
 
 void write_optimizer(const std::string& directory, const CheckpointParts& parts) {
-  NamedTensors tensors = parts.optimizer.state();
-  if (parts.model.dtype() != DType::f32) tensors.insert(tensors.begin(), {"master", parts.optimizer.master()});
+  const NamedTensors tensors =
+      parts.snapshot != nullptr ? parts.snapshot->optimizer : checkpoint_tensors(parts.model, parts.optimizer);
   SafetensorsWriteOptions options;
   options.metadata = {{"format", "pt"}, {"layout", layout_of(parts.model.parameters())}};
   write_safetensors(directory + "/" + kOptimizerFile, tensors, options);
@@ -123,11 +123,19 @@ void write_optimizer(const std::string& directory, const CheckpointParts& parts)
 
 }  // namespace
 
+NamedTensors checkpoint_tensors(const Model& model, const Optimizer& optimizer) {
+  NamedTensors tensors = optimizer.state();
+  if (model.dtype() != DType::f32) tensors.insert(tensors.begin(), {"master", optimizer.master()});
+  return tensors;
+}
+
 std::string write_checkpoint(const std::string& run_directory, const CheckpointParts& parts, int64_t keep) {
   const std::string target = checkpoint_path(run_directory, parts.state.step);
   try {
     write_directory(target, [&](const std::string& directory) {
-      save_model(parts.model, directory);
+      SaveOptions options;
+      if (parts.snapshot != nullptr) options.flat_values = parts.snapshot->values;
+      save_model(parts.model, directory, options);
       if (parts.tokenizer != nullptr) parts.tokenizer->save(directory);
       write_optimizer(directory, parts);
       write_file_atomic(directory + "/" + kStateFile, state_json(parts.state));

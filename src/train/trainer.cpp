@@ -14,6 +14,7 @@
 #include <ondol/tensor/allocator.h>
 
 #include "backend/backend.h"
+#include "train/checkpoint_writer.h"
 #include "train/model_setup.h"
 #include "train/peak_flops.h"
 #include "train/run_data.h"
@@ -62,6 +63,17 @@ class NewDirectory {
   bool made_;
 };
 
+/// When an error ends the run, the checkpoint under way is finished first; what became of it is not asked any more.
+struct WaitForCheckpoint {
+  CheckpointWriter& writer;
+  ~WaitForCheckpoint() {
+    try {
+      writer.wait();
+    } catch (const std::exception&) {
+    }
+  }
+};
+
 }  // namespace
 
 struct Trainer::Impl {
@@ -88,7 +100,9 @@ struct Trainer::Impl {
   StepMetrics finish_step();
   void finish_steps(size_t left);
   EvaluationMetrics evaluate();
-  std::string save_checkpoint();
+  bool works_on_its_own() const { return backend(training.model->device().type).begin_capture != nullptr; }
+  void save_checkpoint();
+  void report_checkpoint(const std::string& directory);
   TrainResult loop();
 
   TrainConfig config;
@@ -102,6 +116,8 @@ struct Trainer::Impl {
   std::deque<StartedStep> started;
   double finished_at = 0.0;  // when the last result came
   std::optional<double> peak_flops;
+  std::string last_checkpoint;  // that is whole
+  CheckpointWriter writer;      // goes first: it reads the model
 };
 
 /// The checkpoint that options.resume asks for, "" for none.
@@ -281,15 +297,26 @@ EvaluationMetrics Trainer::Impl::evaluate() {
   return metrics;
 }
 
-std::string Trainer::Impl::save_checkpoint() {
+/// Where the device works on its own, training goes on while the files are made. On the CPU they are made at once: a
+/// copy of all values would double the memory of a run, and the threads have other work.
+void Trainer::Impl::save_checkpoint() {
   log->sync();
   state.data_position = data->train().state();
-  const std::string directory = write_checkpoint(
-      config.output,
-      {.model = *training.model, .optimizer = *training.optimizer, .tokenizer = data->tokenizer(), .state = state},
-      config.checkpoint.keep);
+  const CheckpointParts parts{
+      .model = *training.model, .optimizer = *training.optimizer, .tokenizer = data->tokenizer(), .state = state};
+  if (works_on_its_own()) {
+    report_checkpoint(writer.wait());
+    writer.start(config.output, parts, config.checkpoint.keep);
+  } else {
+    report_checkpoint(write_checkpoint(config.output, parts, config.checkpoint.keep));
+  }
+}
+
+/// "" is none.
+void Trainer::Impl::report_checkpoint(const std::string& directory) {
+  if (directory.empty()) return;
+  last_checkpoint = directory;
   options.observer->on_checkpoint(directory);
-  return directory;
 }
 
 TrainResult Trainer::Impl::loop() {
@@ -297,9 +324,10 @@ TrainResult Trainer::Impl::loop() {
   const auto every = [&](int64_t interval) {
     return interval > 0 && (state.step % interval == 0 || state.step == total);
   };
-  const bool runs_ahead = backend(training.model->device().type).begin_capture != nullptr;
+  const bool runs_ahead = works_on_its_own();
   while (!done()) {
     start_step();
+    report_checkpoint(writer.poll());
     const bool evaluates = data->validation() != nullptr && every(config.evaluation.every);
     const bool saves = every(config.checkpoint.every);
     finish_steps(runs_ahead && !evaluates && !saves && state.step < total ? 1 : 0);
@@ -311,13 +339,17 @@ TrainResult Trainer::Impl::loop() {
     const bool stop = options.stop != nullptr && options.stop->load() && state.step < total;
     if (saves || stop) {
       finish_steps(0);
-      const std::string directory = save_checkpoint();
-      if (stop) return {state.step, false, directory};
+      save_checkpoint();
+      if (stop) {
+        report_checkpoint(writer.wait());
+        return {state.step, false, last_checkpoint};
+      }
     }
     const int64_t stage_before = state.stage;
     skip_finished_stages();
     if (!done() && state.stage != stage_before) data->open_stage(static_cast<size_t>(state.stage), "");
   }
+  report_checkpoint(writer.wait());
   const std::string final_directory = config.output + "/final";
   {
     // Also when no step was left: the process may have died after the last checkpoint, and the directory be that of a
@@ -337,6 +369,7 @@ TrainResult Trainer::run() {
   Impl& run = *impl_;
   NewDirectory directory(run.config.output);
   const DirectoryLock lock(run.config.output);
+  const WaitForCheckpoint wait_within_the_lock{run.writer};
   clean_run_directory(run.config.output, /*all=*/false);
   const std::string checkpoint = run.choose_checkpoint();
   run.build(checkpoint, run.config.output + "/data");

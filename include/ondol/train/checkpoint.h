@@ -37,12 +37,23 @@ struct TrainerState {
   std::string config_hash;        // of the resolved configuration
 };
 
+/// Values of a model and its optimizer at one moment, on the host.
+struct CheckpointSnapshot {
+  Tensor values;           // flat, dtype and layout of the model's
+  NamedTensors optimizer;  // as checkpoint_tensors() names them
+};
+
 struct CheckpointParts {
   const Model& model;
   const Optimizer& optimizer;
   const Tokenizer* tokenizer = nullptr;
   TrainerState state;
+  /// Written instead of the present values; the optimizer is not looked at then.
+  const CheckpointSnapshot* snapshot = nullptr;
 };
+
+/// What optimizer.safetensors holds: master, when the model is not f32, and the optimizer's state.
+NamedTensors checkpoint_tensors(const Model& model, const Optimizer& optimizer);
 
 /// Writes the checkpoint, then removes those of later steps (of a course that was given up) and the oldest ones beyond
 /// `keep` (0: keeps all). Returns its directory. Throws Error naming file and reason; checkpoints written before stay
