@@ -16,6 +16,7 @@ void add_norm_backward_rows(KernelTable& table);  // norm_backward.cu: rms_norm_
 void add_rope_rows(KernelTable& table);           // rope.cu: rope
 void add_glu_rows(KernelTable& table);            // glu.cu: glu, glu_backward
 void add_dropout_rows(KernelTable& table);        // dropout.cu: dropout
+void add_kv_cache_rows(KernelTable& table);       // kv_cache.cu: cache_append
 void add_index_rows(KernelTable& table);          // index.cu: gather, scatter_add, argmax
 void add_sampling_rows(KernelTable& table);       // sampling.cu: sample
 void add_optimizer_rows(KernelTable& table);      // optimizer.cu: sum_squares, clip_gradient, adamw, sgd, ema

@@ -15,6 +15,7 @@ void fill_cuda_table(KernelTable& table) {
   add_rope_rows(table);
   add_glu_rows(table);
   add_dropout_rows(table);
+  add_kv_cache_rows(table);
   add_index_rows(table);
   add_sampling_rows(table);
   add_optimizer_rows(table);

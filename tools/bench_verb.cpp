@@ -159,6 +159,7 @@ void run_generate(const GenerateOptions& options, const GlobalOptions& global) {
   std::vector<double> prefill, decode;
   for (int repeat = 0; repeat < options.warmup + options.repeats; ++repeat) {
     ondol::KvCache cache = model->make_cache(options.batch, capacity);
+    ondol::Decoder decoder(*model, cache);
     std::vector<std::span<const int32_t>> tokens;
     for (int64_t b = 0; b < options.batch; ++b) {
       tokens.push_back(
@@ -167,7 +168,7 @@ void run_generate(const GenerateOptions& options, const GlobalOptions& global) {
     auto start = Clock::now();
     std::vector<int32_t> next;
     const auto step = [&] {
-      next = ondol::ops::argmax(ondol::decode_step(*model, cache, tokens)).to_vector<int32_t>();
+      next = ondol::ops::argmax(decoder.step(tokens)).to_vector<int32_t>();
       for (size_t b = 0; b < next.size(); ++b) tokens[b] = {&next[b], 1};
     };
     step();

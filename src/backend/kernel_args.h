@@ -354,6 +354,16 @@ struct AttentionBackwardArgs {
   float* workspace;
 };
 
+/// New tokens into a cache of keys and one of values: cache[b, starts[b] + t, :] = in[b, t, :] for t < ends[b] - starts[b];
+/// nothing beyond the capacity. in (B, T, width), caches (B, capacity, width) with common strides; width is contiguous.
+struct CacheAppendArgs {
+  const void *keys, *values;
+  void *key_cache, *value_cache;
+  int64_t batch, length, capacity, width;
+  int64_t key_stride_b, key_stride_t, value_stride_b, value_stride_t, cache_stride_b, cache_stride_t;
+  const int32_t *starts, *ends;  // (B)
+};
+
 /// out[o, i, n] = in[o, index[o, i, n], n]: torch.gather along the middle dimension. in (outer, in_size, inner),
 /// index and out (outer, out_size, inner), contiguous.
 struct GatherArgs {

@@ -52,6 +52,7 @@ struct KernelRow {
   X(dequantize, DequantizeArgs)                  \
   X(attention, AttentionArgs)                    \
   X(attention_backward, AttentionBackwardArgs)   \
+  X(cache_append, CacheAppendArgs)               \
   X(gather, GatherArgs)                          \
   X(scatter_add, ScatterAddArgs)                 \
   X(argmax, ArgmaxArgs)                          \

@@ -64,6 +64,7 @@ class BeamSearch {
 
   std::vector<BeamHypothesis> run() {
     KvCache cache = model_.make_cache(options_.num_beams, cached_positions());
+    Decoder decoder(model_, cache);
     Tensor logits = prefill(cache);
     while (true) {
       const std::vector<Candidate> candidates = best_candidates(log_probabilities(logits), running_, kept_candidates());
@@ -80,7 +81,7 @@ class BeamSearch {
       cache.reorder(sources);
       std::vector<std::span<const int32_t>> next;
       for (const Beam& beam : running_) next.emplace_back(&beam.tokens.back(), 1);
-      logits = decode_step(model_, cache, next);
+      logits = decoder.step(next);
     }
   }
 
@@ -95,7 +96,7 @@ class BeamSearch {
   /// The prompt is read once and its keys and values are copied to all beams.
   Tensor prefill(KvCache& cache) {
     KvCache single = model_.make_cache(1, cached_positions());
-    const Tensor logits = decode_step(model_, single, {prompt_});
+    const Tensor logits = Decoder(model_, single).step({prompt_});
     const int64_t length = static_cast<int64_t>(prompt_.size());
     cache.begin_step(std::vector<int32_t>(running_.size(), static_cast<int32_t>(length)));
     const KvCache::Sizes& sizes = cache.sizes();

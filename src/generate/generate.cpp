@@ -10,6 +10,7 @@
 
 #include "generate/decode_step.h"
 #include "generate/text_stream.h"
+#include "tensor/transfer.h"
 
 namespace ondol {
 
@@ -103,33 +104,55 @@ class Sequence {
   bool done_ = false;
 };
 
-/// The next token of every row that is not done.
-void choose_next(const Tensor& logits, std::vector<Sequence>& sequences, const GenerateOptions& options,
-                 const std::vector<int32_t>& eos) {
-  const int64_t batch = static_cast<int64_t>(sequences.size());
-  std::vector<int64_t> steps;
-  for (const Sequence& sequence : sequences) steps.push_back(sequence.steps());
-  ops::SampleInputs inputs;
-  inputs.steps = Tensor::from_vector(steps, {batch}, logits.device());
-  if (options.sampling.repetition_penalty != 1.0f) {
-    std::vector<int32_t> lengths;
-    for (const Sequence& sequence : sequences) lengths.push_back(static_cast<int32_t>(sequence.ids().size()));
-    const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
-    std::vector<int32_t> history(static_cast<size_t>(batch * longest), 0);
+/// Draws the next token of every row as the end of a decoding step; what it reads stands in tensors that keep their
+/// place.
+class TokenChoice {
+ public:
+  /// `longest`: tokens of a row, with its prompt.
+  TokenChoice(const SamplingOptions& sampling, int64_t batch, int64_t longest, Device device)
+      : sampling_(sampling), longest_(longest), tokens_(Tensor::zeros({batch}, DType::i32, device)) {
+    inputs_.steps = Tensor::zeros({batch}, DType::i64, device);
+    if (!looks_back()) return;
+    inputs_.history = Tensor::zeros({batch, longest}, DType::i32, device);
+    inputs_.history_lengths = Tensor::zeros({batch}, DType::i32, device);
+  }
+
+  void before_step(const std::vector<Sequence>& sequences) {
+    const int64_t batch = static_cast<int64_t>(sequences.size());
+    std::vector<int64_t> steps;
+    for (const Sequence& sequence : sequences) steps.push_back(sequence.steps());
+    upload(inputs_.steps, Tensor::from_vector(steps, {batch}));
+    if (!looks_back()) return;
+    std::vector<int32_t> lengths, history(static_cast<size_t>(batch * longest_), 0);
     for (size_t b = 0; b < sequences.size(); ++b) {
+      lengths.push_back(static_cast<int32_t>(sequences[b].ids().size()));
       std::copy(sequences[b].ids().begin(), sequences[b].ids().end(),
-                history.begin() + static_cast<ptrdiff_t>(b) * longest);
+                history.begin() + static_cast<ptrdiff_t>(b) * longest_);
     }
-    inputs.history = Tensor::from_vector(history, {batch, longest}, logits.device());
-    inputs.history_lengths = Tensor::from_vector(lengths, {batch}, logits.device());
+    upload(inputs_.history, Tensor::from_vector(history, {batch, longest_}));
+    upload(inputs_.history_lengths, Tensor::from_vector(lengths, {batch}));
   }
-  const std::vector<int32_t> tokens = ops::sample(logits, options.sampling, inputs).to_vector<int32_t>();
-  for (size_t b = 0; b < sequences.size(); ++b) {
-    if (sequences[b].done()) continue;
-    check_sampled(tokens[b]);
-    sequences[b].push(tokens[b], eos);
+
+  void choose(const Tensor& logits) const { tokens_.copy_from(ops::sample(logits, sampling_, inputs_)); }
+
+  /// Gives each row that is not done its token; waits for the step.
+  void after_step(std::vector<Sequence>& sequences, const std::vector<int32_t>& eos) const {
+    const std::vector<int32_t> tokens = tokens_.to_vector<int32_t>();
+    for (size_t b = 0; b < sequences.size(); ++b) {
+      if (sequences[b].done()) continue;
+      check_sampled(tokens[b]);
+      sequences[b].push(tokens[b], eos);
+    }
   }
-}
+
+ private:
+  bool looks_back() const { return sampling_.repetition_penalty != 1.0f; }
+
+  const SamplingOptions sampling_;
+  const int64_t longest_;
+  ops::SampleInputs inputs_;
+  Tensor tokens_;
+};
 
 std::vector<GenerateResult> sample_batch(Model& model, const std::vector<std::vector<int32_t>>& prompts,
                                          const GenerateOptions& options, const std::vector<int32_t>& eos,
@@ -146,8 +169,15 @@ std::vector<GenerateResult> sample_batch(Model& model, const std::vector<std::ve
     next.emplace_back(prompts[b]);
   }
   KvCache cache = model.make_cache(static_cast<int64_t>(prompts.size()), capacity);
+  TokenChoice choice(options.sampling, cache.sizes().batch, capacity, model.device());
+  Decoder decoder(model, cache, [&choice](const Tensor& logits) { choice.choose(logits); });
+  const auto step = [&] {
+    choice.before_step(sequences);
+    decoder.step(next);
+    choice.after_step(sequences, eos);
+  };
   const auto start = Clock::now();
-  choose_next(decode_step(model, cache, next), sequences, options, eos);
+  step();
   const double seconds_prefill = seconds_since(start);
 
   const auto decode_start = Clock::now();
@@ -155,7 +185,7 @@ std::vector<GenerateResult> sample_batch(Model& model, const std::vector<std::ve
     for (size_t b = 0; b < sequences.size(); ++b) {
       next[b] = sequences[b].done() ? std::span<const int32_t>() : sequences[b].last();
     }
-    choose_next(decode_step(model, cache, next), sequences, options, eos);
+    step();
   }
   const double seconds_decode = seconds_since(decode_start);
 

@@ -9,7 +9,12 @@ Tensor resolve_positions(const ModelInput& input, const ForwardContext& context,
   const int64_t end = length + (context.cache != nullptr ? context.cache->max_length() - length : 0);
   ONDOL_CHECK(input.positions.defined() || end <= info.max_positions, "a sequence of ", end,
               " tokens is longer than the model allows (", info.max_positions, " positions)");
-  if (context.cache != nullptr) return context.cache->positions(length);
+  if (context.cache != nullptr) {
+    const Tensor& positions = context.cache->positions();
+    ONDOL_CHECK(positions.shape() == ids.shape(), "input_ids ", ids.shape(), " for a step of the cache of ",
+                positions.shape());
+    return positions;
+  }
   if (input.positions.defined()) {
     ONDOL_CHECK(input.positions.shape() == ids.shape(), "positions ", input.positions.shape(), " for input_ids ",
                 ids.shape());

@@ -10,17 +10,16 @@ Variable attend_with_cache(const Tensor& qkv, int64_t layer, const SelfAttention
   const int64_t heads = settings.num_heads, kv_heads = settings.num_kv_heads;
   const Tensor split = qkv.reshape({batch, length, heads + 2 * kv_heads, settings.head_dim});
   if (settings.rope != nullptr) {
-    const Tensor positions = cache.positions(length);
-    ops::rope_in_place(split.narrow(2, 0, heads + kv_heads), *settings.rope, {.positions = &positions});
+    ops::rope_in_place(split.narrow(2, 0, heads + kv_heads), *settings.rope, {.positions = &cache.positions()});
   }
   cache.append(layer, split.narrow(2, heads, kv_heads), split.narrow(2, heads + kv_heads, kv_heads));
   AttentionOptions options = base;
   options.q_start = cache.query_starts();
   options.kv_lengths = cache.kv_lengths();
-  const int64_t used = cache.max_length();
+  const int64_t reach = cache.reach();
   const ops::AttentionResult result =
-      ops::attention(split.narrow(2, 0, heads), cache.keys(layer).narrow(1, 0, used),
-                     cache.values(layer).narrow(1, 0, used), options, /*need_lse=*/false);
+      ops::attention(split.narrow(2, 0, heads), cache.keys(layer).narrow(1, 0, reach),
+                     cache.values(layer).narrow(1, 0, reach), options, /*need_lse=*/false);
   return Variable(result.out.reshape({batch, length, heads * settings.head_dim}));
 }
 

@@ -194,6 +194,45 @@ AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v, con
   return result;
 }
 
+void append_to_cache(const Tensor& key_cache, const Tensor& value_cache, const Tensor& keys, const Tensor& values,
+                     const Tensor& starts, const Tensor& ends) {
+  constexpr const char* op = "append_to_cache";
+  check_data(op, "key_cache", key_cache);
+  const auto whole_positions = [](const Tensor& t) {
+    return t.stride(3) == 1 && (t.size(2) == 1 || t.stride(2) == t.size(3));
+  };
+  for (const auto& [name, t] :
+       {std::pair{"key_cache", &key_cache}, {"value_cache", &value_cache}, {"keys", &keys}, {"values", &values}}) {
+    check_like(op, name, *t, "key_cache", key_cache);
+    ONDOL_CHECK(t->ndim() == 4, "[", op, "] ", name, " has shape ", t->shape(), ": (B, T, H, D) is needed");
+  }
+  ONDOL_CHECK(key_cache.shape() == value_cache.shape() && key_cache.stride(0) == value_cache.stride(0) &&
+                  key_cache.stride(1) == value_cache.stride(1) && whole_positions(key_cache) &&
+                  whole_positions(value_cache),
+              "[", op, "] key_cache ", key_cache.shape(), " and value_cache ", value_cache.shape(),
+              " must lie alike, each position contiguous");
+  const int64_t batch = key_cache.size(0), length = keys.size(1);
+  const Shape wanted{batch, length, key_cache.size(2), key_cache.size(3)};
+  check_shape(op, "keys", keys, wanted);
+  check_shape(op, "values", values, wanted);
+  const int32_t* first = row_ints(op, "starts", starts, key_cache, {batch});
+  const int32_t* last = row_ints(op, "ends", ends, key_cache, {batch});
+  ONDOL_CHECK(first != nullptr && last != nullptr, "[", op, "] starts and ends are needed");
+  if (keys.numel() == 0) return;
+  const Tensor new_keys = whole_positions(keys) ? keys : keys.contiguous();
+  const Tensor new_values = whole_positions(values) ? values : values.contiguous();
+  CacheAppendArgs args{};
+  args.keys = new_keys.raw(), args.values = new_values.raw();
+  args.key_cache = key_cache.raw(), args.value_cache = value_cache.raw();
+  args.batch = batch, args.length = length, args.capacity = key_cache.size(1);
+  args.width = key_cache.size(2) * key_cache.size(3);
+  args.key_stride_b = new_keys.stride(0), args.key_stride_t = new_keys.stride(1);
+  args.value_stride_b = new_values.stride(0), args.value_stride_t = new_values.stride(1);
+  args.cache_stride_b = key_cache.stride(0), args.cache_stride_t = key_cache.stride(1);
+  args.starts = first, args.ends = last;
+  run_kernel(&KernelTable::cache_append, key_cache.device(), key_cache.dtype(), args);
+}
+
 void attention_backward_into(const Tensor& grad_output, const Tensor& q, const Tensor& k, const Tensor& v,
                              const AttentionResult& forward, const AttentionOptions& options, const Tensor& grad_q,
                              const Tensor& grad_k, const Tensor& grad_v, const Tensor& grad_bias) {

@@ -158,14 +158,14 @@ TEST(Generate, LogitsDoNotDependOnTheBatch) {
     const Ids next = {7, 8, 9, 10, 11};
     std::vector<std::span<const int32_t>> next_rows;
     for (const int32_t& id : next) next_rows.emplace_back(&id, 1);
-    const Tensor prefill = decode_step(*model, together, rows), decode = decode_step(*model, together, next_rows);
+    Decoder decoder(*model, together);
+    const Tensor prefill = decoder.step(rows), decode = decoder.step(next_rows);
     for (size_t b = 0; b < prompts.size(); ++b) {
       KvCache alone = model->make_cache(1, 64);
+      Decoder single(*model, alone);
       const int64_t row = static_cast<int64_t>(b);
-      EXPECT_EQ(decode_step(*model, alone, {rows[b]}).to_vector<float>(), prefill.select(0, row).to_vector<float>())
-          << b;
-      EXPECT_EQ(decode_step(*model, alone, {next_rows[b]}).to_vector<float>(), decode.select(0, row).to_vector<float>())
-          << b;
+      EXPECT_EQ(single.step({rows[b]}).to_vector<float>(), prefill.select(0, row).to_vector<float>()) << b;
+      EXPECT_EQ(single.step({next_rows[b]}).to_vector<float>(), decode.select(0, row).to_vector<float>()) << b;
     }
   }
 }

@@ -90,7 +90,7 @@ TEST(KvCache, PositionsContinueEachSequenceAndStayInside) {
   KvCache cache = make_cache(2, 4);
   append_step(cache, 1, {3, 1}, 3);
   cache.begin_step({1, 2});
-  EXPECT_EQ(cache.positions(2).to_vector<int32_t>(), (std::vector<int32_t>{3, 3, 1, 2}));
+  EXPECT_EQ(cache.positions().to_vector<int32_t>(), (std::vector<int32_t>{3, 3, 1, 2}));
   EXPECT_EQ(cache.query_starts().to_vector<int32_t>(), (std::vector<int32_t>{3, 1}));
   EXPECT_EQ(cache.kv_lengths().to_vector<int32_t>(), (std::vector<int32_t>{4, 3}));
 }

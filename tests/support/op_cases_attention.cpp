@@ -119,6 +119,63 @@ OpCase attention_case(DType dtype, const AttentionSizes& s, const AttentionKind&
   return c;
 }
 
+/// Tokens of ragged rows into caches; rows without new tokens, and what the capacity does not hold, change nothing.
+void add_append_to_cache(std::vector<OpCase>& cases) {
+  struct Sizes {
+    int64_t length, capacity, heads, head_dim;
+    std::vector<int32_t> starts, ends;
+    Layout layout = Layout::contiguous;
+  };
+  const Sizes list[] = {{1, 1, 1, 1, {0}, {1}},
+                        {1, 9, 2, 5, {3, 8, 4}, {4, 9, 4}},
+                        {1, 300, 2, 64, {0, 299}, {1, 300}},
+                        {4, 7, 3, 8, {0, 2, 5}, {4, 3, 7}},
+                        {5, 6, 1, 16, {4, 0}, {9, 0}},
+                        {3, 8, 2, 7, {1, 5}, {4, 7}, Layout::shifted},
+                        {2, 5, 2, 16, {0, 3}, {2, 4}, Layout::shifted},
+                        {2, 5, 1, 24, {0, 3}, {2, 4}, Layout::sliced},
+                        {0, 4, 2, 8, {0, 1}, {0, 1}}};
+  for (const DType dtype : kDataTypes) {
+    for (const Sizes& s : list) {
+      const int64_t batch = static_cast<int64_t>(s.starts.size());
+      OpCase c;
+      c.op = "append_to_cache";
+      c.name = concat(c.op, " ", dtype_name(dtype), " ", batch, "x", s.length, " of ", s.capacity, "x", s.heads, "x",
+                      s.head_dim, layout_name(s.layout));
+      c.dtype = dtype;
+      const Shape cache{batch, s.capacity, s.heads, s.head_dim}, tokens{batch, s.length, s.heads, s.head_dim};
+      c.inputs = {{.shape = cache, .dtype = dtype},
+                  {.shape = cache, .dtype = dtype},
+                  {.shape = tokens, .dtype = dtype, .layout = s.layout},
+                  {.shape = tokens, .dtype = dtype, .layout = s.layout},
+                  {.shape = {batch}, .dtype = DType::i32, .fill = Fill::given, .given = s.starts},
+                  {.shape = {batch}, .dtype = DType::i32, .fill = Fill::given, .given = s.ends}};
+      c.run = [](const std::vector<Tensor>& in, bool) {
+        const Tensor keys = in[0].clone(), values = in[1].clone();
+        ops::append_to_cache(keys, values, in[2], in[3], in[4], in[5]);
+        return OpResult{{keys, values}, {}};
+      };
+      set_reference(c, []<class T>(const std::vector<Array<T>>& in, Round) {
+        std::vector<Array<T>> caches = {in[0], in[1]};
+        const int64_t capacity = in[0].shape[1], width = in[0].shape[2] * in[0].shape[3], length = in[2].shape[1];
+        for (size_t side = 0; side < 2; ++side) {
+          for (int64_t b = 0; b < in[0].shape[0]; ++b) {
+            const int64_t start = static_cast<int64_t>(in[4][b]), end = static_cast<int64_t>(in[5][b]);
+            for (int64_t t = 0; t < length && start + t < std::min(end, capacity); ++t) {
+              for (int64_t i = 0; i < width; ++i) {
+                caches[side][(b * capacity + start + t) * width + i] = in[2 + side][(b * length + t) * width + i];
+              }
+            }
+          }
+        }
+        return caches;
+      });
+      c.exact = true;
+      cases.push_back(std::move(c));
+    }
+  }
+}
+
 }  // namespace
 
 void add_attention_cases(std::vector<OpCase>& cases, bool large) {
@@ -200,6 +257,7 @@ void add_attention_cases(std::vector<OpCase>& cases, bool large) {
     cases.push_back(attention_case(dtype, {0, 4, 4, 2, 2, 8}, kinds[0], Layout::contiguous));
     cases.push_back(attention_case(dtype, {2, 0, 4, 2, 2, 8}, kinds[0], Layout::contiguous));
   }
+  if (!large) add_append_to_cache(cases);
 }
 
 }  // namespace ondol::testing

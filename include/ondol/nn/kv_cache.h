@@ -37,12 +37,17 @@ class KvCache {
   /// (B, capacity, Hkv, D) of one layer.
   const Tensor& keys(int64_t layer) const { return keys_[static_cast<size_t>(layer)]; }
   const Tensor& values(int64_t layer) const { return values_[static_cast<size_t>(layer)]; }
-  /// During a step: key position of the first new token (B), valid keys with the new ones (B), and their maximum.
+  /// During a step: key position of the first new token (B), valid keys with the new ones (B), and their maximum. The
+  /// tensors keep their place, so that a captured step reads those of the step it is replayed for.
   const Tensor& query_starts() const { return query_starts_; }
   const Tensor& kv_lengths() const { return kv_lengths_; }
   int64_t max_length() const { return max_length_; }
-  /// Positions (B, T) i32 of the new tokens.
-  Tensor positions(int64_t length) const;
+  /// Keys that attention is shown: max_length() rounded up to a multiple of kReachStep, at most the capacity. It is a
+  /// size and so part of the shape of a step; it grows rarely.
+  int64_t reach() const;
+  static constexpr int64_t kReachStep = 256;
+  /// Positions (B, T) i32 of the new tokens; T is the largest number announced, or 1. For T == 1 they keep their place.
+  const Tensor& positions() const { return positions_; }
 
   /// Keeps the sequences `sources` in this order (beams); sizes().batch of them.
   void reorder(const std::vector<int32_t>& sources);
@@ -50,10 +55,13 @@ class KvCache {
   void truncate(int64_t sequence, int32_t length);
 
  private:
+  void upload_positions();
+
   Sizes sizes_;
   std::vector<Tensor> keys_, values_;
   std::vector<int32_t> lengths_, new_tokens_;
   Tensor query_starts_, kv_lengths_;
+  Tensor positions_, decode_positions_;  // of this step; the place for T == 1
   int64_t max_length_ = 0;
 };
 

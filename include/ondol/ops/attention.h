@@ -70,6 +70,12 @@ struct AttentionResult {
 AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOptions& options,
                           bool need_lse = true);
 
+/// New tokens of a decoder into its cache: keys and values (B, T, Hkv, D) of row b go to the positions starts[b] ... of
+/// key_cache and value_cache (B, capacity, Hkv, D; strides alike, each position contiguous), as many as ends[b] - starts[b];
+/// what would lie beyond the capacity is left out. All of one dtype; starts and ends (B) i32.
+void append_to_cache(const Tensor& key_cache, const Tensor& value_cache, const Tensor& keys, const Tensor& values,
+                     const Tensor& starts, const Tensor& ends);
+
 /// Writes into grad_q, grad_k, grad_v (same shapes as q, k, v; own strides, last dimension contiguous) and, when
 /// defined, grad_bias (H, Tq, Tk) f32, summed over the batch.
 void attention_backward_into(const Tensor& grad_output, const Tensor& q, const Tensor& k, const Tensor& v,

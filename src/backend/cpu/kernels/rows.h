@@ -8,6 +8,7 @@ namespace ondol::cpu::ONDOL_ISA {
 void add_gemm_rows(KernelTable& table);                // gemm.cpp
 void add_attention_rows(KernelTable& table);           // attention_forward.cpp
 void add_attention_backward_rows(KernelTable& table);  // attention_backward.cpp
+void add_kv_cache_rows(KernelTable& table);            // kv_cache.cpp: cache_append
 void add_quantized_rows(KernelTable& table);           // quantized.cpp: quant_gemm, dequantize
 void add_memory_rows(KernelTable& table);              // memory.cpp: fill, copy
 void add_binary_rows(KernelTable& table);              // binary.cpp

@@ -9,6 +9,7 @@ void fill_table(KernelTable& table) {
   add_quantized_rows(table);
   add_attention_rows(table);
   add_attention_backward_rows(table);
+  add_kv_cache_rows(table);
   add_binary_rows(table);
   add_unary_rows(table);
   add_glu_rows(table);
