@@ -79,7 +79,7 @@ __device__ inline void finish_rows(const GemmArgs& args, int64_t matrix, int64_t
 }
 
 template <class T, class C, class Block, bool kTransA, bool kTransB>
-__global__ void __launch_bounds__(Block::kThreads) gemm_kernel(GemmArgs args, Access access) {
+__global__ void __launch_bounds__(Block::kThreads, 1) gemm_kernel(GemmArgs args, Access access) {
   constexpr int kStages = Block::kStages, kDepth = Block::kDepth, kRowTiles = Block::kWarpRows / 16;
   using PanelA = Panel<T, !kTransA, Block::kRows, kDepth>;
   using PanelB = Panel<T, kTransB, Block::kColumns, kDepth>;
