@@ -103,13 +103,9 @@ __global__ void __launch_bounds__(AttentionTiles<T, kDim>::kThreads, 2)
   const Scoring<T> scoring(a, at.b);
   const WeightDropout dropout(a);
   const Range queries{i0, smaller(i0 + Tiles::kRows, sequence.queries)};
-  const auto row_of_k = plain_rows_of_k<T>(a, at, sequence), row_of_v = plain_rows_of_v<T>(a, at, sequence);
-  const auto load = [&](int j, int stage) {
-    load_tile<kThreads, kColumns>(tile_k.from(stage * kColumns), static_cast<int>(a.head_dim), aligned_kv,
-                                  [&](int row) { return row_of_k(j + row); });
-    load_tile<kThreads, kColumns>(tile_v.from(stage * kColumns), static_cast<int>(a.head_dim), aligned_kv,
-                                  [&](int row) { return row_of_v(j + row); });
-  };
+  const auto load =
+      key_value_loader<kThreads, kColumns>(tile_k, tile_v, static_cast<int>(a.head_dim), aligned_kv,
+                                           plain_rows_of_k<T>(a, at, sequence), plain_rows_of_v<T>(a, at, sequence));
 
   const auto row_of_q = query_rows<T>(a, at, sequence);
   const auto row_of_g = out_rows(a, static_cast<const T*>(args.grad_out), at, sequence);

@@ -7,8 +7,7 @@
 //          a tile passes through shared memory 16 bytes a thread, one tile ahead. The keys are split between blocks; a
 //          second kernel adds up the parts, a warp for each row.
 // Accumulation: f32. The number of parts depends on the shape alone and they are added in order: the same bytes in
-// every
-//          run, though not those of attention_forward.cu.
+//          every run, though not those of attention_forward.cu.
 // Shared memory: 16 rows and two stages of keys and values, reused for the sums of the warps: 36 KiB at bf16 D = 64,
 //          68 KiB at D = 128.
 // Tuning: kWantedBlocks (two for each multiprocessor of an H100), kLeastTiles; untuned: not run on a GPU yet.
@@ -102,13 +101,9 @@ __global__ void __launch_bounds__(32 * AttentionTiles<T, kDim>::kDecodeWarps, 2)
   const Scoring<T> scoring(a, b);
   const WeightDropout dropout(a);
   const Range queries{packed(0).i, packed(count - 1).i + 1};
-  const auto row_of_k = key_rows_of_k<T>(a, at, sequence), row_of_v = key_rows_of_v<T>(a, at, sequence);
-  const auto load = [&](int j, int stage) {
-    load_tile<kThreads, kColumns>(tile_k.from(stage * kColumns), static_cast<int>(a.head_dim), aligned_kv,
-                                  [&](int row) { return row_of_k(j + row); });
-    load_tile<kThreads, kColumns>(tile_v.from(stage * kColumns), static_cast<int>(a.head_dim), aligned_kv,
-                                  [&](int row) { return row_of_v(j + row); });
-  };
+  const auto load =
+      key_value_loader<kThreads, kColumns>(tile_k, tile_v, static_cast<int>(a.head_dim), aligned_kv,
+                                           key_rows_of_k<T>(a, at, sequence), key_rows_of_v<T>(a, at, sequence));
 
   // This block's part of the tiles that its queries see.
   Range keys = sequence.keys_of_any(queries);

@@ -45,13 +45,9 @@ __global__ void __launch_bounds__(AttentionTiles<T, kDim>::kThreads, 2)
   const WeightDropout dropout(a);
   const Range queries{i0, smaller(i0 + Tiles::kRows, sequence.queries)};
   const auto row_of_q = query_rows<T>(a, at, sequence);
-  const auto row_of_k = key_rows_of_k<T>(a, at, sequence), row_of_v = key_rows_of_v<T>(a, at, sequence);
-  const auto load = [&](int j, int stage) {
-    load_tile<kThreads, kColumns>(tile_k.from(stage * kColumns), static_cast<int>(a.head_dim), aligned_kv,
-                                  [&](int row) { return row_of_k(j + row); });
-    load_tile<kThreads, kColumns>(tile_v.from(stage * kColumns), static_cast<int>(a.head_dim), aligned_kv,
-                                  [&](int row) { return row_of_v(j + row); });
-  };
+  const auto load =
+      key_value_loader<kThreads, kColumns>(tile_k, tile_v, static_cast<int>(a.head_dim), aligned_kv,
+                                           key_rows_of_k<T>(a, at, sequence), key_rows_of_v<T>(a, at, sequence));
 
   load_tile<kThreads, Tiles::kRows>(tile_q, static_cast<int>(a.head_dim), aligned_q,
                                     [&](int row) { return row_of_q(i0 + row); });
@@ -100,7 +96,8 @@ bool few_queries(const AttentionArgs& a) {
   return rows <= 16 || (rows <= 64 && a.kv_len >= 1024);
 }
 
-/// ONDOL_ATTENTION=hopper asks for the form of compute capability 9.0 where there is one, mma (the default) for this one.
+/// ONDOL_ATTENTION=hopper asks for the form of compute capability 9.0 where there is one, mma (the default) for this
+/// one.
 bool hopper_wanted() {
   static const bool wanted = [] {
     const char* wish = std::getenv("ONDOL_ATTENTION");

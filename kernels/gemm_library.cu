@@ -3,8 +3,7 @@
 //
 // Mapping: row-major c = op(a) op(b) is column-major c^T = op(b)^T op(a)^T, with the same bytes read the other way: the
 //          library's A is b, its B is a, and its bias runs along the rows of c^T, which are the columns of c.
-// Epilogue: residual (or c itself, when added to) is the library's C; bias, GELU and ReLU are its own where it has
-// them.
+// Epilogue: residual (or c itself, when added to) is the library's C; bias, GELU and ReLU are its own where it has them.
 //          Otherwise the library writes the product with its bias and gemm_epilogue_kernel does the rest.
 // Rounding: a fused epilogue sees f32; one that follows sees the product rounded to the dtype of c, which is also what
 //          pre_activation holds.

@@ -111,6 +111,18 @@ __device__ inline QueryRows<const T> plain_rows_of_v(const AttentionArgs& a, con
           a.v_stride_t, s.keys};
 }
 
+/// What KeyTileLoop loads with: the block starts copying the keys and values from key j on to a stage of their tiles.
+template <int kThreads, int kColumns, class T, int kDim, class RowOfK, class RowOfV>
+__device__ inline auto key_value_loader(Tile<T, kDim> tile_k, Tile<T, kDim> tile_v, int head_dim, bool aligned,
+                                        RowOfK row_of_k, RowOfV row_of_v) {
+  return [=](int j, int stage) {
+    load_tile<kThreads, kColumns>(tile_k.from(stage * kColumns), head_dim, aligned,
+                                  [=](int row) { return row_of_k(j + row); });
+    load_tile<kThreads, kColumns>(tile_v.from(stage * kColumns), head_dim, aligned,
+                                  [=](int row) { return row_of_v(j + row); });
+  };
+}
+
 /// The tiles of kColumns keys that a tile of queries needs, in order, one of them ahead in shared memory where there
 /// are two stages.
 ///

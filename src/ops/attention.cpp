@@ -1,8 +1,9 @@
 #include <ondol/ops/attention.h>
 
+#include <algorithm>
 #include <cmath>
-
 #include <limits>
+#include <utility>
 
 #include "ops/checks.h"
 #include "ops/index_checks.h"

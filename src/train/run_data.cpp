@@ -72,10 +72,13 @@ void RunData::check_samples(const Objective& objective, const Loaders& loaders) 
   if (loaders.validation) objective.check_samples(loaders.validation->example(), model_);
 }
 
+bool RunData::has_open(const DataConfig& data) const {
+  return stage_ && data_json(config_.stages[*stage_].data) == data_json(data);
+}
+
 void RunData::open_stage(size_t stage, const std::string& position) {
   const StageConfig& now = config_.stages.at(stage);
-  const bool same_data = stage_ && data_json(config_.stages[*stage_].data) == data_json(now.data);
-  if (!same_data) loaders_ = make_loaders(stage);
+  if (!has_open(now.data)) loaders_ = make_loaders(stage);
   if (!position.empty()) loaders_.train->restore(position, config_.checkpoint.allow_changed_data);
   objective_ = make_objective(now.objective);
   check_samples(*objective_, loaders_);
@@ -83,7 +86,13 @@ void RunData::open_stage(size_t stage, const std::string& position) {
 }
 
 void RunData::check_stage(size_t stage) const {
-  check_samples(*make_objective(config_.stages.at(stage).objective), make_loaders(stage));
+  const StageConfig& later = config_.stages.at(stage);
+  const auto objective = make_objective(later.objective);
+  if (has_open(later.data)) {
+    check_samples(*objective, loaders_);
+  } else {
+    check_samples(*objective, make_loaders(stage));
+  }
 }
 
 }  // namespace ondol

@@ -43,6 +43,8 @@ class RunData {
     std::unique_ptr<DataLoader> train, validation;
   };
   Loaders make_loaders(size_t stage) const;
+  /// Whether the loaders are those of these data.
+  bool has_open(const DataConfig& data) const;
   void check_samples(const Objective& objective, const Loaders& loaders) const;
 
   const TrainConfig& config_;
