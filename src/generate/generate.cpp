@@ -108,13 +108,22 @@ class Sequence {
 /// place.
 class TokenChoice {
  public:
-  /// `longest`: tokens of a row, with its prompt.
-  TokenChoice(const SamplingOptions& sampling, int64_t batch, int64_t longest, Device device)
-      : sampling_(sampling), longest_(longest), tokens_(Tensor::zeros({batch}, DType::i32, device)) {
+  /// `prompts` as given, `capacity`: tokens of a row, with its prompt.
+  TokenChoice(const SamplingOptions& sampling, const std::vector<std::vector<int32_t>>& prompts, int64_t capacity,
+              Device device)
+      : sampling_(sampling) {
+    const int64_t batch = static_cast<int64_t>(prompts.size());
+    tokens_ = Tensor::zeros({batch}, DType::i32, device);
     inputs_.steps = Tensor::zeros({batch}, DType::i64, device);
-    if (!looks_back()) return;
-    inputs_.history = Tensor::zeros({batch, longest}, DType::i32, device);
-    inputs_.history_lengths = Tensor::zeros({batch}, DType::i32, device);
+    if (sampling_.repetition_penalty == 1.0f) return;
+    for (const auto& prompt : prompts) longest_ = std::max(longest_, static_cast<int64_t>(prompt.size()));
+    // The tokens of a step stand in one column behind all prompts, so that they never come from the host.
+    const int64_t columns = longest_ + capacity;
+    std::vector<int32_t> history(static_cast<size_t>(batch * columns), kNoToken);
+    for (size_t b = 0; b < prompts.size(); ++b) {
+      std::copy(prompts[b].begin(), prompts[b].end(), history.begin() + static_cast<ptrdiff_t>(b) * columns);
+    }
+    inputs_.history = Tensor::from_vector(history, {batch, columns}, device);
   }
 
   void before_step(const std::vector<Sequence>& sequences) {
@@ -122,15 +131,10 @@ class TokenChoice {
     std::vector<int64_t> steps;
     for (const Sequence& sequence : sequences) steps.push_back(sequence.steps());
     upload(inputs_.steps, Tensor::from_vector(steps, {batch}));
-    if (!looks_back()) return;
-    std::vector<int32_t> lengths, history(static_cast<size_t>(batch * longest_), 0);
-    for (size_t b = 0; b < sequences.size(); ++b) {
-      lengths.push_back(static_cast<int32_t>(sequences[b].ids().size()));
-      std::copy(sequences[b].ids().begin(), sequences[b].ids().end(),
-                history.begin() + static_cast<ptrdiff_t>(b) * longest_);
+    if (inputs_.history.defined() && taken_ > 0) {
+      inputs_.history.narrow(1, longest_ + taken_ - 1, 1).copy_from(tokens_.reshape({batch, 1}));
     }
-    upload(inputs_.history, Tensor::from_vector(history, {batch, longest_}));
-    upload(inputs_.history_lengths, Tensor::from_vector(lengths, {batch}));
+    ++taken_;
   }
 
   void choose(const Tensor& logits) const { tokens_.copy_from(ops::sample(logits, sampling_, inputs_)); }
@@ -146,10 +150,11 @@ class TokenChoice {
   }
 
  private:
-  bool looks_back() const { return sampling_.repetition_penalty != 1.0f; }
+  static constexpr int32_t kNoToken = -1;
 
   const SamplingOptions sampling_;
-  const int64_t longest_;
+  int64_t longest_ = 0;  // prompt
+  int64_t taken_ = 0;    // steps begun
   ops::SampleInputs inputs_;
   Tensor tokens_;
 };
@@ -169,7 +174,7 @@ std::vector<GenerateResult> sample_batch(Model& model, const std::vector<std::ve
     next.emplace_back(prompts[b]);
   }
   KvCache cache = model.make_cache(static_cast<int64_t>(prompts.size()), capacity);
-  TokenChoice choice(options.sampling, cache.sizes().batch, capacity, model.device());
+  TokenChoice choice(options.sampling, prompts, capacity, model.device());
   Decoder decoder(model, cache, [&choice](const Tensor& logits) { choice.choose(logits); });
   const auto step = [&] {
     choice.before_step(sequences);

@@ -2,6 +2,9 @@
 #include <ondol/generate/beam_search.h>
 #include <ondol/generate/generate.h>
 
+#include <algorithm>
+#include <set>
+
 #include <gtest/gtest.h>
 
 #include "base/json_reader.h"
@@ -129,6 +132,34 @@ TEST(Generate, SampledTokensDependOnSeedAndPromptAlone) {
   }
   options.sampling.seed = 8;
   EXPECT_NE(generate_ids(*model, {prompts[0]}, options)[0].tokens, together[0].tokens);
+}
+
+// Keskar et al. 2019: every token of prompt and answer so far, of the own row alone, is penalised once.
+TEST(Generate, RepetitionPenaltySeesTheWholeRow) {
+  ONDOL_REQUIRE_DATA("hf_tiny/gpt2");
+  const auto model = load_tiny("gpt2");
+  const GenerateOptions options{.max_new_tokens = 12, .sampling = {.repetition_penalty = 1.8f}, .ignore_eos = true};
+  const std::vector<Ids> prompts = {{5, 17, 2}, {9, 9, 9, 9, 9, 3, 1}, {100}};
+  const std::vector<GenerateResult> results = generate_ids(*model, prompts, options);
+  bool mattered = false;
+  for (size_t row = 0; row < prompts.size(); ++row) {
+    Ids ids = prompts[row];
+    for (const int32_t token : results[row].tokens) {
+      const int64_t length = static_cast<int64_t>(ids.size());
+      const Tensor hidden = model->hidden({.input_ids = Tensor::from_vector(ids, {1, length})}, {}).value();
+      std::vector<float> scores = model->logits(hidden.select(1, length - 1)).to_vector<float>();
+      const auto plain = std::max_element(scores.begin(), scores.end()) - scores.begin();
+      for (const int32_t id : std::set<int32_t>(ids.begin(), ids.end())) {
+        float& score = scores[static_cast<size_t>(id)];
+        score = score < 0 ? score * 1.8f : score / 1.8f;
+      }
+      const auto best = std::max_element(scores.begin(), scores.end()) - scores.begin();
+      EXPECT_EQ(token, best) << "row " << row << ", " << length << " tokens before";
+      mattered |= best != plain;
+      ids.push_back(token);
+    }
+  }
+  EXPECT_TRUE(mattered);
 }
 
 TEST(Generate, PublishedStory) {
