@@ -1,21 +1,19 @@
 // ondol forward MODEL_DIR: one forward pass (and backward) over tensors of a file, for comparing with other programs.
-#include <array>
+#include <algorithm>
 #include <limits>
-#include <set>
 
-#include <ondol/autograd/functions.h>
 #include <ondol/io/safetensors.h>
 
 #include "json_output.h"
 #include "model_files.h"
 #include "option_checks.h"
-#include "train/objectives/causal.h"
 #include "verbs.h"
 
 namespace {
 
 using ondol::concat;
 using ondol::DType;
+using ondol::InputSpec;
 using ondol::Tensor;
 using ondol::UsageError;
 
@@ -25,66 +23,52 @@ struct Options {
   bool gradients = false;
 };
 
-/// Integers of the file as i32, checked.
-Tensor read_integers(const ondol::SafetensorsFile& file, const std::string& name) {
+/// A tensor of the file in the dtype that the model takes: integers as i32 or u8 as long as they fit, floats as f32.
+Tensor read_input(const ondol::SafetensorsFile& file, const std::string& name, const InputSpec& spec) {
   const Tensor source = file.tensor(name);
-  if (ondol::is_floating(source.dtype())) {
-    throw UsageError(concat("tensor \"", name, "\" must hold integers, not ", ondol::dtype_name(source.dtype()), " (",
-                            file.path(), ")"));
+  if (ondol::is_floating(source.dtype()) || source.dtype() == DType::boolean) {
+    return ondol::is_floating(source.dtype()) ? source.to(DType::f32) : source.to(DType::u8).to(spec.dtype);
   }
+  if (spec.dtype == DType::f32) return source.to(DType::f32);
+  const int64_t low = spec.dtype == DType::u8 ? 0 : std::numeric_limits<int32_t>::min();
+  const int64_t high = spec.dtype == DType::u8 ? 1 : std::numeric_limits<int32_t>::max();
   for (const int64_t value : source.to_vector<int64_t>()) {
-    if (value < std::numeric_limits<int32_t>::min() || value > std::numeric_limits<int32_t>::max()) {
-      throw UsageError(concat("tensor \"", name, "\" holds ", value, ", beyond 32 bits (", file.path(), ")"));
-    }
+    if (value >= low && value <= high) continue;
+    throw UsageError(concat("tensor \"", name, "\" holds ", value, ", it must be ", high == 1 ? "0 or 1" : "of 32 bits",
+                            " (", file.path(), ")"));
   }
-  return source.to(DType::i32);
+  return source.to(spec.dtype);
 }
 
 struct Inputs {
-  ondol::ModelInput model;
-  Tensor shifted_labels;
-  int64_t targets = 0;
+  ondol::ModelInput host, device;  // prepared
+  bool targets = false;
 };
 
 Inputs read_inputs(const std::string& path, const ondol::Model& model) {
-  static const std::set<std::string> known = {"input_ids", "attention_mask", "labels"};
   const ondol::SafetensorsFile file(path);
-  for (const ondol::SafetensorsEntry& entry : file.entries()) {
-    if (!known.contains(entry.name)) {
-      throw UsageError(
-          concat("tensor \"", entry.name, "\" is no input of a ", model.info().model_type, " model (", path, ")"),
-          "it takes input_ids, attention_mask and labels");
-    }
-  }
-  if (!file.has("input_ids")) throw UsageError(concat("tensor \"input_ids\" is missing (", path, ")"));
+  const std::vector<InputSpec> specs = model.inputs();
+  ondol::ModelInput input;
   Inputs inputs;
-  const Tensor ids = read_integers(file, "input_ids");
-  if (ids.ndim() != 2 || ids.numel() == 0) {
-    throw UsageError(concat("tensor \"input_ids\" must be (B, T), got ", ids.shape(), " (", path, ")"));
-  }
-  const auto check_shape = [&](const std::string& name, const Tensor& tensor) {
-    if (tensor.shape() == ids.shape()) return;
-    throw UsageError(concat("tensor \"", name, "\" is ", tensor.shape(), ", input_ids ", ids.shape(), " (", path, ")"));
-  };
-  inputs.model.input_ids = ids.to(model.device());
-  if (file.has("attention_mask")) {
-    const Tensor integers = read_integers(file, "attention_mask");
-    check_shape("attention_mask", integers);
-    for (const int32_t value : integers.to_vector<int32_t>()) {
-      if (value == 0 || value == 1) continue;
-      throw UsageError(concat("tensor \"attention_mask\" holds ", value, ", it must be 0 or 1 (", path, ")"));
+  for (const ondol::SafetensorsEntry& entry : file.entries()) {
+    const InputSpec* spec = ondol::find_spec(specs, entry.name, file.tensor(entry.name));
+    if (spec == nullptr) {
+      std::string known;
+      for (const InputSpec& each : specs) {
+        if (known.find(each.name) == std::string::npos) known += (known.empty() ? "" : ", ") + each.name;
+      }
+      throw UsageError(concat("tensor \"", entry.name, "\" is no input of a ", model.info().model_type, " model (",
+                              model.info().architecture, ") (", path, ")"),
+                       "it takes " + known);
     }
-    const Tensor mask = integers.to(DType::u8);
-    inputs.model.attention_mask = mask.to(model.device());
+    *input.find(entry.name) = read_input(file, entry.name, *spec);
+    inputs.targets = inputs.targets || spec->role == InputSpec::target;
   }
-  if (file.has("labels")) {
-    const Tensor labels = read_integers(file, "labels");
-    check_shape("labels", labels);
-    inputs.shifted_labels = ondol::shift_labels(labels);
-    for (const int32_t label : inputs.shifted_labels.to_vector<int32_t>())
-      inputs.targets += label != ondol::kIgnoreIndex;
-    inputs.shifted_labels = inputs.shifted_labels.to(model.device());
+  if (input.input_ids.defined() && input.input_ids.numel() == 0) {
+    throw UsageError(concat("tensor \"input_ids\" is empty (", path, ")"));
   }
+  inputs.host = model.prepare(std::move(input), path);
+  inputs.device = inputs.host.to(model.device());
   return inputs;
 }
 
@@ -94,38 +78,41 @@ void add_gradients(const ondol::Model& model, ondol::NamedTensors& outputs) {
   }
 }
 
+/// The loss and, when asked for, the gradients.
+void add_loss(ondol::Model& model, const Inputs& inputs, const Options& options, ondol::NamedTensors& outputs) {
+  const std::vector<int64_t> counts = model.count_targets(inputs.host);
+  if (std::all_of(counts.begin(), counts.end(), [](int64_t count) { return count == 0; })) {
+    throw UsageError(concat("no target counts: there is no loss (", options.input, ")"),
+                     "labels of -100 do not count, nor does the first one of a model that predicts the next token");
+  }
+  std::optional<ondol::Tape> tape;
+  if (options.gradients) {
+    model.parameters().enable_gradients();
+    tape.emplace();
+  }
+  const ondol::Variable loss = ondol::total_loss(model.losses(inputs.device, ondol::mean_scales(counts), {}));
+  outputs.emplace_back("loss", loss.value().reshape(ondol::Shape{}));
+  if (!tape) return;
+  tape->backward(loss);
+  model.parameters().finish_gradients();
+  add_gradients(model, outputs);
+}
+
 void run_forward(const Options& options, const GlobalOptions& global) {
   const auto model = load_model_directory(options.model, global);
   const Inputs inputs = read_inputs(options.input, *model);
-  if (options.gradients && !inputs.shifted_labels.defined()) {
-    throw UsageError(concat("gradients need labels, which are not there (", options.input, ")"));
+  if (options.gradients && !inputs.targets) {
+    throw UsageError(
+        concat("gradients need a loss, and there is nothing to compare the outputs with (", options.input, ")"),
+        "add the model's targets, such as labels");
   }
-  if (inputs.shifted_labels.defined() && inputs.targets == 0) {
-    throw UsageError(concat("tensor \"labels\" has no target behind the first position (", options.input, ")"));
-  }
-  std::vector<Tensor> states;
+  std::vector<std::pair<std::string, Tensor>> states;
   ondol::ForwardContext context;
   if (options.hidden_states) context.hidden_states = &states;
-  std::optional<ondol::Tape> tape;
-  if (options.gradients) {
-    model->parameters().enable_gradients();
-    tape.emplace();
-  }
-  const ondol::Variable hidden = model->hidden(inputs.model, context);
-  ondol::NamedTensors outputs = {{"logits", model->logits(hidden.value())}, {"last_hidden_state", hidden.value()}};
-  for (size_t i = 0; i < states.size(); ++i) outputs.emplace_back(concat("hidden_states.", i), states[i]);
-  if (inputs.shifted_labels.defined()) {
-    ondol::functions::LinearCrossEntropyInputs loss_inputs;
-    loss_inputs.weight = model->output_weight();
-    loss_inputs.scale = 1.0f / static_cast<float>(inputs.targets);
-    const ondol::Variable loss = ondol::functions::linear_cross_entropy(hidden, inputs.shifted_labels, loss_inputs);
-    outputs.emplace_back("loss", loss.value().reshape(ondol::Shape{}));
-    if (tape) {
-      tape->backward(loss);
-      model->parameters().finish_gradients();
-      add_gradients(*model, outputs);
-    }
-  }
+  ondol::NamedTensors outputs;
+  for (const auto& [name, value] : model->forward(inputs.device, context)) outputs.emplace_back(name, value.value());
+  outputs.insert(outputs.end(), states.begin(), states.end());
+  if (inputs.targets) add_loss(*model, inputs, options, outputs);
   ondol::SafetensorsWriteOptions write;
   write.floating_dtype = DType::f32;
   ondol::write_safetensors(options.output, outputs, write);
@@ -143,7 +130,7 @@ void add_forward_verb(Program& program) {
   verb->add_option("MODEL_DIR", options->model, "Model directory")->required();
   verb->add_option(
           "--input", options->input,
-          "safetensors: input_ids (B, T), attention_mask, labels (-100: not counted; position t+1 is predicted at t)")
+          "safetensors: input_ids (B, T) and what else the model takes: attention_mask, token_type_ids, labels, …")
       ->required();
   verb->add_option("--output", options->output, "safetensors to write: logits, last_hidden_state, loss, …")
       ->required()

@@ -22,6 +22,7 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 
 void check_request(const Model& model, const std::vector<std::vector<int32_t>>& prompts, const GenerateOptions& options,
                    const Tokenizer* tokenizer) {
+  model.output_projection();  // there is one, or generation is refused
   check_sampling_options(options.sampling);
   if (options.max_new_tokens < 1) {
     throw UsageError(concat("max_new_tokens must be at least 1, got ", options.max_new_tokens));

@@ -20,9 +20,12 @@ double run_windows(Model& model, const Windows& windows, int64_t length) {
   ModelInput input;
   input.input_ids = Tensor::from_vector(windows.ids, shape, model.device());
   const NoGrad no_grad;
+  const OutputProjection output = model.output_projection();
   const Tensor hidden = model.hidden(input, {}).value();
   const Tensor labels = Tensor::from_vector(windows.labels, shape, model.device());
-  return ops::linear_cross_entropy(hidden, model.output_weight().value(), labels, {}).loss.item();
+  ops::LinearCrossEntropyOptions loss;
+  if (output.bias.defined()) loss.bias = output.bias.value();
+  return ops::linear_cross_entropy(hidden, output.weight.value(), labels, loss).loss.item();
 }
 
 }  // namespace

@@ -57,6 +57,7 @@ using FamilyFactory = std::unique_ptr<FamilyModel> (*)(const JsonReader& config)
 
 /// The factory for a config's model_type. Throws UsageError naming the known ones.
 FamilyFactory find_family(const JsonReader& config);
+bool is_supported_model_type(const std::string& model_type);
 
 std::unique_ptr<FamilyModel> make_gpt2(const JsonReader& config);
 std::unique_ptr<FamilyModel> make_llama(const JsonReader& config);

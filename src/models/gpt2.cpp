@@ -10,7 +10,7 @@
 #include <ondol/autograd/functions.h>
 #include <ondol/nn/self_attention.h>
 
-#include "models/family.h"
+#include "models/causal_model.h"
 #include "models/input.h"
 
 namespace ondol {
@@ -53,9 +53,9 @@ struct Gpt2Layer {
   Variable up_proj_weight, up_proj_bias, down_proj_weight, down_proj_bias;
 };
 
-class Gpt2 final : public FamilyModel {
+class Gpt2 final : public CausalModel {
  public:
-  explicit Gpt2(const JsonReader& reader) : FamilyModel(reader), config_values_(reader) {
+  explicit Gpt2(const JsonReader& reader) : CausalModel(reader), config_values_(reader) {
     const Gpt2Config& c = config_values_;
     info_.architecture = "GPT2LMHeadModel";
     info_.vocab_size = c.vocab_size;
@@ -92,7 +92,7 @@ class Gpt2 final : public FamilyModel {
     }
     final_norm_weight_ = add_weight("transformer.ln_f.weight", {hidden}, Init::ones());
     final_norm_bias_ = add_weight("transformer.ln_f.bias", {hidden}, Init::zeros());
-    output_weight_ = c.tied ? token_embedding_ : add_weight("lm_head.weight", {c.vocab_size, hidden}, normal);
+    output_.weight = c.tied ? token_embedding_ : add_weight("lm_head.weight", {c.vocab_size, hidden}, normal);
   }
 
   std::string base_prefix() const override { return "transformer."; }
@@ -102,7 +102,6 @@ class Gpt2 final : public FamilyModel {
   std::string tied_name(const std::string& name) const override {
     return config_values_.tied && name == "lm_head.weight" ? "transformer.wte.weight" : "";
   }
-  Variable output_weight() const override { return output_weight_; }
 
   Variable hidden(const ModelInput& input, const ForwardContext& context) override {
     const Gpt2Config& c = config_values_;
@@ -156,7 +155,7 @@ class Gpt2 final : public FamilyModel {
   }
 
   const Gpt2Config config_values_;
-  Variable token_embedding_, position_embedding_, final_norm_weight_, final_norm_bias_, output_weight_;
+  Variable token_embedding_, position_embedding_, final_norm_weight_, final_norm_bias_;
   std::vector<Gpt2Layer> layers_;
 };
 

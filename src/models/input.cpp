@@ -35,8 +35,11 @@ Variable drop(const Variable& x, float p, const ForwardContext& context, uint32_
   return context.training ? functions::dropout(x, p, rng_stream(context, site)) : x;
 }
 
-void keep_hidden_state(const ForwardContext& context, const Variable& h) {
-  if (context.hidden_states != nullptr) context.hidden_states->push_back(h.value());
+void keep_hidden_state(const ForwardContext& context, const Variable& h, const std::string& prefix) {
+  if (context.hidden_states == nullptr) return;
+  int64_t number = 0;
+  for (const auto& [name, tensor] : *context.hidden_states) number += name.starts_with(prefix + ".");
+  context.hidden_states->emplace_back(concat(prefix, ".", number), h.value());
 }
 
 }  // namespace ondol

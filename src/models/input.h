@@ -16,7 +16,7 @@ RngKey rng_stream(const ForwardContext& context, uint32_t site);
 /// Dropout in training, x itself otherwise.
 Variable drop(const Variable& x, float p, const ForwardContext& context, uint32_t site);
 
-/// Appends to context.hidden_states when it is wanted.
-void keep_hidden_state(const ForwardContext& context, const Variable& h);
+/// Appends to context.hidden_states when it is wanted, as "PREFIX.N".
+void keep_hidden_state(const ForwardContext& context, const Variable& h, const std::string& prefix = "hidden_states");
 
 }  // namespace ondol

@@ -14,7 +14,7 @@
 #include <ondol/autograd/functions.h>
 #include <ondol/nn/self_attention.h>
 
-#include "models/family.h"
+#include "models/causal_model.h"
 #include "models/input.h"
 #include "models/rope_config.h"
 
@@ -66,9 +66,9 @@ struct LlamaLayer {
   Variable gate_up_weight, gate_up_bias, down_proj_weight, down_proj_bias;
 };
 
-class Llama final : public FamilyModel {
+class Llama final : public CausalModel {
  public:
-  explicit Llama(const JsonReader& reader) : FamilyModel(reader), config_values_(reader) {
+  explicit Llama(const JsonReader& reader) : CausalModel(reader), config_values_(reader) {
     const LlamaConfig& c = config_values_;
     info_.architecture = "LlamaForCausalLM";
     info_.vocab_size = c.vocab_size;
@@ -86,7 +86,7 @@ class Llama final : public FamilyModel {
     embed_tokens_ = add_weight("model.embed_tokens.weight", {c.vocab_size, c.hidden_size}, normal);
     for (int64_t l = 0; l < c.num_layers; ++l) layers_.push_back(make_layer(concat("model.layers.", l, "."), normal));
     final_norm_ = add_weight("model.norm.weight", {c.hidden_size}, Init::ones());
-    output_weight_ = c.tied ? embed_tokens_ : add_weight("lm_head.weight", {c.vocab_size, c.hidden_size}, normal);
+    output_.weight = c.tied ? embed_tokens_ : add_weight("lm_head.weight", {c.vocab_size, c.hidden_size}, normal);
   }
 
   std::string base_prefix() const override { return "model."; }
@@ -94,13 +94,12 @@ class Llama final : public FamilyModel {
   std::string tied_name(const std::string& name) const override {
     return config_values_.tied && name == "lm_head.weight" ? "model.embed_tokens.weight" : "";
   }
-  Variable output_weight() const override { return output_weight_; }
 
   Variable hidden(const ModelInput& input, const ForwardContext& context) override {
     const LlamaConfig& c = config_values_;
     const Tensor positions = resolve_positions(input, context, info_);
     const RopeTable& rope = rope_table(input, context);
-    Variable h = functions::embedding(embed_tokens_, input.input_ids);
+    Variable h = functions::embedding(embed_tokens_, input.input_ids, info_.pad_token_id.value_or(-1));
     keep_hidden_state(context, h);
     for (size_t l = 0; l < layers_.size(); ++l) {
       h = run_layer(static_cast<int64_t>(l), h, input, positions, rope, context);
@@ -189,7 +188,7 @@ class Llama final : public FamilyModel {
 
   const LlamaConfig config_values_;
   std::deque<RopeTable> rope_tables_;  // growing; earlier ones stay, captured steps read them
-  Variable embed_tokens_, final_norm_, output_weight_;
+  Variable embed_tokens_, final_norm_;
   std::vector<LlamaLayer> layers_;
 };
 

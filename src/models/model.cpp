@@ -1,5 +1,8 @@
 #include <ondol/models/model.h>
 
+#include <algorithm>
+
+#include <ondol/autograd/functions.h>
 #include <ondol/ops/matmul.h>
 
 #include "backend/backend.h"
@@ -7,12 +10,34 @@
 namespace ondol {
 
 double ModelInfo::training_flops_per_token(int64_t sequence_length) const {
-  return 6.0 * static_cast<double>(matmul_parameters) +
-         6.0 * static_cast<double>(num_layers) * static_cast<double>(hidden_size) * static_cast<double>(sequence_length);
+  return 6.0 * static_cast<double>(matmul_parameters) + 6.0 * static_cast<double>(num_layers) *
+                                                            static_cast<double>(hidden_size) *
+                                                            static_cast<double>(sequence_length);
+}
+
+std::vector<LossScale> mean_scales(const std::vector<int64_t>& counts) {
+  std::vector<LossScale> scales;
+  for (const int64_t count : counts) scales.emplace_back(1.0 / static_cast<double>(std::max<int64_t>(count, 1)));
+  return scales;
+}
+
+Variable total_loss(const std::vector<Variable>& terms) {
+  Variable total;
+  for (const Variable& term : terms) {
+    if (term.defined()) total = total.defined() ? functions::add(total, term) : term;
+  }
+  ONDOL_CHECK(total.defined(), "no targets to compare the model's outputs with");
+  return total;
+}
+
+OutputProjection Model::output_projection() const {
+  throw UsageError(concat("a ", info_.model_type, " model (", info_.architecture, ") does not predict the next token"));
 }
 
 Tensor Model::logits(const Tensor& hidden) const {
-  return ops::linear(hidden, {.weight = output_weight().value(), .bias = {}, .activation = {}, .residual = {}});
+  const OutputProjection output = output_projection();
+  const Tensor bias = output.bias.defined() ? output.bias.value() : Tensor();
+  return ops::linear(hidden, {.weight = output.weight.value(), .bias = bias, .activation = {}, .residual = {}});
 }
 
 KvCache Model::make_cache(int64_t batch, int64_t capacity) const {

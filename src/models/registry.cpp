@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <iterator>
+
 #include "base/nearest_name.h"
 #include "models/family.h"
 
@@ -16,6 +19,11 @@ constexpr Family kFamilies[] = {
 };
 
 }  // namespace
+
+bool is_supported_model_type(const std::string& model_type) {
+  return std::any_of(std::begin(kFamilies), std::end(kFamilies),
+                     [&](const Family& family) { return model_type == family.model_type; });
+}
 
 FamilyFactory find_family(const JsonReader& config) {
   const std::string type = config.require<std::string>("model_type");

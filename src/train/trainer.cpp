@@ -280,19 +280,30 @@ EvaluationMetrics Trainer::Impl::evaluate() {
   const int64_t wanted = config.evaluation.batches > 0 ? config.evaluation.batches * batch_size : INT64_MAX;
   EvaluationMetrics metrics;
   metrics.step = state.step;
-  double total = 0.0;
+  std::vector<double> sums;  // of each term of the loss, and its targets
+  std::vector<int64_t> counts;
   for (int64_t left = std::min(loader.samples_per_epoch(), wanted); left > 0;) {
     const Batch batch =
         data->objective().prepare(loader.next(std::min(left, batch_size)),
                                   {.model = *training.model, .seed = config.seed, .step = 0, .training = false});
     left -= batch.size();
-    const int64_t targets = data->objective().count_targets(batch);
-    total += step->evaluate(data->objective(), batch, stage().micro_batch_size) * static_cast<double>(targets);
-    metrics.targets += targets;
+    const std::vector<int64_t> targets = data->objective().count_targets(batch, *training.model);
+    const std::vector<double> means = step->evaluate(data->objective(), batch, stage().micro_batch_size);
+    sums.resize(targets.size());
+    counts.resize(targets.size());
+    for (size_t i = 0; i < targets.size(); ++i) {
+      sums[i] += means[i] * static_cast<double>(targets[i]);
+      counts[i] += targets[i];
+    }
   }
   // Without a target there is no loss; 0 would look like the best one.
-  metrics.loss =
-      metrics.targets > 0 ? total / static_cast<double>(metrics.targets) : std::numeric_limits<double>::quiet_NaN();
+  metrics.loss = std::numeric_limits<double>::quiet_NaN();
+  for (size_t i = 0; i < sums.size(); ++i) {
+    if (counts[i] == 0) continue;
+    const double mean = sums[i] / static_cast<double>(counts[i]);
+    metrics.loss = metrics.targets == 0 ? mean : metrics.loss + mean;
+    metrics.targets += counts[i];
+  }
   metrics.seconds = now_seconds() - start;
   return metrics;
 }

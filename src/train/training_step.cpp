@@ -10,10 +10,6 @@ namespace {
 /// Streams of random numbers that one micro-batch may use; layers number their own below it.
 constexpr uint32_t kStreamsPerMicroBatch = 1u << 16;
 
-double scale_of(const Objective& objective, const Batch& batch) {
-  return 1.0 / static_cast<double>(std::max<int64_t>(objective.count_targets(batch), 1));
-}
-
 }  // namespace
 
 bool GradientResult::finite() const { return std::isfinite(loss) && std::isfinite(grad_norm); }
@@ -25,7 +21,6 @@ TrainingStep::TrainingStep(Model& model, Optimizer& optimizer, const TrainingSte
       sum_(model.parameters()),
       batch_(model.device()),
       step_(Tensor::zeros({1}, DType::i64, model.device())),
-      loss_scale_(Tensor::zeros({1}, DType::f32, model.device())),
       sum_squares_(Tensor::zeros({1}, DType::f64, model.device())),
       graph_(model.device()) {
   model.parameters().enable_gradients();
@@ -39,12 +34,20 @@ void TrainingStep::upload_inputs(const Objective& objective, const Batch& batch,
   }
   batch_.load(batch);
   upload(step_, Tensor::from_vector(std::vector<int64_t>{arguments.step}, {1}));
-  upload(loss_scale_, Tensor::full({1}, scale_of(objective, batch)));
+  std::vector<float> scales;
+  for (const LossScale& scale : mean_scales(objective.count_targets(batch, model_))) scales.push_back(scale.value);
+  const auto terms = static_cast<int64_t>(scales.size());
+  if (!loss_scales_.defined() || loss_scales_.numel() != terms) {
+    loss_scales_ = Tensor::zeros({terms}, DType::f32, model_.device());
+  }
+  upload(loss_scales_, Tensor::from_vector(scales, {terms}));
 }
 
 /// From the uploaded inputs to losses_, the sum of all gradients and the sum of their squares.
 void TrainingStep::backward(const Objective& objective, int64_t micro_batch_size) {
   const Batch& batch = batch_.batch();
+  std::vector<LossScale> scales;
+  for (int64_t i = 0; i < loss_scales_.numel(); ++i) scales.emplace_back(1.0, loss_scales_.narrow(0, i, 1));
   for (int64_t i = 0; i < losses_.numel(); ++i) {
     const int64_t begin = i * micro_batch_size;
     ForwardContext context;
@@ -53,7 +56,7 @@ void TrainingStep::backward(const Objective& objective, int64_t micro_batch_size
     sum_.begin();
     Tape tape;
     const Batch rows = batch.rows(begin, std::min(micro_batch_size, batch.size() - begin));
-    const Variable loss = objective.loss(model_, rows, LossScale(1.0, loss_scale_), context);
+    const Variable loss = total_loss(objective.losses(model_, rows, scales, context));
     losses_.narrow(0, i, 1).copy_from(loss.value().reshape({1}));
     tape.backward(loss);
     sum_.end();
@@ -92,16 +95,22 @@ GradientResult TrainingStep::gradients(const Objective& objective, const Batch& 
   return wait();
 }
 
-double TrainingStep::evaluate(const Objective& objective, const Batch& batch, int64_t micro_batch_size) {
-  const double scale = scale_of(objective, batch);
-  std::vector<Tensor> losses;
+std::vector<double> TrainingStep::evaluate(const Objective& objective, const Batch& batch, int64_t micro_batch_size) {
+  const std::vector<LossScale> scales = mean_scales(objective.count_targets(batch, model_));
+  std::vector<std::vector<Variable>> micro_batches;
   for (int64_t begin = 0; begin < batch.size(); begin += micro_batch_size) {
     const Batch rows = batch.rows(begin, std::min(micro_batch_size, batch.size() - begin));
-    losses.push_back(objective.loss(model_, rows, scale, {}).value());
+    micro_batches.push_back(objective.losses(model_, rows, scales, {}));
   }
-  std::vector<double> values;  // read together, when all micro-batches are on their way
-  for (const Tensor& loss : losses) values.push_back(loss.item());
-  return tree_sum(values);
+  std::vector<double> means;  // read together, when all micro-batches are on their way
+  for (size_t term = 0; term < scales.size(); ++term) {
+    std::vector<double> values;
+    for (const std::vector<Variable>& terms : micro_batches) {
+      if (terms[term].defined()) values.push_back(terms[term].value().item());
+    }
+    means.push_back(tree_sum(values));
+  }
+  return means;
 }
 
 }  // namespace ondol

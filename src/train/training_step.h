@@ -54,8 +54,8 @@ class TrainingStep {
   /// As start and wait, without the update.
   GradientResult gradients(const Objective& objective, const Batch& batch, const StepArguments& arguments);
 
-  /// Mean loss of a prepared batch without gradients or dropout.
-  double evaluate(const Objective& objective, const Batch& batch, int64_t micro_batch_size);
+  /// The terms of the loss of a prepared batch without gradients or dropout, each a mean over its own targets.
+  std::vector<double> evaluate(const Objective& objective, const Batch& batch, int64_t micro_batch_size);
 
   /// Steps that were replays of captured work.
   uint64_t replays() const { return graph_.replays(); }
@@ -74,7 +74,7 @@ class TrainingStep {
   GradientSum sum_;
   DeviceBatch batch_;
   Tensor step_;         // i64, read by dropout
-  Tensor loss_scale_;   // f32: 1 / number of targets
+  Tensor loss_scales_;  // f32: 1 / number of targets, for each term of the loss
   Tensor losses_;       // f32, one for each micro-batch
   Tensor sum_squares_;  // f64, of all gradients
   std::deque<Result> started_;

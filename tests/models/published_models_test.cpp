@@ -59,8 +59,8 @@ void write_sorting_model(const std::string& directory) {
   const Json published = load_json(test::data_path("models/gpt-nano-sort/gpt-nano-sort-model.json"));
   for (int layer = 0; layer < 3; ++layer) {
     const std::string name = concat("transformer.h.", layer, ".attn.c_attn.bias");
-    tensors.emplace_back(
-        name, Tensor::from_vector(decode_base64_floats(published[name]["data"].get<std::string>()), {144}));
+    tensors.emplace_back(name,
+                         Tensor::from_vector(decode_base64_floats(published[name]["data"].get<std::string>()), {144}));
   }
   write_safetensors(directory + "/model.safetensors", tensors);
   std::ofstream(directory + "/config.json")
@@ -76,14 +76,14 @@ TEST(PublishedModels, SortingModelSortsWithThePublishedValues) {
   const SafetensorsFile published(test::data_path("vectors/gpt-nano-sort/partials.safetensors"));
   const Tensor ids = published.tensor("idx").to(DType::i32);
 
-  std::vector<Tensor> states;
+  std::vector<std::pair<std::string, Tensor>> states;
   ForwardContext context;
   context.hidden_states = &states;
   const Tensor hidden = model->hidden({.input_ids = ids}, context).value();
   const Tensor logits = model->logits(hidden);
-  EXPECT_LT(difference(states[0], published.tensor("x")), 5e-6);
-  EXPECT_LT(difference(states[1], published.tensor("block0")), 5e-6);
-  EXPECT_LT(difference(states[2], published.tensor("block1")), 5e-6);
+  EXPECT_LT(difference(states[0].second, published.tensor("x")), 5e-6);
+  EXPECT_LT(difference(states[1].second, published.tensor("block0")), 5e-6);
+  EXPECT_LT(difference(states[2].second, published.tensor("block1")), 5e-6);
   EXPECT_LT(difference(hidden, published.tensor("ln_f")), 5e-6);
   EXPECT_LT(difference(logits, published.tensor("lm_head")), 1e-5);
   EXPECT_LT(difference(ops::softmax(logits), published.tensor("probs")), 5e-6);
@@ -96,8 +96,8 @@ TEST(PublishedModels, SortingModelSortsWithThePublishedValues) {
     throw Error("no weight " + name);
   };
   const auto linear = [&](const Tensor& x, const std::string& name) {
-    return ops::linear(x, {.weight = weight(name + ".weight"), .bias = weight(name + ".bias"), .activation = {},
-                           .residual = {}});
+    return ops::linear(
+        x, {.weight = weight(name + ".weight"), .bias = weight(name + ".bias"), .activation = {}, .residual = {}});
   };
   const auto norm = [&](const Tensor& x, const std::string& name) {
     return ops::layer_norm(x, weight(name + ".weight"), weight(name + ".bias"), {}).out;
@@ -127,7 +127,8 @@ TEST(PublishedModels, SortingModelSortsWithThePublishedValues) {
     for (int step = 0; step < 6; ++step) {
       const int64_t length = static_cast<int64_t>(tokens.size());
       const Tensor h = model->hidden({.input_ids = Tensor::from_vector(tokens, {1, length})}, {}).value();
-      tokens.push_back(static_cast<int32_t>(ops::argmax(model->logits(h.narrow(1, length - 1, 1).contiguous())).item()));
+      tokens.push_back(
+          static_cast<int32_t>(ops::argmax(model->logits(h.narrow(1, length - 1, 1).contiguous())).item()));
     }
     sorted_inputs += std::equal(expected.begin(), expected.end(), tokens.begin() + 6);
   }
@@ -141,14 +142,14 @@ TEST(PublishedModels, Stories260KGivesTheReferenceLogits) {
   for (int number = 0; number < 4; ++number) {
     const std::string name = concat("case", number);
     const Tensor ids = reference.tensor(name + ".token_ids").to(DType::i32);
-    std::vector<Tensor> states;
+    std::vector<std::pair<std::string, Tensor>> states;
     ForwardContext context;
     context.hidden_states = &states;
     const Tensor hidden = model->hidden({.input_ids = ids.reshape({1, ids.numel()})}, context).value();
     EXPECT_LT(difference(model->logits(hidden), reference.tensor(name + ".logits")), 1e-4) << name;
     for (int layer = 0; number == 0 && layer < 5; ++layer) {
       const Tensor expected = reference.tensor(concat("case0.residual_after_", layer, "_layers"));
-      EXPECT_LT(difference(states[static_cast<size_t>(layer)], expected), 1e-4) << layer;
+      EXPECT_LT(difference(states[static_cast<size_t>(layer)].second, expected), 1e-4) << layer;
     }
   }
 }

@@ -5,14 +5,16 @@
 #include <gtest/gtest.h>
 
 #include "support/golden_curve.h"
+#include "support/hf_tiny.h"
 #include "support/temporary_directory.h"
 #include "support/test_device.h"
 
 namespace ondol {
 namespace {
 
-class GoldenCurve : public ::testing::TestWithParam<const char*> {};
-INSTANTIATE_TEST_SUITE_P(HfTiny, GoldenCurve, ::testing::Values("gpt2", "llama", "llama-gqa", "llama3-rope"));
+class GoldenCurve : public ::testing::TestWithParam<std::string> {};
+INSTANTIATE_TEST_SUITE_P(HfTiny, GoldenCurve, ::testing::ValuesIn(testing::all_references()),
+                         [](const auto& parameter) { return testing::reference_test_name(parameter.param); });
 
 /// Sum and sum of squares of every tensor of the model file, but for those that rounding noise moves: a bias of keys
 /// adds the same to every score of a row, which softmax does not see, so that its true gradient is zero.

@@ -1,26 +1,47 @@
 // What every model family offers to training, generation and the command line.
 //
 //   auto model = load_model("path/to/model", {.device = "auto", .dtype = DType::bf16});
-//   Variable hidden = model->hidden({.input_ids = ids}, context);          // (B, T, C) after the last norm
-//   Tensor logits = model->logits(hidden.value());
+//   const ModelInput input = model->prepare({.input_ids = ids, .labels = labels}).to(model->device());
+//   for (const auto& [name, value] : model->forward(input, {})) ...         // "logits", "last_hidden_state", ...
+//   Variable loss = total_loss(model->losses(input, mean_scales(model->count_targets(input)), context));
+//
+// Language models that predict the next token also give their parts, for generation:
+//
+//   Tensor logits = model->logits(model->hidden({.input_ids = ids}, context).value());
 #pragma once
 
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <ondol/autograd/variable.h>
+#include <ondol/models/model_input.h>
 #include <ondol/nn/kv_cache.h>
 #include <ondol/nn/parameter.h>
 #include <ondol/ops/dropout.h>
+#include <ondol/ops/loss.h>
 
 namespace ondol {
+
+/// What stands on top of the backbone.
+enum class Head {
+  none,  // hidden states, perhaps a pooler
+  causal_language_model,
+  masked_language_model,
+  sequence_to_sequence,
+  replaced_token_detection,
+  sequence_classification,
+  token_classification,
+  question_answering,
+};
 
 /// What all families have in common; the rest is in the family's own config.
 struct ModelInfo {
   std::string model_type;    // "gpt2", "llama", ...
   std::string architecture;  // "GPT2LMHeadModel", ...
+  Head head = Head::none;
   int64_t vocab_size = 0, hidden_size = 0, num_layers = 0, max_positions = 0;
   int64_t num_kv_heads = 0, head_dim = 0;  // sizes of the KV cache
   std::optional<int32_t> bos_token_id, pad_token_id;
@@ -31,23 +52,30 @@ struct ModelInfo {
   int64_t matmul_parameters = 0;
 };
 
-/// One batch. Shapes (B, T); everything but input_ids may be undefined.
-struct ModelInput {
-  Tensor input_ids;       // i32
-  Tensor attention_mask;  // u8, 0 hides a token from the others
-  Tensor positions;       // i32; default 0, 1, 2, ...
-  Tensor documents;       // i32; attention stays inside one document
-  Tensor labels;          // i32, not shifted: objectives say what is predicted where
-};
-
 /// How a forward runs. The default is evaluation without dropout.
 struct ForwardContext {
   bool training = false;  // dropout on
   RngKey rng;             // dropout: seed and step; the stream is the base to which layers add their own number
   KvCache* cache = nullptr;
-  /// When set, receives the embeddings and the output of each layer, the last one after the final norm.
-  std::vector<Tensor>* hidden_states = nullptr;
+  /// When set, receives the embeddings and the output of each layer, the last one after the final norm, under their
+  /// Hugging Face names: "hidden_states.0", ...; "encoder_hidden_states.0", ... where there are two stacks.
+  std::vector<std::pair<std::string, Tensor>>* hidden_states = nullptr;
 };
+
+/// Outputs by their Hugging Face names: "logits", "last_hidden_state", "pooler_output", ...
+using NamedOutputs = std::vector<std::pair<std::string, Variable>>;
+
+/// The last product of a language model: logits = hidden weight^T + bias.
+struct OutputProjection {
+  Variable weight;  // (V, C)
+  Variable bias;    // (V), may be undefined
+};
+
+/// The loss: the sum of the terms that are defined. Throws when there is none.
+Variable total_loss(const std::vector<Variable>& terms);
+
+/// 1 / count for each term of a loss; 0 counts as 1.
+std::vector<LossScale> mean_scales(const std::vector<int64_t>& counts);
 
 class Model {
  public:
@@ -66,10 +94,31 @@ class Model {
   /// The Hugging Face config.json (text), with every setting that the model uses.
   virtual std::string config_json() const = 0;
 
-  /// Hidden states (B, T, C) after the final norm.
+  /// The inputs that the model takes, targets included.
+  virtual std::vector<InputSpec> inputs() const = 0;
+  /// Checks names, shapes and dtypes of the tensors that are there (on any device; values are not looked at). Throws
+  /// UsageError; `where` (a file) ends its message.
+  void check_shapes(const ModelInput& input, const std::string& where) const;
+  /// Makes an input on the host complete: checks shapes and values, and brings targets into the form in which outputs
+  /// are compared with them (next-token labels shifted, positions outside the text ignored, ...). Forward passes that
+  /// have no loss may do without, when their values are known to be right.
+  ModelInput prepare(ModelInput input, const std::string& where = "input") const;
+
+  /// Hidden states (B, T, C) of the backbone after the final norm; of the decoder where there are two stacks.
   virtual Variable hidden(const ModelInput& input, const ForwardContext& context) = 0;
-  /// The output projection (V, C), tied or not.
-  virtual Variable output_weight() const = 0;
+  /// Everything that the model computes but for the loss.
+  virtual NamedOutputs forward(const ModelInput& input, const ForwardContext& context) = 0;
+
+  /// A loss is a sum of terms, each a mean over targets of its own (MLM and next sentence; start and end of an answer).
+  /// The number of targets that count in a prepared input on the host, for each term; its length is that of the model.
+  virtual std::vector<int64_t> count_targets(const ModelInput& prepared) const = 0;
+  /// scales[i] times the sum over the targets of term i, one f32 element each; undefined where targets are absent.
+  /// Works on a prepared input on the model's device without waiting for it.
+  virtual std::vector<Variable> losses(const ModelInput& prepared, const std::vector<LossScale>& scales,
+                                       const ForwardContext& context) = 0;
+
+  /// The output projection, tied or not. Throws UsageError unless the model predicts the next token.
+  virtual OutputProjection output_projection() const;
   /// hidden (.., C) -> logits (.., V), dtype of the model.
   Tensor logits(const Tensor& hidden) const;
 
@@ -78,6 +127,9 @@ class Model {
 
  protected:
   Model() = default;
+  /// The part of prepare that is the family's own; shapes and values have been checked.
+  virtual ModelInput complete(ModelInput input) const { return input; }
+
   ModelInfo info_;
   ParameterStore parameters_;
 };

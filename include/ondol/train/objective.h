@@ -2,7 +2,8 @@
 //
 //   auto objective = make_objective(config.child("objective"));
 //   Batch batch = objective->prepare(loader.next(32), {.model = *model, .seed = 1, .step = 7});
-//   Variable loss = objective->loss(*model, batch.rows(0, 8), 1.0 / objective->count_targets(batch), context);
+//   const auto scales = mean_scales(objective->count_targets(batch, *model));
+//   std::vector<Variable> terms = objective->losses(*model, batch.rows(0, 8), scales, context);
 //
 // To add one: docs/adding_an_objective.md.
 #pragma once
@@ -10,6 +11,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include <ondol/data/batch.h>
 #include <ondol/models/model.h>
@@ -35,21 +37,22 @@ class Objective {
   virtual std::string settings() const = 0;
 
   /// Throws UsageError when samples like this one (its values mean nothing) do not fit the objective and the model;
-  /// called before a run begins.
-  virtual void check_samples(const Batch& example, const Model& model) const = 0;
+  /// called before a run begins. By default the model's own check.
+  virtual void check_samples(const Batch& example, const Model& model) const;
 
   /// Turns the samples of a step into inputs and targets, for all micro-batches at once. Throws Error when the samples
-  /// do not fit.
-  virtual Batch prepare(Batch batch, const ObjectiveContext& context) const = 0;
+  /// do not fit. By default what Model::prepare makes of them.
+  virtual Batch prepare(Batch batch, const ObjectiveContext& context) const;
 
-  /// What the loss of a step is divided by: its predictions, over all micro-batches and ranks.
-  virtual int64_t count_targets(const Batch& batch) const { return batch.count_targets(); }
+  /// What each term of the loss of a step is divided by: its targets, over all micro-batches and ranks. By default the
+  /// model's terms.
+  virtual std::vector<int64_t> count_targets(const Batch& prepared, const Model& model) const;
 
-  /// scale times the sum over the predictions of these rows, one f32 element; a tape that records gets its backward. On
-  /// a device whose work can be captured it must not wait for the device, nor depend on values of the batch on the
-  /// host.
-  virtual Variable loss(Model& model, const Batch& rows, const LossScale& scale,
-                        const ForwardContext& context) const = 0;
+  /// For each term scales[i] times the sum over the targets of these rows, one f32 element, undefined where there can
+  /// be none; a tape that records gets their backward. On a device whose work can be captured it must not wait for the
+  /// device, nor depend on values of the batch on the host. By default the model's own loss.
+  virtual std::vector<Variable> losses(Model& model, const Batch& rows, const std::vector<LossScale>& scales,
+                                       const ForwardContext& context) const;
 };
 
 /// From the section "objective" ("type": "clm" by default). Throws UsageError on an unknown type or setting.
@@ -57,7 +60,9 @@ std::unique_ptr<Objective> make_objective(const JsonReader& section);
 /// From settings().
 std::unique_ptr<Objective> make_objective(const std::string& settings);
 
-/// The tensors of a batch on the model's device.
-ModelInput model_input(const Batch& batch, Device device);
+/// The tensors of a batch as a model takes them. Throws UsageError when the batch has a tensor of another name.
+ModelInput model_input(const Batch& batch);
+/// The batch with the tensors of a prepared input.
+Batch with_input(Batch batch, const ModelInput& prepared);
 
 }  // namespace ondol

@@ -1,4 +1,3 @@
-#include "train/objectives/causal.h"
 #include "train/objectives/objectives.h"
 
 namespace ondol {
@@ -20,18 +19,20 @@ class CausalLanguageModelling final : public Objective {
  public:
   std::string settings() const override { return R"({"type":"clm"})"; }
 
-  void check_samples(const Batch& example, const Model& model) const override { check_causal_samples(example, model); }
+  void check_samples(const Batch& example, const Model& model) const override {
+    if (model.info().head != Head::causal_language_model) {
+      throw UsageError(concat("objective \"clm\" needs a model that predicts the next token, not a ",
+                              model.info().model_type, " model (", model.info().architecture, ")"));
+    }
+    Objective::check_samples(example, model);
+  }
 
-  Batch prepare(Batch batch, const ObjectiveContext&) const override {
+  Batch prepare(Batch batch, const ObjectiveContext& context) const override {
     if (!batch.labels.defined()) {
       batch.labels = labels_of(batch);
       batch.labels_shifted = false;
     }
-    return with_shifted_labels(std::move(batch));
-  }
-
-  Variable loss(Model& model, const Batch& rows, const LossScale& scale, const ForwardContext& context) const override {
-    return causal_loss(model, rows, scale, context);
+    return Objective::prepare(std::move(batch), context);
   }
 };
 

@@ -31,16 +31,4 @@ std::unique_ptr<Objective> make_objective(const std::string& settings) {
   return make_objective(JsonReader(document, "objective"));
 }
 
-ModelInput model_input(const Batch& batch, Device device) {
-  const auto moved = [device](const Tensor& tensor) {
-    return tensor.defined() ? tensor.contiguous().to(device) : Tensor();
-  };
-  ModelInput input;
-  input.input_ids = moved(batch.input_ids);
-  input.attention_mask = moved(batch.attention_mask);
-  input.positions = moved(batch.positions);
-  input.documents = moved(batch.document_ids);
-  return input;
-}
-
 }  // namespace ondol

@@ -1,26 +1,37 @@
-#include "train/objectives/causal.h"
 #include "train/objectives/objectives.h"
 
 namespace ondol {
 
 namespace {
 
-/// Labels as Hugging Face models take them: for causal models the token that stands at each position.
+/// Inputs and labels as Hugging Face models take them: for causal models the token that stands at each position.
 class FinishedSamples final : public Objective {
  public:
   std::string settings() const override { return R"({"type":"tensors"})"; }
 
   void check_samples(const Batch& example, const Model& model) const override {
-    if (!example.labels.defined() || example.labels_shifted) {
-      throw UsageError("objective \"tensors\" needs .safetensors rows with a tensor \"labels\" (data)");
+    if (!has_target(model_input(example), model) || (example.labels.defined() && example.labels_shifted)) {
+      throw UsageError(concat("objective \"tensors\" needs .safetensors rows with ", target_names(model), " (data)"));
     }
-    check_causal_samples(example, model);
+    Objective::check_samples(example, model);
   }
 
-  Batch prepare(Batch batch, const ObjectiveContext&) const override { return with_shifted_labels(std::move(batch)); }
+ private:
+  static bool has_target(const ModelInput& input, const Model& model) {
+    for (const InputSpec& spec : model.inputs()) {
+      if (spec.role == InputSpec::target && input.find(spec.name)->defined()) return true;
+    }
+    return false;
+  }
 
-  Variable loss(Model& model, const Batch& rows, const LossScale& scale, const ForwardContext& context) const override {
-    return causal_loss(model, rows, scale, context);
+  static std::string target_names(const Model& model) {
+    std::string names;
+    for (const InputSpec& spec : model.inputs()) {
+      const std::string name = concat("\"", spec.name, "\"");
+      if (spec.role != InputSpec::target || names.find(name) != std::string::npos) continue;
+      names += (names.empty() ? "" : " or ") + name;
+    }
+    return names.empty() ? "targets, which no model of this architecture takes" : names;
   }
 };
 
