@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <functional>
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -65,6 +66,17 @@ MappedFile::MappedFile(const std::string& path) : path_(path) {
 
 MappedFile::~MappedFile() {
   if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+void MappedFile::release(const void* begin, size_t bytes) const {
+  const std::less<const std::byte*> before;  // pointers into different memory are not ordered by <
+  const auto* first = static_cast<const std::byte*>(begin);
+  if (data_ == nullptr || before(first, data_) || before(data_ + size_, first)) return;
+  const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const size_t start = static_cast<size_t>(first - data_) / page * page;  // the mapping begins with a page
+  const size_t end = std::min(static_cast<size_t>(first - data_) + std::min(bytes, size_), size_);
+  // A wish: where it is not granted, the pages stay.
+  ::madvise(const_cast<std::byte*>(data_) + start, end - start, MADV_DONTNEED);
 }
 
 std::string read_file(const std::string& path, uint64_t max_bytes) {

@@ -14,6 +14,7 @@ namespace {
 
 constexpr const char* kSingleName = "model.safetensors";
 constexpr const char* kIndexName = "model.safetensors.index.json";
+constexpr int64_t kPartBytes = int64_t{8} << 20;
 constexpr uint64_t kMaxIndexBytes = uint64_t{16} << 20;
 
 bool is_pickle(const std::filesystem::path& path) {
@@ -107,9 +108,24 @@ const SafetensorsEntry* ModelWeights::find(const std::string& name) const {
 
 Tensor ModelWeights::tensor(const std::string& name) const {
   const auto shard = shard_of_.find(name);
-  ONDOL_CHECK(shard != shard_of_.end(), "missing tensor ", quoted_name(name), ": not in the weights (", path_,
-              ")");
+  ONDOL_CHECK(shard != shard_of_.end(), "missing tensor ", quoted_name(name), ": not in the weights (", path_, ")");
   return files_[shard->second].tensor(name);
+}
+
+void ModelWeights::for_each_part(const std::string& name,
+                                 const std::function<void(const Tensor& part, int64_t row)>& body) const {
+  const Tensor whole = tensor(name);
+  const SafetensorsFile& file = files_[shard_of_.at(name)];
+  if (whole.ndim() == 0) return body(whole, 0);
+  const int64_t rows = whole.size(0);
+  const int64_t row_bytes =
+      whole.numel() / std::max<int64_t>(rows, 1) * static_cast<int64_t>(dtype_size(whole.dtype()));
+  const int64_t step = std::max<int64_t>(kPartBytes / std::max<int64_t>(row_bytes, 1), 1);
+  for (int64_t row = 0; row < rows; row += step) {
+    const Tensor part = whole.narrow(0, row, std::min(step, rows - row));
+    body(part, row);
+    file.release(part);
+  }
 }
 
 std::vector<WrittenFile> write_model_weights(const std::string& directory, const NamedTensors& tensors,
@@ -145,8 +161,8 @@ std::vector<WrittenFile> write_model_weights(const std::string& directory, const
     char name[64];
     std::snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", i + 1, shards.size());
     for (const auto& named : shards[i]) {
-      ONDOL_CHECK(!weight_map.contains(named.first), "cannot write weights: repeated name ",
-                  quoted_name(named.first), " (", directory, ")");
+      ONDOL_CHECK(!weight_map.contains(named.first), "cannot write weights: repeated name ", quoted_name(named.first),
+                  " (", directory, ")");
       weight_map[named.first] = name;
     }
     written.push_back(write_safetensors(directory + "/" + name, shards[i], options.file));

@@ -44,6 +44,10 @@ Tensor SafetensorsFile::tensor(const SafetensorsEntry& entry) const {
   return Tensor::borrow(const_cast<std::byte*>(data), entry.shape, entry.dtype, [content = content_] {});
 }
 
+void SafetensorsFile::release(const Tensor& part) const {
+  content_->file.release(part.raw(), static_cast<size_t>(part.numel()) * dtype_size(part.dtype()));
+}
+
 WrittenFile write_safetensors(const std::string& path, const NamedTensors& tensors,
                               const SafetensorsWriteOptions& options) {
   const auto written_dtype = [&](const Tensor& tensor) {
@@ -53,8 +57,7 @@ WrittenFile write_safetensors(const std::string& path, const NamedTensors& tenso
   for (const auto& [name, tensor] : tensors) {
     ONDOL_CHECK(names.insert(name).second && name != "__metadata__",
                 "cannot write safetensors: repeated or reserved name ", quoted_name(name), " (", path, ")");
-    ONDOL_CHECK(tensor.defined(), "cannot write safetensors: undefined tensor ", quoted_name(name), " (", path,
-                ")");
+    ONDOL_CHECK(tensor.defined(), "cannot write safetensors: undefined tensor ", quoted_name(name), " (", path, ")");
   }
   std::vector<size_t> order(tensors.size());
   std::iota(order.begin(), order.end(), size_t{0});

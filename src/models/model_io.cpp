@@ -32,8 +32,16 @@ std::string find_in_file(const ModelWeights& file, const std::string& name, cons
   return "";
 }
 
-bool same_values(const Tensor& a, const Tensor& b) {
-  return a.shape() == b.shape() && a.to_vector<float>() == b.to_vector<float>();
+bool same_values(const ModelWeights& file, const std::string& name, const std::string& other_name) {
+  const Tensor other = file.tensor(other_name);
+  bool same = file.find(name)->shape == other.shape();
+  if (!same) return false;
+  file.for_each_part(name, [&](const Tensor& part, int64_t row) {
+    const Tensor reference = part.ndim() == 0 ? other : other.narrow(0, row, part.size(0));
+    same = same && part.to_vector<float>() == reference.to_vector<float>();
+  });
+  file.for_each_part(other_name, [](const Tensor&, int64_t) {});  // its memory is given back
+  return same;
 }
 
 /// The file's name for each weight of a model that need not have been allocated; every tensor is checked.
@@ -56,8 +64,8 @@ std::vector<std::string> match_weights(const FamilyModel& model, const ModelWeig
     const std::string original = tied.empty() ? "" : find_in_file(file, tied, model.base_prefix());
     ONDOL_CHECK(!original.empty(), "unexpected tensor \"", name, "\": the configuration (", model.info().model_type,
                 ") has no such weight (", file.path(), ")");
-    ONDOL_CHECK(same_values(file.tensor(name), file.tensor(original)), "tensor \"", name, "\" differs from \"",
-                original, "\", though the configuration ties them (", file.path(), ")");
+    ONDOL_CHECK(same_values(file, name, original), "tensor \"", name, "\" differs from \"", original,
+                "\", though the configuration ties them (", file.path(), ")");
   }
   return names;
 }
@@ -94,7 +102,10 @@ std::unique_ptr<Model> load_model(const std::string& directory, const LoadOption
   model->parameters().materialize(dtype, device);
   for (size_t i = 0; i < names.size(); ++i) {
     const WeightSlot& slot = model->weights()[i];
-    slot.view(slot.parameter.value()).copy_from(file.tensor(names[i]).to(device));
+    const Tensor target = slot.view(slot.parameter.value());
+    file.for_each_part(names[i], [&](const Tensor& part, int64_t row) {
+      (part.ndim() == 0 ? target : target.narrow(0, row, part.size(0))).copy_from(part.to(device));
+    });
   }
   return model;
 }

@@ -1,6 +1,8 @@
 #include <ondol/io/model_weights.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <fstream>
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -99,6 +101,54 @@ TEST(ModelWeights, RefusesBadDirectories) {
   expect_error(directory.path(), "missing key \"weight_map\"");
   directory.write("model.safetensors.index.json", "{");
   expect_error(directory.path(), "cannot parse JSON");
+}
+
+/// Bytes of mapped files that this process holds in memory (Linux: RssFile).
+int64_t mapped_bytes_in_memory() {
+  std::ifstream status("/proc/self/status");
+  std::string word;
+  while (status >> word) {
+    if (word != "RssFile:") continue;
+    int64_t kib = 0;
+    status >> kib;
+    return kib << 10;
+  }
+  return -1;
+}
+
+TEST(ModelWeights, AWalkInPartsNeedsLittleMemory) {
+  TemporaryDirectory directory;
+  constexpr int64_t kRows = 3000, kCols = 4099;  // 47 MiB, rows across pages
+  std::vector<float> values(kRows * kCols);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i % 1000003);
+  write_model_weights(directory.path(), {{"large", Tensor::from_vector(values, {kRows, kCols})},
+                                         {"scalar", Tensor::full({}, 2.5)},
+                                         {"empty", Tensor::zeros({0, 3}, DType::f32)}});
+  const ModelWeights weights(directory.path());
+  const int64_t before = mapped_bytes_in_memory();
+  ASSERT_GT(before, 0);
+  int64_t next = 0, most = 0;
+  bool equal = true;
+  weights.for_each_part("large", [&](const Tensor& part, int64_t row) {
+    EXPECT_EQ(row, next);
+    const std::vector<float> found = part.to_vector<float>();
+    equal = equal && std::equal(found.begin(), found.end(), values.begin() + row * kCols);
+    next += part.size(0);
+    most = std::max(most, mapped_bytes_in_memory() - before);
+  });
+  EXPECT_TRUE(equal);
+  EXPECT_EQ(next, kRows);
+  EXPECT_LT(most, int64_t{12} << 20);
+  EXPECT_EQ(weights.tensor("large").to_vector<float>(), values) << "pages that were given back are read again";
+  int calls = 0;
+  weights.for_each_part("scalar", [&](const Tensor& part, int64_t row) {
+    EXPECT_EQ(row, 0);
+    EXPECT_EQ(part.to_vector<float>(), std::vector<float>{2.5f});
+    ++calls;
+  });
+  weights.for_each_part("empty", [&](const Tensor&, int64_t) { ++calls; });
+  EXPECT_EQ(calls, 1);
+  EXPECT_THROW(weights.for_each_part("other", [](const Tensor&, int64_t) {}), Error);
 }
 
 }  // namespace

@@ -45,6 +45,10 @@ class MappedFile {
   size_t size() const { return size_; }
   const std::string& path() const { return path_; }
 
+  /// Gives the memory of these bytes of the file back to the system, until they are looked at again; ranges outside the
+  /// file are left alone.
+  void release(const void* begin, size_t bytes) const;
+
  private:
   std::string path_;
   const std::byte* data_ = nullptr;  // null for an empty file

@@ -7,6 +7,7 @@
 // Nothing outside the directory is opened: a shard is a plain file name. Pickle files (.bin, .pt, .pth) are refused.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -27,6 +28,10 @@ class ModelWeights {
   const SafetensorsEntry* find(const std::string& name) const;
   /// Throws when there is none of that name; see SafetensorsFile::tensor.
   Tensor tensor(const std::string& name) const;
+  /// body(rows [row, row + n) of the tensor, row), from the first to the last row, a few MiB at a time; the memory of
+  /// the file is given back behind each part, so that a walk over a large file needs little. A scalar comes whole, row
+  /// 0.
+  void for_each_part(const std::string& name, const std::function<void(const Tensor& part, int64_t row)>& body) const;
   const std::vector<SafetensorsFile>& files() const { return files_; }
   const std::string& path() const { return path_; }
 

@@ -54,6 +54,8 @@ class SafetensorsFile {
   Tensor tensor(const std::string& name) const;
   Tensor tensor(const SafetensorsEntry& entry) const;
   const std::byte* bytes(const SafetensorsEntry& entry) const { return content_->file.data() + entry.offset; }
+  /// Gives the memory of a contiguous tensor on the mapped bytes back to the system, until it is read again.
+  void release(const Tensor& part) const;
 
  private:
   struct Content {
