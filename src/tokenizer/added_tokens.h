@@ -22,7 +22,7 @@ class AddedTokenMatcher {
 
   bool empty() const { return patterns_.empty(); }
 
-  /// Calls between(text) and token(id) in order for the stretches of the text, not for empty ones.
+  /// Calls between(text) and token(id, text) in order for the stretches of the text, not for empty ones.
   template <class Between, class Token>
   void split(std::string_view text, Between&& between, Token&& token) const {
     size_t done = 0;
@@ -32,7 +32,7 @@ class AddedTokenMatcher {
       at = match.end;
       if (!applies(text, match, done)) continue;
       if (done < match.begin) between(text.substr(done, match.begin - done));
-      token(match.pattern->token.id);
+      token(match.pattern->token.id, text.substr(match.begin, match.end - match.begin));
       done = match.end;
       at = std::max(at, done);
     }

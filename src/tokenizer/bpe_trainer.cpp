@@ -31,7 +31,7 @@ class BpeTrainer {
         split_pattern_spec({options.split_pattern}, options.individual_digits, options.add_prefix_space);
     specs_.decoder = byte_level_spec(true, true);
     normalizer_ = make_normalizer(specs_.normalizer, kName);
-    pre_tokenizer_ = make_pre_tokenizer(specs_.pre_tokenizer, kName);
+    pre_tokenizer_ = make_pre_tokenizer(specs_.pre_tokenizer, kName, /*raw_bytes=*/true);
     std::vector<AddedTokenMatcher::Pattern> patterns;
     for (const std::string& content : options.special_tokens) {
       AddedToken token;

@@ -6,7 +6,6 @@
 
 #include <ondol/base/error.h>
 
-#include "tokenizer/bpe_cache.h"
 #include "tokenizer/byte_alphabet.h"
 
 namespace ondol::tokenization {
@@ -16,42 +15,20 @@ namespace {
 /// Pieces up to this length are merged by repeated scans, longer ones with a heap.
 constexpr size_t kShortPiece = 48;
 
-class CachingEncoder : public PieceEncoder {
- public:
-  explicit CachingEncoder(const ByteLevelBpe& model) : model_(model) {}
-
-  void piece(std::string_view text) override {
-    if (text.size() > BpeCache::kMaxLength) {
-      model_.encode(text, *ids_);
-      return;
-    }
-    const BpeCache::Key key(text);
-    if (cache_.append(key, *ids_)) return;
-    const size_t before = ids_->size();
-    model_.encode(text, *ids_);
-    cache_.store(key, {ids_->data() + before, ids_->size() - before});
-  }
-
- private:
-  const ByteLevelBpe& model_;
-  BpeCache cache_;
-};
-
 }  // namespace
 
 ByteLevelBpe::ByteLevelBpe(Config config) : config_(std::move(config)) {
   const StringTable& vocabulary = config_.vocabulary;
-  int32_t unk = -1;
   if (!config_.unk_token.empty()) {
-    unk = vocabulary.find(config_.unk_token);
-    if (unk < 0) {
+    unk_id_ = vocabulary.find(config_.unk_token);
+    if (unk_id_ < 0) {
       throw UsageError(concat("unk_token \"", config_.unk_token, "\" is not in the vocabulary (", config_.source, ")"));
     }
   }
   for (size_t byte = 0; byte < 256; ++byte) {
     const char text = static_cast<char>(byte);
     const int32_t id = vocabulary.find(to_byte_alphabet({&text, 1}));
-    byte_ids_[byte] = id >= 0 ? id : unk;
+    byte_ids_[byte] = id >= 0 ? id : unk_id_;
   }
   merges_.reserve(config_.merges.size());
   std::string product;
@@ -89,17 +66,25 @@ int32_t ByteLevelBpe::byte_id(uint8_t byte) const {
   return id;
 }
 
-void ByteLevelBpe::encode(std::string_view piece, std::vector<int32_t>& ids) const {
-  if (config_.ignore_merges) {
-    if (const int32_t id = whole_tokens_.find(piece); id >= 0) {
-      ids.push_back(id);
-      return;
-    }
-  }
-  if (piece.size() <= kShortPiece) {
-    merge_short(piece, ids);
+void ByteLevelBpe::encode(std::string_view piece, TokenSink& out) const {
+  const size_t before = out.ids.size();
+  const int32_t whole = config_.ignore_merges ? whole_tokens_.find(piece) : -1;
+  if (whole >= 0) {
+    out.ids.push_back(whole);
+  } else if (piece.size() <= kShortPiece) {
+    merge_short(piece, out.ids);
   } else {
-    merge_long(piece, ids);
+    merge_long(piece, out.ids);
+  }
+  if (out.ranges == nullptr) return;
+  size_t begin = 0;
+  for (size_t i = before; i < out.ids.size(); ++i) {
+    // The unknown token stands for one byte; every other token has a character for each of its bytes.
+    const std::string_view text = out.ids[i] == unk_id_ ? "?" : config_.vocabulary.text(out.ids[i]);
+    const auto length = static_cast<size_t>(
+        std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<uint8_t>(c) & 0xc0u) != 0x80u; }));
+    out.ranges->push_back({begin, begin + length});
+    begin += length;
   }
 }
 
@@ -180,7 +165,5 @@ void ByteLevelBpe::merge_long(std::string_view piece, std::vector<int32_t>& ids)
     ids.push_back(symbols[static_cast<size_t>(at)].id);
   }
 }
-
-std::unique_ptr<PieceEncoder> ByteLevelBpe::new_encoder() const { return std::make_unique<CachingEncoder>(*this); }
 
 }  // namespace ondol::tokenization

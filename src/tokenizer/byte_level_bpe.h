@@ -34,11 +34,9 @@ class ByteLevelBpe : public Model {
   explicit ByteLevelBpe(Config config);
 
   const StringTable& vocabulary() const override { return config_.vocabulary; }
-  std::unique_ptr<PieceEncoder> new_encoder() const override;
+  void encode(std::string_view piece, TokenSink& out) const override;
+  bool takes_bytes() const override { return true; }
   std::string to_json(std::span<const AddedToken> further_tokens) const override;
-
-  /// Appends the ids of one piece, without any cache.
-  void encode(std::string_view piece, std::vector<int32_t>& ids) const;
 
  private:
   int32_t byte_id(uint8_t byte) const;
@@ -47,6 +45,7 @@ class ByteLevelBpe : public Model {
   PairTable::Value rank_of_bytes(uint8_t left, uint8_t right) const { return byte_pairs_[size_t{left} << 8 | right]; }
 
   Config config_;
+  int32_t unk_id_ = -1;
   StringTable whole_tokens_;  // by bytes; filled for ignore_merges only
   PairTable merges_;
   std::array<int32_t, 256> byte_ids_;

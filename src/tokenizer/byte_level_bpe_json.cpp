@@ -41,25 +41,12 @@ std::unique_ptr<Model> make_byte_level_bpe(const Json& spec, StringTable vocabul
 
 std::string ByteLevelBpe::to_json(std::span<const AddedToken> further_tokens) const {
   const StringTable& vocabulary = config_.vocabulary;
-  const auto quoted = [](std::string_view text) { return Json(text).dump(); };
-  std::string out = concat(
-      R"({"type":"BPE","dropout":null,"unk_token":)", config_.unk_token.empty() ? "null" : quoted(config_.unk_token),
-      R"(,"continuing_subword_prefix":"","end_of_word_suffix":"","fuse_unk":false,)",
-      R"("byte_fallback":false,"ignore_merges":)", config_.ignore_merges ? "true" : "false", ",\n\"vocab\":{");
+  std::string out = concat(R"({"type":"BPE","dropout":null,"unk_token":)",
+                           config_.unk_token.empty() ? "null" : quoted_json(config_.unk_token),
+                           R"(,"continuing_subword_prefix":"","end_of_word_suffix":"","fuse_unk":false,)",
+                           R"("byte_fallback":false,"ignore_merges":)", config_.ignore_merges ? "true" : "false",
+                           ",\n\"vocab\":", vocabulary_json(vocabulary, further_tokens), ",\n\"merges\":[");
   const char* separator = "\n";
-  const auto entry = [&](std::string_view token, int32_t id) {
-    out += separator;
-    out += quoted(token);
-    out += ':';
-    out += std::to_string(id);
-    separator = ",\n";
-  };
-  for (int32_t id = 0; id < vocabulary.id_limit(); ++id) {
-    if (vocabulary.contains(id)) entry(vocabulary.text(id), id);
-  }
-  for (const AddedToken& token : further_tokens) entry(token.content, token.id);
-  out += "},\n\"merges\":[";
-  separator = "\n";
   std::string pair;
   for (const BpeMerge& merge : config_.merges) {
     // Tokens in the byte alphabet hold no space, so that the short spelling, which every reader knows, is unambiguous.
@@ -67,7 +54,7 @@ std::string ByteLevelBpe::to_json(std::span<const AddedToken> further_tokens) co
     pair = vocabulary.text(merge.left);
     pair += ' ';
     pair += vocabulary.text(merge.right);
-    out += quoted(pair);
+    out += quoted_json(pair);
     separator = ",\n";
   }
   return out + "]}";

@@ -23,6 +23,12 @@ TokenizerConfig read_config_beside(const fs::path& directory) {
     const TokenizerConfig map = read_tokenizer_config(read_file(path.string(), kMaxFileBytes), path.string());
     config.special_tokens.insert(map.special_tokens.begin(), map.special_tokens.end());
   }
+  if (const fs::path path = directory / "sentence_bert_config.json"; fs::exists(path)) {
+    const Json root = parse_json(read_file(path.string(), kMaxFileBytes), path.string());
+    if (root.is_object() && root.contains("max_seq_length") && !root["max_seq_length"].is_null()) {
+      config.max_seq_length = integer_at(root, "max_seq_length", path.string());
+    }
+  }
   if (const fs::path path = directory / "chat_template.jinja"; fs::exists(path)) {
     config.chat_template = read_file(path.string(), kMaxFileBytes);
   }
@@ -39,6 +45,12 @@ Tokenizer load_tiktoken(const fs::path& path, const LoadTokenizerOptions& option
   return Tokenizer(read_tiktoken(text, options.split_pattern, std::move(config), path.string()));
 }
 
+Tokenizer load_vocab_txt(const fs::path& path, const LoadTokenizerOptions& options, TokenizerConfig config) {
+  const bool lowercase = config.lowercase.value_or(options.lowercase);
+  return Tokenizer(
+      read_vocab_txt(read_file(path.string(), kMaxFileBytes), lowercase, std::move(config), path.string()));
+}
+
 }  // namespace
 
 Tokenizer load_tokenizer(const std::string& directory_or_file, const LoadTokenizerOptions& options) {
@@ -52,6 +64,7 @@ Tokenizer load_tokenizer(const std::string& directory_or_file, const LoadTokeniz
       return Tokenizer(
           read_tokenizer_json(read_file(given.string(), kMaxFileBytes), std::move(config), given.string()));
     }
+    if (given.extension() == ".txt") return load_vocab_txt(given, options, std::move(config));
     return load_tiktoken(given, options, std::move(config));
   }
   if (const fs::path path = given / "tokenizer.json"; fs::exists(path)) {
@@ -62,6 +75,7 @@ Tokenizer load_tokenizer(const std::string& directory_or_file, const LoadTokeniz
       return Tokenizer(read_vocab_and_merges((given / vocab).string(), (given / merges).string(), std::move(config)));
     }
   }
+  if (fs::exists(given / "vocab.txt")) return load_vocab_txt(given / "vocab.txt", options, std::move(config));
   if (fs::exists(given / "tokenizer.model"))
     return load_tiktoken(given / "tokenizer.model", options, std::move(config));
   fs::path tiktoken;

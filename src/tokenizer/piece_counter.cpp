@@ -81,24 +81,24 @@ void CorpusCounter::add(std::string_view text) {
   std::vector<std::string_view> chunks;
   const bool may_cut = pre_tokenizer_.cuts_at_newline();
   const auto part = [&](std::string_view between) { cut(between, may_cut, chunks); };
-  separators_.split(text, part, [](int32_t) {});
+  separators_.split(text, part, [](int32_t, std::string_view) {});
 
-  const auto count_chunk = [&](std::string_view chunk, std::string& storage, PieceCounts& counts) {
-    if (normalizer_ != nullptr) chunk = normalizer_->normalize(chunk, storage);
-    if (!chunk.empty()) pre_tokenizer_.split(chunk, counts);
+  const auto count_chunk = [&](std::string_view chunk, NormalizerBuffers& buffers, PieceCounts& counts) {
+    if (normalizer_ != nullptr) chunk = normalizer_->normalize(chunk, buffers);
+    if (!chunk.empty()) pre_tokenizer_.split(chunk, true, counts);
   };
   const auto workers = std::min<int64_t>(num_threads(), static_cast<int64_t>(chunks.size()));
   if (workers <= 1) {
-    std::string storage;
-    for (const std::string_view chunk : chunks) count_chunk(chunk, storage, total_);
+    NormalizerBuffers buffers;
+    for (const std::string_view chunk : chunks) count_chunk(chunk, buffers, total_);
     return;
   }
   std::vector<PieceCounts> counts(static_cast<size_t>(workers));
   std::atomic<size_t> next{0};
   parallel_for(workers, 1, [&](int64_t begin, int64_t) {
-    std::string storage;
+    NormalizerBuffers buffers;
     for (size_t i = next++; i < chunks.size(); i = next++) {
-      count_chunk(chunks[i], storage, counts[static_cast<size_t>(begin)]);
+      count_chunk(chunks[i], buffers, counts[static_cast<size_t>(begin)]);
     }
   });
   for (const PieceCounts& part_counts : counts) total_.add(part_counts);

@@ -70,7 +70,11 @@ std::vector<TemplateItem> read_template(const Json& spec, const char* key, int64
 
 void apply(const Json& spec, int64_t vocab_size, const std::string& where, PostProcessor& result) {
   const std::string type = string_at(spec, "type", where);
-  if (type == "ByteLevel") return;  // trims offsets only
+  if (type == "ByteLevel" || type == "RobertaProcessing") {
+    result.trim_offsets = bool_at(spec, "trim_offsets", true, where);
+    result.prefix_space = bool_at(spec, "add_prefix_space", true, where);
+    if (type == "ByteLevel") return;
+  }
   if (type == "Sequence") {
     size_t index = 0;
     for (const Json& item : array_at(spec, "processors", where)) {
@@ -94,7 +98,8 @@ void apply(const Json& spec, int64_t vocab_size, const std::string& where, PostP
     }
     return;
   }
-  throw UsageError(concat("post-processor type \"", type, "\" is not supported (", where, ")"));
+  throw UsageError(concat("post-processor type \"", type, "\" is not supported (", where, ")"),
+                   "supported: BertProcessing, ByteLevel, RobertaProcessing, Sequence, TemplateProcessing");
 }
 
 }  // namespace

@@ -19,10 +19,12 @@ struct TemplateItem {
 struct PostProcessor {
   std::vector<TemplateItem> single{{TemplateItem::Kind::sequence_a, 0, {}}};
   std::vector<TemplateItem> pair{{TemplateItem::Kind::sequence_a, 0, {}}, {TemplateItem::Kind::sequence_b, 1, {}}};
+  bool trim_offsets = false;  // spaces around byte-level tokens are no part of their offsets
+  bool prefix_space = false;  // but one that was put before the text
 };
 
 /// From the "post_processor" part of tokenizer.json: TemplateProcessing, RobertaProcessing, BertProcessing, ByteLevel
-/// (which adds nothing) and Sequence of them. Ids must be below vocab_size. Throws UsageError for anything else.
+/// (which adds no tokens) and Sequence of them. Ids must be below vocab_size. Throws UsageError for anything else.
 PostProcessor make_post_processor(const Json& spec, int64_t vocab_size, const std::string& file);
 
 }  // namespace ondol::tokenization

@@ -13,10 +13,9 @@ namespace ondol::tokenization {
 class PreTokenizer {
  public:
   virtual ~PreTokenizer() = default;
-  /// Sends the pieces of the (not empty) text to the sink. Safe to call from several threads.
-  virtual void split(std::string_view text, PieceSink& sink) const = 0;
-  /// True when the pieces are to be encoded byte by byte (a ByteLevel stage).
-  virtual bool byte_level() const { return false; }
+  /// Sends the pieces of the (not empty) text to the sink; `first` says that what the user gave begins here. Safe to
+  /// call from several threads.
+  virtual void split(std::string_view text, bool first, PieceSink& sink) const = 0;
   /// What cutting a text behind the newline of "x\ny" (x, y visible ASCII) does to the pieces; see cuts_at_newline.
   enum class Cut { moves_pieces, neutral, always_there };
   virtual Cut cut_at_newline() const { return Cut::moves_pieces; }
@@ -25,7 +24,13 @@ class PreTokenizer {
 };
 
 /// From the "pre_tokenizer" part of tokenizer.json; `file` is named in errors. Null gives the whole text as one piece.
-/// Throws UsageError for a type that is not supported.
-std::unique_ptr<PreTokenizer> make_pre_tokenizer(const Json& spec, const std::string& file);
+/// With `raw_bytes` a ByteLevel stage at the end leaves the bytes as they are, for models that take bytes; otherwise it
+/// spells them in the byte alphabet. Throws UsageError for a type that is not supported.
+std::unique_ptr<PreTokenizer> make_pre_tokenizer(const Json& spec, const std::string& file, bool raw_bytes);
+/// Whether a ByteLevel stage ends the specification.
+bool ends_in_byte_level(const Json& spec);
+
+/// Makers of components; nullptr for a type that is not theirs.
+std::unique_ptr<PreTokenizer> make_splitter(const std::string& type, const Json& spec, const std::string& where);
 
 }  // namespace ondol::tokenization

@@ -1,11 +1,11 @@
 // Rank files of tiktoken: a line "base64(token bytes) rank" each. Two tokens may merge when their concatenation is a
 // token, whose rank is the rank of the merge; a piece that is a token is never split.
 #include <algorithm>
-#include <array>
 #include <charconv>
 
 #include <ondol/base/error.h>
 
+#include "tokenizer/base64.h"
 #include "tokenizer/byte_alphabet.h"
 #include "tokenizer/byte_level_bpe.h"
 #include "tokenizer/tokenizer_files.h"
@@ -15,33 +15,6 @@ namespace ondol::tokenization {
 namespace {
 
 constexpr size_t kMaxTokenBytes = 1024;
-
-/// False when the text is no base64.
-bool decode_base64(std::string_view text, std::string& bytes) {
-  static const auto values = [] {
-    std::array<int8_t, 256> table;
-    table.fill(-1);
-    const std::string_view alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (size_t i = 0; i < alphabet.size(); ++i) table[static_cast<uint8_t>(alphabet[i])] = static_cast<int8_t>(i);
-    return table;
-  }();
-  bytes.clear();
-  if (text.empty() || text.size() % 4 != 0) return false;
-  while (text.size() > 1 && text.back() == '=') text.remove_suffix(1);
-  uint32_t bits = 0;
-  int count = 0;
-  for (const char c : text) {
-    const int value = values[static_cast<uint8_t>(c)];
-    if (value < 0) return false;
-    bits = bits << 6 | static_cast<uint32_t>(value);
-    count += 6;
-    if (count >= 8) {
-      count -= 8;
-      bytes += static_cast<char>(bits >> count);
-    }
-  }
-  return !bytes.empty();
-}
 
 StringTable read_ranks(std::string_view text, const std::string& name) {
   StringTable tokens;

@@ -6,6 +6,7 @@
 #include <ondol/base/error.h>
 #include <ondol/base/parallel.h>
 
+#include "tokenizer/byte_alphabet.h"
 #include "tokenizer/tokenizer_impl.h"
 #include "tokenizer/utf8.h"
 
@@ -27,7 +28,7 @@ class BorrowedEncoder {
         impl.idle_encoders.pop_back();
       }
     }
-    if (!encoder_) encoder_ = impl.model->new_encoder();
+    if (!encoder_) encoder_ = std::make_unique<PieceEncoder>(*impl.model);
   }
   ~BorrowedEncoder() {
     const std::lock_guard lock(impl_.encoders_mutex);
@@ -53,13 +54,16 @@ void check_id(const Tokenizer::Impl& impl, int32_t id) {
 void Tokenizer::Impl::encode_text(std::string_view text, bool parse_special, std::vector<int32_t>& ids) const {
   BorrowedEncoder encoder(*this);
   (*encoder).set_output(&ids);
-  std::string storage;
-  const auto plain = [&](std::string_view part) { pre_tokenizer->split(part, *encoder); };
-  const auto token = [&](int32_t id) { ids.push_back(id); };
+  tokenization::NormalizerBuffers buffers;
+  const auto token = [&](int32_t id, std::string_view) { ids.push_back(id); };
   const auto& raw = parse_special ? raw_matcher : raw_plain_matcher;
   const auto& after_normalization = parse_special ? normalized_matcher : normalized_plain_matcher;
   const auto normalize = [&](std::string_view part) {
-    if (normalizer) part = normalizer->normalize(part, storage);
+    const bool first = part.data() == text.data();
+    if (normalizer) part = normalizer->normalize(part, buffers);
+    const auto plain = [&](std::string_view piece) {
+      pre_tokenizer->split(piece, first && piece.data() == part.data(), *encoder);
+    };
     if (after_normalization.empty()) {
       if (!part.empty()) plain(part);
     } else {
@@ -78,15 +82,18 @@ std::string_view Tokenizer::Impl::token_text(int32_t id) const {
   return added_vocabulary.contains(id) ? added_vocabulary.text(id) : vocabulary.text(id);
 }
 
-void Tokenizer::Impl::append_decoded(int32_t id, bool first, std::string& out) const {
-  if (added_vocabulary.contains(id)) {
-    out += added_vocabulary.text(id);
+void Tokenizer::Impl::decode_token(int32_t id, tokenization::DecodeRun& run, std::string& out) const {
+  if (!added_vocabulary.contains(id)) {
+    if (model->vocabulary().contains(id)) run.push(model->vocabulary().text(id), out);
+  } else if (decoder->byte_level()) {
+    run.push(tokenization::to_byte_alphabet(added_vocabulary.text(id)), out);
   } else {
-    decoder->append(model->vocabulary().text(id), first, out);
+    run.push(added_vocabulary.text(id), out);
   }
 }
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
+  if (options.max_length > 0) return impl_->encode_sequences(text, nullptr, options, false).ids;
   std::vector<int32_t> ids;
   if (!options.add_special_tokens) {
     impl_->encode_text(text, options.parse_special, ids);
@@ -100,23 +107,6 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions opti
     }
   }
   return ids;
-}
-
-Encoding Tokenizer::encode_pair(std::string_view text, std::string_view pair, EncodeOptions options) const {
-  Encoding result;
-  const auto append = [&](const TemplateItem& item) {
-    if (item.kind == TemplateItem::Kind::ids) {
-      result.ids.insert(result.ids.end(), item.ids.begin(), item.ids.end());
-    } else {
-      const bool second = item.kind == TemplateItem::Kind::sequence_b;
-      impl_->encode_text(second ? pair : text, options.parse_special, result.ids);
-    }
-    result.type_ids.resize(result.ids.size(), item.type_id);
-  };
-  static const tokenization::PostProcessor kPlain;
-  const auto& items = options.add_special_tokens ? impl_->post_processor.pair : kPlain.pair;
-  for (const TemplateItem& item : items) append(item);
-  return result;
 }
 
 std::vector<std::vector<int32_t>> Tokenizer::encode_batch(std::span<const std::string> texts,
@@ -133,13 +123,13 @@ std::vector<std::vector<int32_t>> Tokenizer::encode_batch(std::span<const std::s
 
 std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special_tokens) const {
   std::string out;
-  bool first = true;
+  tokenization::DecodeRun run = impl_->decoder->start();
   for (const int32_t id : ids) {
     check_id(*impl_, id);
     if (skip_special_tokens && impl_->special[static_cast<size_t>(id)]) continue;
-    impl_->append_decoded(id, first, out);
-    first = false;
+    impl_->decode_token(id, run, out);
   }
+  run.finish(out);
   return out;
 }
 
@@ -175,15 +165,33 @@ std::optional<int32_t> Tokenizer::special_token_id(const std::string& role) cons
 
 const std::string& Tokenizer::chat_template() const { return impl_->config.chat_template; }
 
+const std::optional<TruncationSettings>& Tokenizer::truncation() const { return impl_->truncation; }
+const std::optional<PaddingSettings>& Tokenizer::padding() const { return impl_->padding; }
+
+int64_t Tokenizer::max_length() const {
+  if (impl_->config.max_seq_length > 0) return impl_->config.max_seq_length;
+  if (impl_->truncation && impl_->truncation->max_length > 0) return impl_->truncation->max_length;
+  // Where transformers knows no limit it writes 1e30.
+  constexpr double kNoLimit = 1e9;
+  const nlohmann::ordered_json& limit = impl_->config.model_max_length;
+  if (!limit.is_number() || limit.get<double>() < 1 || limit.get<double>() > kNoLimit) return 0;
+  return static_cast<int64_t>(limit.get<double>());
+}
+
+struct StreamDecoder::State {
+  tokenization::DecodeRun run;
+};
+
 StreamDecoder::StreamDecoder(Tokenizer tokenizer, bool skip_special_tokens)
-    : tokenizer_(std::move(tokenizer)), skip_special_tokens_(skip_special_tokens) {}
+    : tokenizer_(std::move(tokenizer)), skip_special_tokens_(skip_special_tokens) {
+  flush();
+}
 
 std::string StreamDecoder::push(int32_t id) {
   const Tokenizer::Impl& impl = tokenizer_.impl();
   check_id(impl, id);
   if (skip_special_tokens_ && impl.special[static_cast<size_t>(id)]) return "";
-  impl.append_decoded(id, first_, pending_);
-  first_ = false;
+  impl.decode_token(id, state_->run, pending_);
   const size_t ready = pending_.size() - tokenization::incomplete_utf8_suffix(pending_);
   std::string out = pending_.substr(0, ready);
   pending_.erase(0, ready);
@@ -191,7 +199,8 @@ std::string StreamDecoder::push(int32_t id) {
 }
 
 std::string StreamDecoder::flush() {
-  first_ = true;
+  if (state_) state_->run.finish(pending_);
+  state_ = std::make_shared<State>(State{tokenizer_.impl().decoder->start()});
   return std::exchange(pending_, "");
 }
 

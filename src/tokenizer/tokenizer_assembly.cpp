@@ -48,8 +48,8 @@ void Tokenizer::Impl::finish(const std::string& name) {
     special[static_cast<size_t>(token.id)] = token.special;
     std::string text = token.content;
     if (token.normalized && normalizer) {
-      std::string storage;
-      text = std::string(normalizer->normalize(token.content, storage));
+      tokenization::NormalizerBuffers buffers;
+      text = std::string(normalizer->normalize(token.content, buffers));
       if (text.empty()) continue;
     }
     (token.normalized ? normalized : raw).push_back({text, token});
@@ -97,8 +97,10 @@ std::shared_ptr<const Tokenizer::Impl> assemble_tokenizer(TokenizerSpecs specs, 
   auto impl = std::make_shared<Tokenizer::Impl>();
   apply_bos_eos(config, *model, added_tokens, specs.post_processor, name);
   impl->normalizer = make_normalizer(specs.normalizer, name);
-  impl->pre_tokenizer = make_pre_tokenizer(specs.pre_tokenizer, name);
+  impl->pre_tokenizer = make_pre_tokenizer(specs.pre_tokenizer, name, model->takes_bytes());
   impl->decoder = make_decoder(specs.decoder, name);
+  impl->truncation = read_truncation(specs.truncation, name);
+  impl->padding = read_padding(specs.padding, name);
   impl->specs = std::move(specs);
   impl->config = std::move(config);
   impl->model = std::move(model);

@@ -44,6 +44,13 @@ TokenizerConfig read_tokenizer_config(std::string_view text, const std::string& 
   config.add_bos_token = bool_at(root, "add_bos_token", false, name);
   config.add_eos_token = bool_at(root, "add_eos_token", false, name);
   config.add_prefix_space = bool_at(root, "add_prefix_space", false, name);
+  const auto optional_bool = [&](const char* key) {
+    const auto found = root.find(key);
+    return found == root.end() || found->is_null() ? std::nullopt : std::optional(bool_at(root, key, false, name));
+  };
+  config.lowercase = optional_bool("do_lower_case");
+  config.strip_accents = optional_bool("strip_accents");
+  config.chinese_characters = optional_bool("tokenize_chinese_chars");
   config.tokenizer_class = string_at(root, "tokenizer_class", "", name);
   if (const auto length = root.find("model_max_length"); length != root.end()) config.model_max_length = *length;
   if (const auto added = root.find("added_tokens_decoder"); added != root.end() && !added->is_null()) {

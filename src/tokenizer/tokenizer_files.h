@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -29,6 +30,14 @@ AddedToken read_added_token(const Json& spec, int64_t id, const std::string& whe
 /// vocab.json + merges.txt as GPT-2 and RoBERTa have them.
 std::shared_ptr<const Tokenizer::Impl> read_vocab_and_merges(const std::string& vocab_path,
                                                              const std::string& merges_path, TokenizerConfig config);
+
+/// The sections "truncation" and "padding" of tokenizer.json.
+std::optional<TruncationSettings> read_truncation(const Json& spec, const std::string& name);
+std::optional<PaddingSettings> read_padding(const Json& spec, const std::string& name);
+
+/// vocab.txt of BERT: one piece a line, its id the number of the line.
+std::shared_ptr<const Tokenizer::Impl> read_vocab_txt(std::string_view text, bool lowercase, TokenizerConfig config,
+                                                      const std::string& name);
 
 /// Entries {token, id} to a table: ids must not repeat, nor be negative or absurdly large for the number of entries.
 StringTable make_vocabulary(const std::vector<std::pair<std::string, int64_t>>& entries, const std::string& where);

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "tokenizer/decoder.h"
 #include "tokenizer/model.h"
 #include "tokenizer/normalizer.h"
+#include "tokenizer/piece_encoder.h"
 #include "tokenizer/post_processor.h"
 #include "tokenizer/pre_tokenizer.h"
 
@@ -29,12 +31,15 @@ struct TokenizerConfig {
   std::string tokenizer_class;
   std::vector<AddedToken> added_tokens;  // "added_tokens_decoder"; for vocabularies without a tokenizer.json
   Json model_max_length;                 // null when not given
+  int64_t max_seq_length = 0;            // of sentence_bert_config.json; 0: not given
+  // BertTokenizer's, for a vocab.txt.
+  std::optional<bool> lowercase, strip_accents, chinese_characters;
   std::string chat_template;
 };
 
 /// The parts of tokenizer.json that are kept as they are written; the model writes itself.
 struct TokenizerSpecs {
-  Json normalizer, pre_tokenizer, post_processor, decoder;
+  Json normalizer, pre_tokenizer, post_processor, decoder, truncation, padding;
 };
 
 }  // namespace tokenization
@@ -47,6 +52,8 @@ struct Tokenizer::Impl {
   std::unique_ptr<tokenization::PreTokenizer> pre_tokenizer;
   std::unique_ptr<tokenization::Model> model;
   tokenization::PostProcessor post_processor;
+  std::optional<TruncationSettings> truncation;
+  std::optional<PaddingSettings> padding;
   std::unique_ptr<tokenization::Decoder> decoder;
 
   // Derived from the above by finish().
@@ -64,8 +71,13 @@ struct Tokenizer::Impl {
   void finish(const std::string& name);
 
   void encode_text(std::string_view text, bool parse_special, std::vector<int32_t>& ids) const;
+  /// The same with the places of the tokens: fills ids, offsets and word_ids.
+  void trace_text(std::string_view text, bool parse_special, Encoding& out) const;
+  /// One text or two, truncated and with the template around; `detailed` fills in what encode_detailed() promises.
+  Encoding encode_sequences(std::string_view text, const std::string_view* pair, const EncodeOptions& options,
+                            bool detailed) const;
   std::string_view token_text(int32_t id) const;
-  void append_decoded(int32_t id, bool first, std::string& out) const;
+  void decode_token(int32_t id, tokenization::DecodeRun& run, std::string& out) const;
 };
 
 namespace tokenization {

@@ -6,25 +6,34 @@
 #include "tokenizer/byte_level_bpe.h"
 #include "tokenizer/json_file.h"
 #include "tokenizer/tokenizer_files.h"
+#include "tokenizer/wordpiece.h"
 
 namespace ondol::tokenization {
 
 namespace {
 
-std::unique_ptr<Model> make_model(TokenizerDocument& document, bool byte_level, const std::string& name) {
+Json member(const Json& object, const char* key) {
+  const auto found = object.find(key);
+  return found == object.end() ? Json() : *found;
+}
+
+std::unique_ptr<Model> make_model(TokenizerDocument& document, const std::string& name) {
   const auto spec = document.root.find("model");
   if (spec == document.root.end() || !spec->is_object())
     throw UsageError(concat("\"model\" must be an object (", name, ")"));
   const std::string where = name + ", model";
   // Files of old versions do not name the type; merges are what only BPE has.
-  const std::string type = string_at(*spec, "type", document.merges.empty() ? "" : "BPE", where);
-  if (type == "BPE") {
-    if (!byte_level) {
-      throw UsageError(concat("BPE without a ByteLevel pre-tokenizer is not supported (", name, ", pre_tokenizer)"));
-    }
-    return make_byte_level_bpe(*spec, make_vocabulary(document.vocab, where + ".vocab"), document.merges, name);
+  const std::string type = string_at(*spec, "type",
+                                     !document.merges.empty()                      ? "BPE"
+                                     : spec->contains("continuing_subword_prefix") ? "WordPiece"
+                                                                                   : "",
+                                     where);
+  const auto vocabulary = [&] { return make_vocabulary(document.vocab, where + ".vocab"); };
+  if (type == "BPE" && ends_in_byte_level(member(document.root, "pre_tokenizer"))) {
+    return make_byte_level_bpe(*spec, vocabulary(), document.merges, name);
   }
-  throw UsageError(concat("model type \"", type, "\" is not supported (", where, ")"));
+  if (type == "WordPiece") return make_wordpiece(*spec, vocabulary(), name);
+  throw UsageError(concat("model type \"", type, "\" is not supported (", where, ")"), "supported: BPE, WordPiece");
 }
 
 /// Hugging Face tokenizers number the added tokens that the vocabulary lacks one after another, whatever id the file
@@ -42,11 +51,6 @@ std::vector<AddedToken> tokens_for_vocabulary(const Tokenizer::Impl& impl) {
     next = std::max<int64_t>(next, token.id + 1);
   }
   return in_order ? std::vector<AddedToken>() : missing;
-}
-
-Json member(const Json& object, const char* key) {
-  const auto found = object.find(key);
-  return found == object.end() ? Json() : *found;
 }
 
 }  // namespace
@@ -91,7 +95,7 @@ std::shared_ptr<const Tokenizer::Impl> read_tokenizer_json(std::string_view text
   const Json& root = document.root;
   if (!root.is_object()) throw UsageError(concat("an object is expected (", name, ")"));
   TokenizerSpecs specs{member(root, "normalizer"), member(root, "pre_tokenizer"), member(root, "post_processor"),
-                       member(root, "decoder")};
+                       member(root, "decoder"),    member(root, "truncation"),    member(root, "padding")};
   std::vector<AddedToken> added_tokens;
   if (root.contains("added_tokens") && !root["added_tokens"].is_null()) {
     for (const Json& token : array_at(root, "added_tokens", name)) {
@@ -99,8 +103,8 @@ std::shared_ptr<const Tokenizer::Impl> read_tokenizer_json(std::string_view text
       added_tokens.push_back(read_added_token(token, integer_at(token, "id", where), where));
     }
   }
-  const bool byte_level = make_pre_tokenizer(specs.pre_tokenizer, name)->byte_level();
-  std::unique_ptr<Model> model = make_model(document, byte_level, name);
+  make_pre_tokenizer(specs.pre_tokenizer, name, true);  // which model there is depends on it
+  std::unique_ptr<Model> model = make_model(document, name);
   return assemble_tokenizer(std::move(specs), std::move(config), std::move(model), std::move(added_tokens), name);
 }
 
@@ -115,9 +119,12 @@ std::string write_tokenizer_json(const Tokenizer::Impl& impl) {
                      {"normalized", token.normalized},
                      {"special", token.special}});
   }
-  std::string out = "{\"version\":\"1.0\",\n\"truncation\":null,\n\"padding\":null,\n\"added_tokens\":";
-  out += added.dump(1);
+  std::string out = "{\"version\":\"1.0\"";
   const auto part = [&](const char* name, const Json& spec) { out += concat(",\n\"", name, "\":", spec.dump()); };
+  part("truncation", impl.specs.truncation);
+  part("padding", impl.specs.padding);
+  out += ",\n\"added_tokens\":";
+  out += added.dump(1);
   part("normalizer", impl.specs.normalizer);
   part("pre_tokenizer", impl.specs.pre_tokenizer);
   part("post_processor", impl.specs.post_processor);

@@ -1,6 +1,8 @@
 #include "tokenizer/unicode.h"
 
+#include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <string>
@@ -76,6 +78,25 @@ Category unicode_category(uint32_t code_point) {
   return static_cast<Category>(table.data[size_t{table.page[code_point >> 8]} * 256 + (code_point & 255)]);
 }
 
+bool assigned_by_unicode(uint32_t code_point, int version) {
+  const uint32_t* end = kLaterRuns + kNumLaterRuns;
+  const uint32_t* after = std::upper_bound(kLaterRuns, end, code_point << 4 | 15u);
+  return after == kLaterRuns || static_cast<int>(after[-1] & 15u) <= version;
+}
+
+uint32_t to_lowercase(uint32_t code_point) {
+  if (code_point < 0x80) return code_point - 'A' < 26 ? code_point + 32 : code_point;
+  if (code_point == 0x130) return 'i';
+  const LowercaseRun* end = kLowercaseRuns + kNumLowercaseRuns;
+  const LowercaseRun* after = std::upper_bound(
+      kLowercaseRuns, end, code_point, [](uint32_t value, const LowercaseRun& run) { return value < run.first; });
+  if (after == kLowercaseRuns) return code_point;
+  const LowercaseRun& run = *std::prev(after);
+  const uint32_t distance = code_point - run.first;
+  if (distance % run.stride != 0 || distance / run.stride >= run.count) return code_point;
+  return code_point + static_cast<uint32_t>(run.delta);
+}
+
 bool is_white_space(uint32_t code_point) {
   if (code_point < 0x80) return code_point == ' ' || (code_point >= 9 && code_point <= 13);
   if (code_point == 0x85) return true;
@@ -83,10 +104,16 @@ bool is_white_space(uint32_t code_point) {
   return category >= Category::Zs && category <= Category::Zp;
 }
 
+/// Circled and squared letters: symbols with the property Alphabetic.
+static bool is_letter_like_symbol(uint32_t c) {
+  return (c >= 0x24b6 && c <= 0x24e9) || (c >= 0x1f130 && c <= 0x1f149) || (c >= 0x1f150 && c <= 0x1f169) ||
+         (c >= 0x1f170 && c <= 0x1f189);
+}
+
 bool is_word_character(uint32_t code_point) {
   const Category c = unicode_category(code_point);
   return is_letter(c) || is_mark(c) || c == Category::Nd || c == Category::Nl || c == Category::Pc ||
-         code_point == 0x200c || code_point == 0x200d;
+         code_point == 0x200c || code_point == 0x200d || is_letter_like_symbol(code_point);
 }
 
 const CharClassTable& char_classes() {

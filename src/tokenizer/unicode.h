@@ -51,6 +51,13 @@ inline bool is_punctuation(Category c) {
   return (c >= Category::Pd && c <= Category::Po) || c == Category::Pi || c == Category::Pf;
 }
 
+/// False for marks, punctuation and format characters that Unicode assigned after the major version (8 or 9): Hugging
+/// Face tokenizers know those of their own tables only.
+bool assigned_by_unicode(uint32_t code_point, int version);
+
+/// The lower case of one code point; U+0130, which has two, gives "i".
+uint32_t to_lowercase(uint32_t code_point);
+
 /// The property White_Space.
 bool is_white_space(uint32_t code_point);
 

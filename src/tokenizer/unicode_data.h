@@ -28,4 +28,33 @@ inline constexpr uint32_t kComposesBit = 0x80000000u;
 extern const PairDecomposition kPairDecompositions[];
 extern const size_t kNumPairDecompositions;
 
+/// `count` code points from `first`, `stride` apart, are lower-cased by adding `delta`. U+0130, whose lower case is two
+/// code points, is not among them.
+struct LowercaseRun {
+  uint32_t first;
+  uint16_t count;
+  uint16_t stride;
+  int32_t delta;
+};
+extern const LowercaseRun kLowercaseRuns[];
+extern const size_t kNumLowercaseRuns;
+
+/// (first code point << 4) | major version of Unicode that assigned them: 9, 10 for later ones, 0 for 8 and before.
+/// Only marks, punctuation and format characters are told apart; a run reaches to the next entry.
+extern const uint32_t kLaterRuns[];
+extern const size_t kNumLaterRuns;
+
+/// `count` code points from `first` have the compatibility decompositions `to`, `to` + 1, …
+struct CompatibilityRun {
+  uint32_t first;
+  uint16_t count;
+  uint32_t to;
+};
+extern const CompatibilityRun kCompatibilityRuns[];
+extern const size_t kNumCompatibilityRuns;
+
+/// Longer ones: (length << 24) | code point, then the decomposition.
+extern const uint32_t kCompatibilitySequences[];
+extern const size_t kNumCompatibilityValues;
+
 }  // namespace ondol::tokenization

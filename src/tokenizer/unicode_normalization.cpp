@@ -24,8 +24,9 @@ struct NormalizationTables {
     uint32_t first, second;  // second 0: a singleton
   };
   std::unordered_map<uint32_t, Decomposition> decompositions;
-  std::unordered_map<uint64_t, uint32_t> compositions;  // first << 32 | second
-  std::vector<uint8_t> combining_class;                 // of code points below kCombiningLimit
+  std::unordered_map<uint64_t, uint32_t> compositions;                // first << 32 | second
+  std::unordered_map<uint32_t, std::vector<uint32_t>> compatibility;  // full decompositions
+  std::vector<uint8_t> combining_class;                               // of code points below kLimit
   std::vector<bool> changes_in_nfc;            // decomposes, may compose with what precedes, or has a combining class
   static constexpr uint32_t kLimit = 0x30000;  // all decompositions and combining classes lie below
 
@@ -52,6 +53,16 @@ struct NormalizationTables {
       } else {
         changes_in_nfc[code_point] = true;
       }
+    }
+    for (size_t i = 0; i < kNumCompatibilityRuns; ++i) {
+      const CompatibilityRun& run = kCompatibilityRuns[i];
+      for (uint32_t k = 0; k < run.count; ++k) compatibility[run.first + k] = {run.to + k};
+    }
+    for (size_t i = 0; i < kNumCompatibilityValues;) {
+      const uint32_t length = kCompatibilitySequences[i] >> 24;
+      const uint32_t* values = kCompatibilitySequences + i + 1;
+      compatibility[kCompatibilitySequences[i] & 0xffffffu] = {values, values + length};
+      i += length + 1;
     }
     for (uint32_t i = 0; i < kVowelCount; ++i) changes_in_nfc[kVowelBase + i] = true;
     for (uint32_t i = 1; i < kTailCount; ++i) changes_in_nfc[kTailBase + i] = true;
@@ -94,30 +105,40 @@ const NormalizationTables& tables() {
   return instance;
 }
 
+bool composes(NormalizationForm form) { return form == NormalizationForm::nfc || form == NormalizationForm::nfkc; }
+bool is_compatible(NormalizationForm form) {
+  return form == NormalizationForm::nfkc || form == NormalizationForm::nfkd;
+}
+
+struct Code {
+  uint32_t value;
+  Origin from;
+};
+
 /// Normalizes one stretch of valid code points, given decomposed, and appends it.
-void finish(std::vector<uint32_t>& codes, NormalizationForm form, std::string& out) {
+void finish(std::vector<Code>& codes, NormalizationForm form, TextWriter& out) {
   const NormalizationTables& table = tables();
   // Canonical ordering: stable sort of each run of non-starters.
   for (size_t begin = 0; begin < codes.size();) {
-    if (table.class_of(codes[begin]) == 0) {
+    if (table.class_of(codes[begin].value) == 0) {
       ++begin;
       continue;
     }
     size_t end = begin;
-    while (end < codes.size() && table.class_of(codes[end]) != 0) ++end;
+    while (end < codes.size() && table.class_of(codes[end].value) != 0) ++end;
     std::stable_sort(codes.begin() + static_cast<ptrdiff_t>(begin), codes.begin() + static_cast<ptrdiff_t>(end),
-                     [&](uint32_t a, uint32_t b) { return table.class_of(a) < table.class_of(b); });
+                     [&](const Code& a, const Code& b) { return table.class_of(a.value) < table.class_of(b.value); });
     begin = end;
   }
-  if (form == NormalizationForm::nfc) {
+  if (composes(form)) {
     size_t count = 0;
     size_t starter = SIZE_MAX;
     int last_class = -1;  // of the code point kept last after the starter; -1: none
-    for (const uint32_t code : codes) {
-      const int code_class = table.class_of(code);
+    for (const Code& code : codes) {
+      const int code_class = table.class_of(code.value);
       if (starter != SIZE_MAX && last_class < code_class) {
-        if (const uint32_t composite = table.compose(codes[starter], code)) {
-          codes[starter] = composite;
+        if (const uint32_t composite = table.compose(codes[starter].value, code.value)) {
+          codes[starter].value = composite;
           continue;
         }
       }
@@ -131,7 +152,7 @@ void finish(std::vector<uint32_t>& codes, NormalizationForm form, std::string& o
     }
     codes.resize(count);
   }
-  for (const uint32_t code : codes) append_utf8(code, out);
+  for (const Code& code : codes) out.append_code_point(code.value, code.from);
   codes.clear();
 }
 
@@ -141,38 +162,52 @@ bool is_surely_normalized(std::string_view text, NormalizationForm form) {
   const auto* p = reinterpret_cast<const uint8_t*>(text.data());
   const auto* end = p + text.size();
   const NormalizationTables& table = tables();
+  const bool compatible = is_compatible(form);
   while (p < end) {
-    if (*p < 0xc3) {  // ASCII and U+0080..U+00BF (and invalid bytes) are the same in every form
+    if (*p < 0xc2 + !compatible) {  // ASCII (U+0080..U+00BF too, canonically) and invalid bytes stay as they are
       ++p;
       continue;
     }
     const CodePoint c = decode_code_point(p, end);
-    if (form == NormalizationForm::nfd && is_syllable(c.value)) return false;
+    if (!composes(form) && is_syllable(c.value)) return false;
     if (c.value < NormalizationTables::kLimit) {
       if (table.changes_in_nfc[c.value]) return false;
-      if (form == NormalizationForm::nfd && table.decompositions.contains(c.value)) return false;
+      if (!composes(form) && table.decompositions.contains(c.value)) return false;
     }
+    if (compatible && table.compatibility.contains(c.value)) return false;
     p += c.length;
   }
   return true;
 }
 
-void normalize_unicode(std::string_view text, NormalizationForm form, std::string& out) {
+void normalize_unicode(std::string_view text, NormalizationForm form, TextWriter& out) {
   const NormalizationTables& table = tables();
-  std::vector<uint32_t> codes;
+  std::vector<Code> codes;
+  std::vector<uint32_t> parts;
   for (size_t i = 0; i < text.size();) {
     const CodePoint c = decode_code_point(text, i);
+    const Origin from{i, i + c.length};
     if (c.value == kInvalidCodePoint) {
       finish(codes, form, out);
-      out += text[i];
+      out.append(text[i], from);
     } else {
       // An ASCII character never changes what precedes it: the work stays local.
       if (c.value < 0x80) finish(codes, form, out);
-      table.decompose(c.value, codes);
+      const auto compatible =
+          is_compatible(form) && c.value >= 0x80 ? table.compatibility.find(c.value) : table.compatibility.end();
+      if (compatible != table.compatibility.end()) {
+        for (const uint32_t part : compatible->second) codes.push_back({part, from});
+      } else {
+        parts.clear();
+        table.decompose(c.value, parts);
+        for (const uint32_t part : parts) codes.push_back({part, from});
+      }
     }
     i += c.length;
   }
   finish(codes, form, out);
 }
+
+void decompose_canonically(uint32_t code_point, std::vector<uint32_t>& out) { tables().decompose(code_point, out); }
 
 }  // namespace ondol::tokenization

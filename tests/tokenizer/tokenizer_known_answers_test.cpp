@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tokenizer/gguf_metadata.h"
+#include "tokenizer/golden.h"
 #include "tokenizer/test_data.h"
 
 namespace ondol {
@@ -15,58 +16,6 @@ namespace {
 
 using nlohmann::json;
 using Ids = std::vector<int32_t>;
-
-constexpr EncodeOptions kPlain{.add_special_tokens = false, .parse_special = false};
-constexpr EncodeOptions kParsed{.add_special_tokens = false, .parse_special = true};
-
-/// What a lossy UTF-8 decoder of the reference makes of bytes: those of an incomplete character become U+FFFD.
-bool same_text(const std::string& bytes, const std::string& expected) {
-  return bytes == expected || json(bytes).dump(-1, ' ', false, json::error_handler_t::replace) == json(expected).dump();
-}
-
-/// The "clean up of tokenization spaces" that those published answers went through (an option of transformers).
-std::string clean_up_spaces(std::string text) {
-  const std::pair<const char*, const char*> replacements[] = {
-      {" .", "."},     {" ?", "?"},   {" !", "!"},   {" ,", ","},     {" ' ", "'"},
-      {" n't", "n't"}, {" 'm", "'m"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
-  for (const auto& [from, to] : replacements) {
-    const std::string_view before = from;
-    for (size_t at = 0; (at = text.find(before, at)) != text.npos; ++at) text.replace(at, before.size(), to);
-  }
-  return text;
-}
-
-const std::map<int, std::string>& golden_texts() {
-  static const auto texts = [] {
-    std::map<int, std::string> result;
-    for (const json& line : read_jsonl("vectors/tokenization/golden/texts.jsonl")) result[line["id"]] = line["text"];
-    return result;
-  }();
-  return texts;
-}
-
-void check_golden(const Tokenizer& tokenizer, const std::string& name, EncodeOptions options) {
-  int cases = 0;
-  for (const json& line : read_jsonl("vectors/tokenization/golden/" + name + ".jsonl")) {
-    const std::string& text = golden_texts().at(line["id"]);
-    SCOPED_TRACE(name + ": " + text);
-    const Ids ids = line["ids"];
-    EXPECT_EQ(tokenizer.encode(text, options), ids);
-    if (line.contains("tokens")) {
-      const std::vector<std::string> tokens = line["tokens"];
-      ASSERT_EQ(tokens.size(), ids.size());
-      for (size_t i = 0; i < ids.size(); ++i) EXPECT_EQ(tokenizer.id_to_token(ids[i]), tokens[i]);
-    }
-    if (line.contains("decoded")) {
-      EXPECT_TRUE(same_text(tokenizer.decode(ids), line["decoded"])) << tokenizer.decode(ids);
-    }
-    if (line.contains("ids_special")) {
-      EXPECT_EQ(tokenizer.encode(text), line["ids_special"].get<Ids>());
-    }
-    ++cases;
-  }
-  EXPECT_EQ(cases, 178);
-}
 
 Tokenizer qwen3() {
   return tokenizer_from_json(read_gzip(data_path("tokenizers/qwen3/tokenizer.json.gz")),

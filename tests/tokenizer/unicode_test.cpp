@@ -14,8 +14,40 @@ namespace {
 
 std::string normalized(const std::string& text, NormalizationForm form) {
   std::string out;
-  normalize_unicode(text, form, out);
+  tokenization::TextWriter writer(out, nullptr);
+  normalize_unicode(text, form, writer);
   return out;
+}
+
+// Examples of UAX #15 and of the character charts.
+TEST(Unicode, CompatibilityForms) {
+  EXPECT_EQ(normalized("ﬁ ² ½ Ａ ㎏ …", NormalizationForm::nfkc), "fi 2 1⁄2 A kg ...");
+  EXPECT_EQ(normalized("\u1e9b\u0323", NormalizationForm::nfkc), "\u1e69");
+  EXPECT_EQ(normalized("\u1e9b\u0323", NormalizationForm::nfkd), "s\u0323\u0307");
+  EXPECT_EQ(normalized("\uffbc", NormalizationForm::nfkd), "\u1110");
+  EXPECT_EQ(normalized("\u00a0", NormalizationForm::nfc), "\u00a0");
+  EXPECT_EQ(normalized("한", NormalizationForm::nfkd), "\u1112\u1161\u11ab");
+}
+
+TEST(Unicode, LowerCase) {
+  EXPECT_EQ(to_lowercase('A'), 'a');
+  EXPECT_EQ(to_lowercase('['), '[');
+  EXPECT_EQ(to_lowercase(0xc4), 0xe4u);    // Ä
+  EXPECT_EQ(to_lowercase(0x3a3), 0x3c3u);  // Σ
+  EXPECT_EQ(to_lowercase(0x130), 'i');     // İ
+  EXPECT_EQ(to_lowercase(0x1e9e), 0xdfu);  // ẞ
+  EXPECT_EQ(to_lowercase(0x139), 0x13au);  // Ĺ
+  EXPECT_EQ(to_lowercase(0x13a), 0x13au);
+  EXPECT_EQ(to_lowercase(0x2c62), 0x26bu);  // Ɫ
+  EXPECT_EQ(to_lowercase(0x10400), 0x10428u);
+  EXPECT_EQ(to_lowercase(0xac00), 0xac00u);
+}
+
+TEST(Unicode, AgeOfMarksAndPunctuation) {
+  EXPECT_TRUE(assigned_by_unicode(0x301, 8));
+  EXPECT_FALSE(assigned_by_unicode(0x8d4, 8));  // Unicode 9
+  EXPECT_TRUE(assigned_by_unicode(0x8d4, 9));
+  EXPECT_FALSE(assigned_by_unicode(0x2e52, 9));  // Unicode 14
 }
 
 TEST(Unicode, Utf8) {

@@ -13,7 +13,7 @@
 
 namespace ondol::tokenization {
 
-class BpeCache {
+class PieceCache {
  public:
   static constexpr size_t kMaxLength = 64;
 
@@ -32,7 +32,7 @@ class BpeCache {
     uint64_t hash;
   };
 
-  BpeCache() : slots_(kSlots) {}
+  PieceCache() : slots_(kSlots) {}
 
   /// Appends the ids of the piece; false when it is not cached.
   bool append(const Key& key, std::vector<int32_t>& ids) const {

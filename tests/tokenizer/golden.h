@@ -1,0 +1,101 @@
+// The reference encodings of the golden files, checked against a tokenizer.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "tokenizer/test_data.h"
+#include "tokenizer/utf8.h"
+
+namespace ondol {
+
+inline constexpr EncodeOptions kPlain{.add_special_tokens = false, .parse_special = false};
+inline constexpr EncodeOptions kParsed{.add_special_tokens = false, .parse_special = true};
+
+/// What a lossy UTF-8 decoder of the reference makes of bytes: those of an incomplete character become U+FFFD.
+inline bool same_text(const std::string& bytes, const std::string& expected) {
+  using nlohmann::json;
+  return bytes == expected || json(bytes).dump(-1, ' ', false, json::error_handler_t::replace) == json(expected).dump();
+}
+
+/// The "clean up of tokenization spaces" that those published answers went through (an option of transformers).
+inline std::string clean_up_spaces(std::string text) {
+  const std::pair<const char*, const char*> replacements[] = {
+      {" .", "."},     {" ?", "?"},   {" !", "!"},   {" ,", ","},     {" ' ", "'"},
+      {" n't", "n't"}, {" 'm", "'m"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+  for (const auto& [from, to] : replacements) {
+    const std::string_view before = from;
+    for (size_t at = 0; (at = text.find(before, at)) != text.npos; ++at) text.replace(at, before.size(), to);
+  }
+  return text;
+}
+
+inline const std::map<int, std::string>& golden_texts() {
+  static const auto texts = [] {
+    std::map<int, std::string> result;
+    for (const nlohmann::json& line : read_jsonl("vectors/tokenization/golden/texts.jsonl")) {
+      result[line["id"]] = line["text"];
+    }
+    return result;
+  }();
+  return texts;
+}
+
+/// Offsets in bytes as offsets in code points.
+inline std::vector<std::vector<size_t>> in_code_points(const std::string& text, const std::vector<TextRange>& offsets) {
+  std::vector<size_t> characters(text.size() + 1, 0);
+  size_t count = 0;
+  for (size_t i = 0; i < text.size();) {
+    const size_t length = tokenization::decode_code_point(text, i).length;
+    for (size_t k = 0; k < length; ++k) characters[i + k] = count;
+    i += length;
+    ++count;
+  }
+  characters[text.size()] = count;
+  std::vector<std::vector<size_t>> result;
+  for (const TextRange& range : offsets) result.push_back({characters[range.begin], characters[range.end]});
+  return result;
+}
+
+/// Checks ids, tokens, offsets, decoded text and templates, as far as the file holds them; returns the number of cases.
+inline int check_golden_file(const Tokenizer& tokenizer, const std::string& name, EncodeOptions options) {
+  using Ids = std::vector<int32_t>;
+  int cases = 0;
+  for (const nlohmann::json& line : read_jsonl("vectors/tokenization/golden/" + name + ".jsonl")) {
+    const std::string& text = golden_texts().at(line["id"]);
+    SCOPED_TRACE(name + ": " + text);
+    const Ids ids = line["ids"];
+    EXPECT_EQ(tokenizer.encode(text, options), ids);
+    const Encoding detailed = tokenizer.encode_detailed(text, options);
+    EXPECT_EQ(detailed.ids, ids);
+    for (const char* key : {"tokens", "pieces"}) {
+      if (!line.contains(key) || name.starts_with("spm_")) continue;  // SentencePiece spells unknown pieces as the text
+      const std::vector<std::string> tokens = line[key];
+      EXPECT_EQ(tokens.size(), ids.size());
+      for (size_t i = 0; i < std::min(ids.size(), tokens.size()); ++i) {
+        EXPECT_EQ(tokenizer.id_to_token(ids[i]), tokens[i]);
+      }
+    }
+    if (line.contains("offsets")) {
+      EXPECT_EQ(in_code_points(text, detailed.offsets), line["offsets"].get<std::vector<std::vector<size_t>>>());
+    }
+    if (line.contains("decoded")) {
+      EXPECT_TRUE(same_text(tokenizer.decode(ids), line["decoded"])) << tokenizer.decode(ids);
+    }
+    if (line.contains("ids_special")) {
+      EXPECT_EQ(tokenizer.encode(text), line["ids_special"].get<Ids>());
+    }
+    ++cases;
+  }
+  return cases;
+}
+
+inline void check_golden(const Tokenizer& tokenizer, const std::string& name, EncodeOptions options) {
+  EXPECT_EQ(check_golden_file(tokenizer, name, options), 178);
+}
+
+}  // namespace ondol
