@@ -1,4 +1,5 @@
 #include <ondol/autograd/functions.h>
+#include <ondol/ops/elementwise.h>
 #include <ondol/ops/loss.h>
 #include <ondol/ops/reduce.h>
 
@@ -6,13 +7,55 @@
 
 namespace ondol::functions {
 
+namespace {
+
+/// scale times the sum of all elements (f32) as one element.
+Tensor scaled_sum(const Tensor& x, const LossScale& scale) {
+  const Tensor total = ops::sum_f32(x.reshape({x.numel()}), 0).reshape({1});
+  ops::scale_in_place(total, scale.value);
+  return scale.factor.defined() ? ops::mul(total, scale.factor.reshape({1})) : total;
+}
+
+/// A loss that is a sum over elements, whose derivative by each of them is known with its value.
+Variable elementwise_loss(const char* name, const Variable& x, const Tensor& target, const Tensor& losses,
+                          const Tensor& derivative, const LossScale& scale) {
+  ONDOL_CHECK(target.shape() == x.shape() && target.dtype() == DType::f32, "[", name, "] targets have shape ",
+              target.shape(), " ", dtype_name(target.dtype()), ", predictions ", x.shape());
+  Tape* tape = recording(x);
+  Variable out = output(scaled_sum(losses, scale), tape);
+  if (tape != nullptr) {
+    tape->record([x, out, derivative, scale] {
+      if (!out.has_grad()) return;
+      Tensor factor = ops::scale(out.take_grad(), scale.value);
+      if (scale.factor.defined()) factor = ops::mul(factor, scale.factor.reshape({1}));
+      x.add_grad(ops::mul(derivative, factor).to(x.dtype()));
+    });
+  }
+  return out;
+}
+
+}  // namespace
+
+Variable squared_error(const Variable& x, const Tensor& target, const LossScale& scale) {
+  const Tensor difference = ops::sub(x.value().contiguous().to(DType::f32), target.contiguous());
+  return elementwise_loss("squared_error", x, target, ops::square(difference), ops::scale(difference, 2.0f), scale);
+}
+
+Variable binary_cross_entropy(const Variable& x, const Tensor& target, const LossScale& scale) {
+  // relu(x) - x y + log(1 + exp(-|x|)): no exponential that could overflow.
+  const Tensor logits = x.value().contiguous().to(DType::f32);
+  const Tensor positive = ops::activation(logits, Activation::relu);
+  const Tensor magnitude = ops::sub(ops::scale(positive, 2.0f), logits);
+  const Tensor rest = ops::log(ops::add_scalar(ops::exp(ops::scale(magnitude, -1.0f)), 1.0f));
+  const Tensor losses = ops::add(ops::sub(positive, ops::mul(logits, target.contiguous())), rest);
+  const Tensor derivative = ops::sub(ops::activation(logits, Activation::sigmoid), target.contiguous());
+  return elementwise_loss("binary_cross_entropy", x, target, losses, derivative, scale);
+}
+
 Variable cross_entropy(const Variable& logits, const Tensor& labels, const LossScale& scale, int32_t ignore_index) {
   Tape* tape = recording(logits);
   const ops::CrossEntropyResult forward = ops::cross_entropy(logits.value(), labels, ignore_index);
-  Tensor total = ops::sum_f32(forward.loss, 0).reshape({1});
-  ops::scale_in_place(total, scale.value);
-  if (scale.factor.defined()) total = ops::mul(total, scale.factor.reshape({1}));
-  Variable out = output(total, tape);
+  Variable out = output(scaled_sum(forward.loss, scale), tape);
   if (tape != nullptr) {
     const Tensor lse = forward.lse;
     tape->record([logits, labels, lse, out, scale, ignore_index] {

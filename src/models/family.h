@@ -19,10 +19,15 @@ class FamilyModel : public Model {
   const std::vector<WeightSlot>& weights() const final { return slots_; }
   std::string config_json() const final { return config_.dump(2); }
 
-  /// Prefix under which the backbone's tensors are saved ("transformer.", "model."); files may lack it.
+  /// Prefix under which the backbone's tensors are saved ("transformer.", "model."); files may lack it, or have it
+  /// where the model has not.
   virtual std::string base_prefix() const = 0;
-  /// Tensors of files that are no weights (attention mask buffers and the like).
+  /// Of the tensors that no weight is made from: those that may be there (attention mask buffers and the like).
   virtual bool is_buffer(const std::string& name) const = 0;
+  /// The name of today for a tensor that older files name otherwise.
+  virtual std::string canonical_name(const std::string& name) const { return name; }
+  /// The tensor that a weight is read from when a file has none of its own name, else "".
+  virtual std::string alternative_name(const std::string&) const { return ""; }
   /// For a tensor that a file may repeat although it is tied: the name under which it was saved, else "".
   virtual std::string tied_name(const std::string& name) const = 0;
 
@@ -59,6 +64,10 @@ using FamilyFactory = std::unique_ptr<FamilyModel> (*)(const JsonReader& config)
 FamilyFactory find_family(const JsonReader& config);
 bool is_supported_model_type(const std::string& model_type);
 
+std::unique_ptr<FamilyModel> make_bert(const JsonReader& config);
+std::unique_ptr<FamilyModel> make_distilbert(const JsonReader& config);
+std::unique_ptr<FamilyModel> make_electra(const JsonReader& config);
+std::unique_ptr<FamilyModel> make_roberta(const JsonReader& config);
 std::unique_ptr<FamilyModel> make_gpt2(const JsonReader& config);
 std::unique_ptr<FamilyModel> make_llama(const JsonReader& config);
 

@@ -136,22 +136,14 @@ class Gpt2 final : public CausalModel {
     Variable normed = functions::layer_norm(h, layer.ln_1_weight, layer.ln_1_bias, c.norm_eps);
     Variable qkv = functions::linear(normed, {.weight = layer.qkv_weight, .bias = layer.qkv_bias});
     Variable mixed = self_attention(qkv, l, settings, masks, context.cache);
-    Variable attended = close_branch(h, mixed, layer.o_proj_weight, layer.o_proj_bias, context, stream + 1);
+    Variable attended =
+        close_branch(h, mixed, {layer.o_proj_weight, layer.o_proj_bias}, c.residual_dropout, context, stream + 1);
 
     normed = functions::layer_norm(attended, layer.ln_2_weight, layer.ln_2_bias, c.norm_eps);
     Variable up = functions::linear(
         normed, {.weight = layer.up_proj_weight, .bias = layer.up_proj_bias, .activation = c.activation});
-    return close_branch(attended, up, layer.down_proj_weight, layer.down_proj_bias, context, stream + 2);
-  }
-
-  /// h + dropout(x w^T + b); without dropout the sum is part of the product.
-  Variable close_branch(const Variable& h, const Variable& x, const Variable& weight, const Variable& bias,
-                        const ForwardContext& context, uint32_t stream) {
-    if (!context.training || config_values_.residual_dropout == 0.0f) {
-      return functions::linear(x, {.weight = weight, .bias = bias, .residual = h});
-    }
-    Variable branch = functions::linear(x, {.weight = weight, .bias = bias});
-    return functions::dropout_add(branch, h, config_values_.residual_dropout, rng_stream(context, stream));
+    return close_branch(attended, up, {layer.down_proj_weight, layer.down_proj_bias}, c.residual_dropout, context,
+                        stream + 2);
   }
 
   const Gpt2Config config_values_;

@@ -35,6 +35,15 @@ Variable drop(const Variable& x, float p, const ForwardContext& context, uint32_
   return context.training ? functions::dropout(x, p, rng_stream(context, site)) : x;
 }
 
+Variable close_branch(const Variable& residual, const Variable& x, const Dense& projection, float p,
+                      const ForwardContext& context, uint32_t site) {
+  if (!context.training || p == 0.0f) {
+    return functions::linear(x, {.weight = projection.weight, .bias = projection.bias, .residual = residual});
+  }
+  const Variable branch = functions::linear(x, {.weight = projection.weight, .bias = projection.bias});
+  return functions::dropout_add(branch, residual, p, rng_stream(context, site));
+}
+
 void keep_hidden_state(const ForwardContext& context, const Variable& h, const std::string& prefix) {
   if (context.hidden_states == nullptr) return;
   int64_t number = 0;

@@ -16,6 +16,14 @@ RngKey rng_stream(const ForwardContext& context, uint32_t site);
 /// Dropout in training, x itself otherwise.
 Variable drop(const Variable& x, float p, const ForwardContext& context, uint32_t site);
 
+/// residual + dropout(x w^T + b); without dropout the sum is part of the product.
+struct Dense {
+  Variable weight;  // (out, in)
+  Variable bias;    // (out), may be undefined
+};
+Variable close_branch(const Variable& residual, const Variable& x, const Dense& projection, float p,
+                      const ForwardContext& context, uint32_t site);
+
 /// Appends to context.hidden_states when it is wanted, as "PREFIX.N".
 void keep_hidden_state(const ForwardContext& context, const Variable& h, const std::string& prefix = "hidden_states");
 

@@ -2,6 +2,7 @@
 #include <cstring>
 #include <filesystem>
 #include <set>
+#include <unordered_map>
 
 #include <ondol/base/file.h>
 #include <ondol/io/model_weights.h>
@@ -25,12 +26,37 @@ DType configured_dtype(const JsonReader& config) {
   return name == "bfloat16" ? DType::bf16 : DType::f32;
 }
 
-/// Finds the tensor of a slot under its full name or without the backbone's prefix.
-std::string find_in_file(const ModelWeights& file, const std::string& name, const std::string& prefix) {
-  if (file.has(name)) return name;
-  if (name.starts_with(prefix) && file.has(name.substr(prefix.size()))) return name.substr(prefix.size());
-  return "";
-}
+/// The tensors of a file by the names that the model's weights have.
+class FileTensors {
+ public:
+  FileTensors(const FamilyModel& model, const ModelWeights& file) : model_(model) {
+    for (const std::string& name : file.names()) {
+      const std::string canonical = model.canonical_name(name);
+      ONDOL_CHECK(names_.emplace(canonical, name).second, "tensor \"", name, "\" is there twice, also as \"",
+                  names_.at(canonical), "\" (", file.path(), ")");
+    }
+  }
+
+  /// The file's name for a weight, with or without the backbone's prefix; "" when there is none.
+  std::string find(const std::string& name) const {
+    const std::string prefix = model_.base_prefix();
+    std::vector<std::string> candidates = {name};
+    candidates.push_back(name.starts_with(prefix) ? name.substr(prefix.size()) : prefix + name);
+    for (const std::string& candidate : candidates) {
+      if (const auto found = names_.find(candidate); found != names_.end()) return found->second;
+    }
+    return "";
+  }
+
+  std::string find_or_alternative(const std::string& name) const {
+    const std::string found = find(name), other = model_.alternative_name(name);
+    return found.empty() && !other.empty() ? find(other) : found;
+  }
+
+ private:
+  const FamilyModel& model_;
+  std::unordered_map<std::string, std::string> names_;
+};
 
 bool same_values(const ModelWeights& file, const std::string& name, const std::string& other_name) {
   const Tensor other = file.tensor(other_name);
@@ -46,9 +72,10 @@ bool same_values(const ModelWeights& file, const std::string& name, const std::s
 
 /// The file's name for each weight of a model that need not have been allocated; every tensor is checked.
 std::vector<std::string> match_weights(const FamilyModel& model, const ModelWeights& file) {
+  const FileTensors tensors(model, file);
   std::vector<std::string> names;
   for (const WeightSlot& slot : model.weights()) {
-    names.push_back(find_in_file(file, slot.name, model.base_prefix()));
+    names.push_back(tensors.find_or_alternative(slot.name));
     const std::string& name = names.back();
     ONDOL_CHECK(!name.empty(), "tensor \"", slot.name, "\" is missing (", file.path(), ")");
     const SafetensorsEntry& entry = *file.find(name);
@@ -61,7 +88,7 @@ std::vector<std::string> match_weights(const FamilyModel& model, const ModelWeig
   for (const std::string& name : file.names()) {
     if (used.contains(name) || model.is_buffer(name)) continue;
     const std::string tied = model.tied_name(name);
-    const std::string original = tied.empty() ? "" : find_in_file(file, tied, model.base_prefix());
+    const std::string original = tied.empty() ? "" : tensors.find(tied);
     ONDOL_CHECK(!original.empty(), "unexpected tensor \"", name, "\": the configuration (", model.info().model_type,
                 ") has no such weight (", file.path(), ")");
     ONDOL_CHECK(same_values(file, name, original), "tensor \"", name, "\" differs from \"", original,

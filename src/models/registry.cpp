@@ -14,8 +14,8 @@ struct Family {
 };
 
 constexpr Family kFamilies[] = {
-    {"gpt2", make_gpt2},
-    {"llama", make_llama},
+    {"bert", make_bert}, {"distilbert", make_distilbert}, {"electra", make_electra},
+    {"gpt2", make_gpt2}, {"llama", make_llama},           {"roberta", make_roberta},
 };
 
 }  // namespace

@@ -77,6 +77,8 @@ void ParameterStore::initialize(uint64_t seed) {
     });
     const Tensor values = Tensor::from_vector(drawn, entry.shape, values_.device());
     entry.variable.value().copy_from(values);
+    const int64_t row = entry.init.zero_row;
+    if (row >= 0 && row < entry.shape[0]) entry.variable.value().select(0, row).zero();
   }
 }
 

@@ -36,6 +36,7 @@ Variable self_attention(const Variable& qkv, int64_t layer, const SelfAttentionS
 
   options.key_mask = input.attention_mask;
   options.documents = input.documents;
+  options.q_sequences = options.kv_sequences = input.sequences;
   options.dropout_p = settings.dropout_p;
   options.rng = input.rng;
   functions::PackedAttention packed;

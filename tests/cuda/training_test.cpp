@@ -12,7 +12,9 @@ namespace ondol::testing {
 namespace {
 
 class EmulatedGoldenCurve : public ::testing::TestWithParam<const char*> {};
-INSTANTIATE_TEST_SUITE_P(HfTiny, EmulatedGoldenCurve, ::testing::Values("gpt2", "llama-gqa"));
+INSTANTIATE_TEST_SUITE_P(HfTiny, EmulatedGoldenCurve,
+                         ::testing::Values("gpt2", "llama-gqa", "bert", "electra-discriminator",
+                                           "bert-question-answering"));
 
 TEST_P(EmulatedGoldenCurve, ThreeSteps) {
   const std::string data = test_data();

@@ -8,7 +8,16 @@
 namespace ondol::testing {
 
 inline const std::vector<std::string> kCausalReferences = {"gpt2", "llama", "llama-gqa", "llama3-rope"};
-inline const std::vector<std::string> kEncoderReferences = {};
+inline const std::vector<std::string> kEncoderReferences = {"bert",
+                                                            "bert-mlm",
+                                                            "roberta",
+                                                            "distilbert",
+                                                            "electra-discriminator",
+                                                            "electra-generator",
+                                                            "bert-sequence-classification",
+                                                            "bert-token-classification",
+                                                            "bert-question-answering",
+                                                            "roberta-sequence-classification"};
 
 inline std::vector<std::string> all_references() {
   std::vector<std::string> all = kCausalReferences;

@@ -119,6 +119,35 @@ void add_reductions(std::vector<OpCase>& cases, DType dtype) {
   }
 }
 
+/// Losses that are sums over elements.
+void add_elementwise_losses(std::vector<OpCase>& cases, DType dtype) {
+  for (const Layout layout : {Layout::contiguous, Layout::transposed, Layout::shifted}) {
+    for (const Shape& shape : {Shape{1, 1}, Shape{5, 3}, Shape{33, 67}}) {
+      const std::vector<Input> inputs = {wanted(shape, dtype, layout), {.shape = shape, .dtype = DType::f32}};
+      const std::string details = concat(shape, layout_name(layout));
+      add(cases,
+          tape_case("squared_error", dtype, details, inputs,
+                    [](const auto& in) { return functions::squared_error(in[0], in[1].value(), 0.25); }),
+          []<class T>(const std::vector<Array<T>>& in, Round) {
+            Array<T> out(Shape{1});
+            for (int64_t i = 0; i < in[0].numel(); ++i)
+              out[0] += T(0.25) * (in[0][i] - in[1][i]) * (in[0][i] - in[1][i]);
+            return out;
+          });
+      add(cases,
+          tape_case("binary_cross_entropy", dtype, details, inputs,
+                    [](const auto& in) { return functions::binary_cross_entropy(in[0], in[1].value(), 0.25); }),
+          []<class T>(const std::vector<Array<T>>& in, Round) {
+            Array<T> out(Shape{1});
+            for (int64_t i = 0; i < in[0].numel(); ++i) {
+              out[0] += T(0.25) * (std::log1p(std::exp(in[0][i])) - in[0][i] * in[1][i]);
+            }
+            return out;
+          });
+    }
+  }
+}
+
 /// reshape, transpose, narrow: functions that move nothing or little.
 void add_views(std::vector<OpCase>& cases, DType dtype) {
   for (const Layout layout : {Layout::contiguous, Layout::transposed, Layout::sliced, Layout::shifted}) {
@@ -344,6 +373,7 @@ void add_autograd_cases(std::vector<OpCase>& cases, bool large) {
   for (const DType dtype : kDataTypes) {
     add_binary(cases, dtype);
     add_reductions(cases, dtype);
+    add_elementwise_losses(cases, dtype);
     add_views(cases, dtype);
     add_index(cases, dtype);
     add_linear(cases, dtype);

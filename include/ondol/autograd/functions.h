@@ -98,4 +98,10 @@ struct LinearCrossEntropyInputs {
 };
 Variable linear_cross_entropy(const Variable& hidden, const Tensor& labels, const LinearCrossEntropyInputs& inputs);
 
+/// scale * sum of (x - target)^2, one f32 element; target is f32, of the shape of x. Regression.
+Variable squared_error(const Variable& x, const Tensor& target, const LossScale& scale);
+/// scale * sum of -y log(sigmoid(x)) - (1 - y) log(1 - sigmoid(x)), one f32 element; the targets y (f32, of the shape of x)
+/// lie in [0, 1].
+Variable binary_cross_entropy(const Variable& x, const Tensor& target, const LossScale& scale);
+
 }  // namespace ondol::functions

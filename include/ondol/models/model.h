@@ -45,6 +45,9 @@ struct ModelInfo {
   int64_t vocab_size = 0, hidden_size = 0, num_layers = 0, max_positions = 0;
   int64_t num_kv_heads = 0, head_dim = 0;  // sizes of the KV cache
   std::optional<int32_t> bos_token_id, pad_token_id;
+  std::vector<std::string> labels;  // of a classification head: "LABEL_0", ... where the config names none
+  bool regression = false;          // the head gives values, one for each label
+  bool multi_label = false;         // several labels may hold at once
   std::vector<int32_t> eos_token_ids;
   /// FLOPs of the matrix products of forward and backward for one token of a sequence of this length:
   /// 6 N + 6 L C T (N without input embeddings that are not used as output).

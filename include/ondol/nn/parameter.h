@@ -19,12 +19,14 @@ namespace ondol {
 
 struct Init {
   enum class Kind { constant, normal, uniform } kind = Kind::constant;
-  float value = 0.0f;  // constant: the value; normal: standard deviation; uniform: half the width
+  float value = 0.0f;     // constant: the value; normal: standard deviation; uniform: half the width
+  int64_t zero_row = -1;  // of an embedding: the row of padding, which starts as zeros
 
   static Init zeros() { return {}; }
   static Init ones() { return {Kind::constant, 1.0f}; }
   static Init normal(float std) { return {Kind::normal, std}; }
   static Init uniform(float bound) { return {Kind::uniform, bound}; }
+  Init with_zero_row(int64_t row) const { return {kind, value, row}; }
 };
 
 /// One tensor of a model file as a part of a parameter: rows [row_start, row_start + row_count) of its first dimension

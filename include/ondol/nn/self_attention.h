@@ -13,17 +13,18 @@ struct SelfAttentionSettings {
   int64_t num_heads = 0, num_kv_heads = 0, head_dim = 0;
   const RopeTable* rope = nullptr;  // null: no rotation
   bool causal = true;
-  float scale = 0.0f;    // 0: 1 / sqrt(head_dim)
+  float scale = 0.0f;  // 0: 1 / sqrt(head_dim)
   float softcap = 0.0f;
   int64_t window = 0;
   float dropout_p = 0.0f;  // of the attention weights, in training
 };
 
 struct SelfAttentionInput {
-  Tensor attention_mask;  // (B, T) u8, optional
-  Tensor documents;       // (B, T) i32, optional
-  Tensor positions;       // (B, T) i32, optional: for the rotation
-  RngKey rng;             // for dropout
+  Tensor attention_mask;      // (B, T) u8, optional
+  Tensor documents;           // (B, T) i32, optional
+  Tensor positions;           // (B, T) i32, optional: for the rotation
+  RngKey rng;                 // for dropout
+  SequenceOffsets sequences;  // unpadded: B is 1, neither mask nor documents
 };
 
 /// qkv (B, T, (H + 2 Hkv) D) -> (B, T, H D). With a cache the keys and values of the new tokens are appended to its
