@@ -280,6 +280,8 @@ void quant_gemm(const QuantGemmArgs& args, Stream stream) {
       return multiply_rows<BlockQ4_0, T>(args.product, stream);
     case QuantFormat::q4_1:
       return multiply_rows<BlockQ4_1, T>(args.product, stream);
+    default:
+      throw_error("[quant_gemm] no cuda kernel for ", quant_format_name(args.format));
   }
 }
 
@@ -363,6 +365,8 @@ void dequantize(const DequantizeArgs& args, Stream stream) {
       return dequantize_rows<BlockQ4_0, T>(args, stream);
     case QuantFormat::q4_1:
       return dequantize_rows<BlockQ4_1, T>(args, stream);
+    default:
+      throw_error("[dequantize] no cuda kernel for ", quant_format_name(args.format));
   }
 }
 

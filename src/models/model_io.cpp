@@ -1,14 +1,14 @@
-// Models from and to Hugging Face directories.
+// Models from Hugging Face directories and GGUF files, and to Hugging Face directories.
 #include <cstring>
 #include <filesystem>
 #include <set>
 #include <unordered_map>
 
 #include <ondol/base/file.h>
-#include <ondol/io/model_weights.h>
 #include <ondol/models/model.h>
 
 #include "models/family.h"
+#include "models/gguf_source.h"
 
 namespace ondol {
 
@@ -29,11 +29,11 @@ DType configured_dtype(const JsonReader& config) {
 /// The tensors of a file by the names that the model's weights have.
 class FileTensors {
  public:
-  FileTensors(const FamilyModel& model, const ModelWeights& file) : model_(model) {
+  FileTensors(const FamilyModel& model, const WeightSource& file) : model_(model) {
     for (const std::string& name : file.names()) {
       const std::string canonical = model.canonical_name(name);
-      ONDOL_CHECK(names_.emplace(canonical, name).second, "tensor \"", name, "\" is there twice, also as \"",
-                  names_.at(canonical), "\" (", file.path(), ")");
+      ONDOL_CHECK(names_.emplace(canonical, name).second, "tensor \"", file.label(name),
+                  "\" is there twice, also as \"", file.label(names_.at(canonical)), "\" (", file.path(), ")");
     }
   }
 
@@ -58,9 +58,9 @@ class FileTensors {
   std::unordered_map<std::string, std::string> names_;
 };
 
-bool same_values(const ModelWeights& file, const std::string& name, const std::string& other_name) {
+bool same_values(const WeightSource& file, const std::string& name, const std::string& other_name) {
   const Tensor other = file.tensor(other_name);
-  bool same = file.find(name)->shape == other.shape();
+  bool same = file.shape(name) == other.shape();
   if (!same) return false;
   file.for_each_part(name, [&](const Tensor& part, int64_t row) {
     const Tensor reference = part.ndim() == 0 ? other : other.narrow(0, row, part.size(0));
@@ -70,18 +70,17 @@ bool same_values(const ModelWeights& file, const std::string& name, const std::s
   return same;
 }
 
-/// The file's name for each weight of a model that need not have been allocated; every tensor is checked.
-std::vector<std::string> match_weights(const FamilyModel& model, const ModelWeights& file) {
+/// The source's name for each weight of a model that need not have been allocated; every tensor is checked.
+std::vector<std::string> match_weights(const FamilyModel& model, const WeightSource& file) {
   const FileTensors tensors(model, file);
   std::vector<std::string> names;
   for (const WeightSlot& slot : model.weights()) {
     names.push_back(tensors.find_or_alternative(slot.name));
     const std::string& name = names.back();
     ONDOL_CHECK(!name.empty(), "tensor \"", slot.name, "\" is missing (", file.path(), ")");
-    const SafetensorsEntry& entry = *file.find(name);
-    ONDOL_CHECK(entry.shape == slot.shape, "tensor \"", name, "\" has shape ", entry.shape,
+    ONDOL_CHECK(file.shape(name) == slot.shape, "tensor \"", file.label(name), "\" has shape ", file.shape(name),
                 ", the configuration asks for ", slot.shape, " (", file.path(), ")");
-    ONDOL_CHECK(is_floating(entry.dtype), "tensor \"", name, "\" holds ", dtype_name(entry.dtype),
+    ONDOL_CHECK(file.is_floating(name), "tensor \"", file.label(name), "\" holds ", file.type_name(name),
                 ", not floating point (", file.path(), ")");
   }
   const std::set<std::string> used(names.begin(), names.end());
@@ -89,10 +88,10 @@ std::vector<std::string> match_weights(const FamilyModel& model, const ModelWeig
     if (used.contains(name) || model.is_buffer(name)) continue;
     const std::string tied = model.tied_name(name);
     const std::string original = tied.empty() ? "" : tensors.find(tied);
-    ONDOL_CHECK(!original.empty(), "unexpected tensor \"", name, "\": the configuration (", model.info().model_type,
-                ") has no such weight (", file.path(), ")");
-    ONDOL_CHECK(same_values(file, name, original), "tensor \"", name, "\" differs from \"", original,
-                "\", though the configuration ties them (", file.path(), ")");
+    ONDOL_CHECK(!original.empty(), "unexpected tensor \"", file.label(name), "\": the configuration (",
+                model.info().model_type, ") has no such weight (", file.path(), ")");
+    ONDOL_CHECK(same_values(file, name, original), "tensor \"", file.label(name), "\" differs from \"",
+                file.label(original), "\", though the configuration ties them (", file.path(), ")");
   }
   return names;
 }
@@ -103,38 +102,55 @@ std::unique_ptr<FamilyModel> build(const JsonReader& config, DType dtype) {
   return find_family(config)(config);
 }
 
-const char* config_dtype_name(DType dtype) { return dtype == DType::bf16 ? "bfloat16" : "float32"; }
-
-}  // namespace
-
-std::unique_ptr<Model> load_model(const std::string& directory, const LoadOptions& options) {
-  if (!fs::exists(directory)) {
-    throw UsageError(concat("cannot load model: no such directory (", directory, ")"));
-  }
-  if (!fs::is_directory(directory)) {
-    throw UsageError(concat("cannot load model: not a directory (", directory, ")"),
-                     "models are read from Hugging Face directories");
-  }
-  const std::string path = config_path_of(directory);
-  const Json document = load_json(path);
-  const JsonReader config(document, path);
-  const DType dtype = options.dtype.value_or(configured_dtype(config));
-  const Device device = resolve_device(options.device);
-  std::unique_ptr<FamilyModel> model = build(config, dtype);
-  const std::string generation = (fs::path(directory) / "generation_config.json").string();
-  if (fs::exists(generation)) model->set_generation_config(load_json(generation), generation);
-  // The file is checked before anything is allocated: a configuration may claim any size.
-  const ModelWeights file(directory);
-  const std::vector<std::string> names = match_weights(*model, file);
+/// Gives a model its values. The source is checked before anything is allocated: a configuration may claim any size.
+std::unique_ptr<Model> fill(std::unique_ptr<FamilyModel> model, const WeightSource& source, DType dtype,
+                            Device device) {
+  const std::vector<std::string> names = match_weights(*model, source);
   model->parameters().materialize(dtype, device);
   for (size_t i = 0; i < names.size(); ++i) {
     const WeightSlot& slot = model->weights()[i];
     const Tensor target = slot.view(slot.parameter.value());
-    file.for_each_part(names[i], [&](const Tensor& part, int64_t row) {
+    source.for_each_part(names[i], [&](const Tensor& part, int64_t row) {
       (part.ndim() == 0 ? target : target.narrow(0, row, part.size(0))).copy_from(part.to(device));
     });
   }
   return model;
+}
+
+const char* config_dtype_name(DType dtype) { return dtype == DType::bf16 ? "bfloat16" : "float32"; }
+
+}  // namespace
+
+std::unique_ptr<Model> load_model(const std::string& path, const LoadOptions& options) {
+  if (!fs::exists(path)) {
+    throw UsageError(concat("cannot load model: no such file or directory (", path, ")"));
+  }
+  const Device device = resolve_device(options.device);
+  if (fs::is_directory(path)) {
+    const std::string config_path = config_path_of(path);
+    const Json document = load_json(config_path);
+    const JsonReader config(document, config_path);
+    const DType dtype = options.dtype.value_or(configured_dtype(config));
+    std::unique_ptr<FamilyModel> model = build(config, dtype);
+    const std::string generation = (fs::path(path) / "generation_config.json").string();
+    if (fs::exists(generation)) model->set_generation_config(load_json(generation), generation);
+    return fill(std::move(model), SafetensorsSource(path), dtype, device);
+  }
+  if (!is_gguf_file(path)) {
+    throw UsageError(concat("cannot load model: neither a directory nor a GGUF file (", path, ")"),
+                     "models are read from Hugging Face directories and .gguf files");
+  }
+  const GgufFile file(path);
+  const Json document = read_gguf_config(file);
+  const JsonReader config(document, path, ErrorKind::failure);
+  const DType dtype = options.dtype.value_or(configured_dtype(config));
+  std::unique_ptr<FamilyModel> model;
+  try {
+    model = build(config, dtype);
+  } catch (const Error& error) {
+    throw Error(name_gguf_keys(find_gguf_architecture(file), error.what()), error.hint(), error.kind());
+  }
+  return fill(std::move(model), GgufSource(file, config), dtype, device);
 }
 
 std::unique_ptr<Model> create_model(const std::string& config_path, DType dtype, Device device, uint64_t seed) {

@@ -132,7 +132,7 @@ Tensor quantized_linear(const Tensor& x, const QuantizedLinearArguments& argumen
   args.alpha = 1.0f;
   args.bias = bias.raw();
   args.residual = residual.raw();
-  if (args.m <= kFewRows) {
+  if (args.m <= kFewRows && can_quantize(weight.format)) {
     run_kernel(&KernelTable::quant_gemm, x.device(), x.dtype(), QuantGemmArgs{args, weight.format});
   } else {
     multiply_panels(args, weight, x, static_cast<int64_t>(dtype_size(x.dtype())));

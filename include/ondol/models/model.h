@@ -145,9 +145,9 @@ struct LoadOptions {
 /// "auto": the first GPU when the build and the machine have one, else the CPU.
 Device resolve_device(const std::string& name);
 
-/// From a Hugging Face directory: config.json and safetensors weights. Missing, unexpected or misshapen tensors throw,
-/// naming file and tensor.
-std::unique_ptr<Model> load_model(const std::string& directory, const LoadOptions& options = {});
+/// From a Hugging Face directory (config.json and safetensors weights) or a GGUF file. Missing, unexpected or misshapen
+/// tensors throw, naming file and tensor.
+std::unique_ptr<Model> load_model(const std::string& path, const LoadOptions& options = {});
 
 /// From a config.json alone (a file, or the directory that holds it); weights are drawn from the family's
 /// initialisation.

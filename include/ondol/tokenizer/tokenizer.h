@@ -159,11 +159,11 @@ struct LoadTokenizerOptions {
   bool lowercase = true;
 };
 
-/// From a model directory or one file. Taken are, in this order: tokenizer.json; vocab.json + merges.txt (or
-/// encoder.json + vocab.bpe); vocab.txt (WordPiece); tokenizer.model, spiece.model, spm.model, sentencepiece.bpe.model
-/// (SentencePiece, or tiktoken ranks); tokenizer.bin (llama2.c); *.tiktoken. tokenizer_config.json,
-/// sentence_bert_config.json and chat_template.jinja beside it are read when present. Throws UsageError (unsupported or
-/// malformed content, naming file and component) or Error.
+/// From a model directory or one file (also GGUF). Taken are, in this order: tokenizer.json; vocab.json + merges.txt
+/// (or encoder.json + vocab.bpe); vocab.txt (WordPiece); tokenizer.model, spiece.model, spm.model,
+/// sentencepiece.bpe.model (SentencePiece, or tiktoken ranks); tokenizer.bin (llama2.c); *.tiktoken.
+/// tokenizer_config.json, sentence_bert_config.json and chat_template.jinja beside it are read when present. Throws
+/// UsageError (unsupported or malformed content, naming file and component) or Error.
 Tokenizer load_tokenizer(const std::string& directory_or_file, const LoadTokenizerOptions& options = {});
 
 /// tokenizer.json from memory, and optionally tokenizer_config.json; `name` stands for the file in errors.

@@ -150,6 +150,8 @@ void quant_gemm(const QuantGemmArgs& args, Stream) {
       return multiply_rows<BlockQ4_0, T>(args.product);
     case QuantFormat::q4_1:
       return multiply_rows<BlockQ4_1, T>(args.product);
+    default:  // these go through dequantised panels (ops/quantized.cpp)
+      return;
   }
 }
 
@@ -175,6 +177,22 @@ void dequantize_rows(const DequantizeArgs& args) {
   });
 }
 
+/// The formats without vector code of their own.
+template <class T>
+void dequantize_by_rows(const DequantizeArgs& args) {
+  const int64_t row_bytes = quantized_row_bytes(args.format, args.cols);
+  parallel_for(args.rows, 8192 / (args.cols + 1) + 1, [&](int64_t begin, int64_t end) {
+    float* values = static_cast<float*>(
+        thread_scratch(ScratchSlot::packed_a, static_cast<size_t>(args.cols) * sizeof(float)));
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t source = args.ids == nullptr ? row : args.ids[row];
+      T* out = static_cast<T*>(args.out) + row * args.cols;
+      dequantize_row(args.format, static_cast<const uint8_t*>(args.blocks) + source * row_bytes, args.cols, values);
+      for (int64_t i = 0; i < args.cols; i += kLanes) store(out + i, load(values + i));
+    }
+  });
+}
+
 template <class T>
 void dequantize(const DequantizeArgs& args, Stream) {
   switch (args.format) {
@@ -184,6 +202,8 @@ void dequantize(const DequantizeArgs& args, Stream) {
       return dequantize_rows<BlockQ4_0, T>(args);
     case QuantFormat::q4_1:
       return dequantize_rows<BlockQ4_1, T>(args);
+    default:
+      return dequantize_by_rows<T>(args);
   }
 }
 
