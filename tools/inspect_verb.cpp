@@ -1,9 +1,10 @@
-// ondol inspect PATH: what a model, checkpoint, run directory, safetensors file or prepared corpus holds.
+// ondol inspect PATH: what a model, checkpoint, run directory, safetensors or GGUF file or prepared corpus holds.
 #include <filesystem>
 #include <fstream>
 
 #include <ondol/base/text_reader.h>
 #include <ondol/data/token_file.h>
+#include <ondol/io/gguf.h>
 #include <ondol/io/model_weights.h>
 #include <ondol/models/model.h>
 #include <ondol/tokenizer/tokenizer.h>
@@ -42,6 +43,50 @@ OrderedJson inspect_safetensors(const std::string& path) {
   OrderedJson report = {{"kind", "safetensors"}};
   for (const auto& [key, value] : file.metadata()) report["metadata"][key] = value;
   add_tensors(report, {file});
+  return report;
+}
+
+/// A value of the metadata; of arrays, which may hold a whole vocabulary, their length and first elements.
+OrderedJson gguf_value(const ondol::GgufFile& file, const ondol::GgufValue& value) {
+  constexpr size_t kShown = 8;
+  if (!value.is_array) {
+    if (value.type == ondol::GgufValueType::text) return *file.text(value.key);
+    if (value.type == ondol::GgufValueType::boolean) return *file.flag(value.key);
+    if (value.type == ondol::GgufValueType::f32 || value.type == ondol::GgufValueType::f64) {
+      return *file.number(value.key);
+    }
+    return *file.integer(value.key);
+  }
+  OrderedJson shown = {{"array", ondol::gguf_value_type_name(value.type)}, {"length", value.count}};
+  if (value.type == ondol::GgufValueType::text) {
+    std::vector<std::string> texts = *file.texts(value.key);
+    texts.resize(std::min(texts.size(), kShown));
+    shown["first"] = std::move(texts);
+  } else if (value.type != ondol::GgufValueType::boolean) {
+    std::vector<double> numbers = *file.numbers(value.key);
+    numbers.resize(std::min(numbers.size(), kShown));
+    shown["first"] = std::move(numbers);
+  }
+  return shown;
+}
+
+OrderedJson inspect_gguf(const std::string& path) {
+  const ondol::GgufFile file(path);
+  OrderedJson report = {{"kind", "gguf"}, {"version", file.version()}};
+  for (const ondol::GgufValue& value : file.values()) report["metadata"][value.key] = gguf_value(file, value);
+  int64_t elements = 0;
+  uint64_t bytes = 0;
+  OrderedJson tensors = OrderedJson::array();
+  for (const ondol::GgufTensor& tensor : file.tensors()) {
+    elements += tensor.shape.numel();
+    bytes += tensor.bytes;
+    tensors.push_back({{"name", tensor.name},
+                       {"dtype", tensor.type->name},
+                       {"shape", std::vector<int64_t>(tensor.shape.begin(), tensor.shape.end())}});
+  }
+  report["elements"] = elements;
+  report["bytes"] = bytes;
+  report["tensors"] = std::move(tensors);
   return report;
 }
 
@@ -126,16 +171,21 @@ OrderedJson inspect(const std::string& path) {
                      "a model has config.json, a run metrics.jsonl");
   }
   if (path.ends_with(".safetensors") && fs::exists(path)) return inspect_safetensors(path);
+  if (ondol::is_gguf_file(path)) return inspect_gguf(path);
   if (path.ends_with(".bin") || path.ends_with(".idx") || fs::exists(path + ".idx")) return inspect_tokens(path);
   if (!fs::exists(path)) throw UsageError(concat("no such file or directory (", path, ")"));
   throw UsageError(concat("unknown kind of file (", path, ")"),
-                   "known: model, checkpoint and run directories, .safetensors, prepared .bin and .idx");
+                   "known: model, checkpoint and run directories, .safetensors, .gguf, prepared .bin and .idx");
 }
 
 std::string readable(const OrderedJson& report) {
   std::string text;
   for (const auto& [key, value] : report.items()) {
     if (key == "tensors") continue;
+    if (key == "metadata") {
+      for (const auto& [name, entry] : value.items()) text += concat("  ", name, ": ", json_text(entry), "\n");
+      continue;
+    }
     text += concat(key, ": ", value.is_string() ? value.get<std::string>() : value.dump(), "\n");
   }
   if (!report.contains("tensors")) return text;
@@ -151,7 +201,7 @@ std::string readable(const OrderedJson& report) {
 void add_inspect_verb(Program& program) {
   auto path = std::make_shared<std::string>();
   CLI::App* verb = program.app.add_subcommand("inspect", "Show what a file or directory holds");
-  verb->add_option("PATH", *path, "Model, checkpoint or run directory, .safetensors file, prepared .bin/.idx")
+  verb->add_option("PATH", *path, "Model, checkpoint or run directory, .safetensors or .gguf file, prepared .bin/.idx")
       ->required();
   program.run_on(verb, [path, &program] {
     const OrderedJson report = inspect(*path);

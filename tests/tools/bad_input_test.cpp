@@ -177,7 +177,7 @@ TEST_F(BadInput, Prompts) {
   expect_failure({"generate", m, "--prompt", "a", "--seed", "-1"}, 2, "--seed");
   expect_failure({"generate", m, "--prompt", "a", "--max-new-tokens", "99999999999999999999"}, 2, "--max-new-tokens");
   expect_failure({"generate", m, "--prompt", "a", "--beams", "2", "--length-penalty", "nan"}, 2, "length_penalty");
-  expect_failure({"generate", m + "/config.json", "--prompt", "a"}, 2, "not a directory");
+  expect_failure({"generate", m + "/config.json", "--prompt", "a"}, 2, "neither a directory nor a GGUF file");
   expect_failure({"generate", m, "--prompt-file", file("none.txt", "")}, 2, "none.txt");
   expect_failure({"generate", m, "--chat", file("chat.jsonl", "{\"role\": \"user\"")}, 2, "chat.jsonl line 1");
   expect_failure({"generate", m, "--chat", file("chat2.jsonl", "{\"text\": \"x\"}")}, 2, "neither a message");
