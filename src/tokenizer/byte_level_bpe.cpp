@@ -6,16 +6,10 @@
 
 #include <ondol/base/error.h>
 
+#include "tokenizer/bpe_merge.h"
 #include "tokenizer/byte_alphabet.h"
 
 namespace ondol::tokenization {
-
-namespace {
-
-/// Pieces up to this length are merged by repeated scans, longer ones with a heap.
-constexpr size_t kShortPiece = 48;
-
-}  // namespace
 
 ByteLevelBpe::ByteLevelBpe(Config config) : config_(std::move(config)) {
   const StringTable& vocabulary = config_.vocabulary;
@@ -71,7 +65,7 @@ void ByteLevelBpe::encode(std::string_view piece, TokenSink& out) const {
   const int32_t whole = config_.ignore_merges ? whole_tokens_.find(piece) : -1;
   if (whole >= 0) {
     out.ids.push_back(whole);
-  } else if (piece.size() <= kShortPiece) {
+  } else if (piece.size() <= kMaxScannedSymbols) {
     merge_short(piece, out.ids);
   } else {
     merge_long(piece, out.ids);
@@ -89,78 +83,26 @@ void ByteLevelBpe::encode(std::string_view piece, TokenSink& out) const {
 }
 
 void ByteLevelBpe::merge_short(std::string_view piece, std::vector<int32_t>& ids) const {
-  int32_t symbol[kShortPiece];
-  PairTable::Value value[kShortPiece];  // of (symbol i, symbol i + 1)
-  size_t count = piece.size();
-  for (size_t i = 0; i < count; ++i) symbol[i] = byte_id(static_cast<uint8_t>(piece[i]));
-  for (size_t i = 0; i + 1 < count; ++i) {
+  int32_t symbol[kMaxScannedSymbols];
+  PairTable::Value value[kMaxScannedSymbols];
+  const size_t size = piece.size();
+  for (size_t i = 0; i < size; ++i) symbol[i] = byte_id(static_cast<uint8_t>(piece[i]));
+  for (size_t i = 0; i + 1 < size; ++i) {
     value[i] = rank_of_bytes(static_cast<uint8_t>(piece[i]), static_cast<uint8_t>(piece[i + 1]));
   }
-  while (count > 1) {
-    size_t best = 0;
-    for (size_t i = 1; i + 1 < count; ++i) {
-      if (value[i] < value[best]) best = i;
-    }
-    if (value[best] == PairTable::kNone) break;
-    symbol[best] = PairTable::product(value[best]);
-    --count;
-    for (size_t i = best + 1; i < count; ++i) {
-      symbol[i] = symbol[i + 1];
-      value[i - 1] = value[i];
-    }
-    if (best + 1 < count) value[best] = merges_.find(symbol[best], symbol[best + 1]);
-    if (best > 0) value[best - 1] = merges_.find(symbol[best - 1], symbol[best]);
-  }
+  const size_t count = merge_by_scanning(merges_, symbol, value, nullptr, size);
   ids.insert(ids.end(), symbol, symbol + count);
 }
 
 void ByteLevelBpe::merge_long(std::string_view piece, std::vector<int32_t>& ids) const {
-  // A doubly linked list of symbols and a heap of (rank, position); an entry is stale when the rank of its position has
-  // changed since. O(n log n) for a piece of n bytes.
-  if (piece.size() >= INT32_MAX) throw Error(concat("a piece of ", piece.size(), " bytes is too long to encode"));
-  struct Symbol {
-    int32_t id;
-    int32_t previous, next;  // -1 at the ends
-    PairTable::Value value;  // of this symbol and the next
-  };
-  const auto count = static_cast<int32_t>(piece.size());
-  std::vector<Symbol> symbols(piece.size());
-  std::vector<uint64_t> heap;
-  const auto entry = [](PairTable::Value value, int32_t at) {
-    return uint64_t{PairTable::rank(value)} << 32 | static_cast<uint32_t>(at);
-  };
-  for (int32_t i = 0; i < count; ++i) {
-    const auto byte = static_cast<uint8_t>(piece[static_cast<size_t>(i)]);
-    const bool last = i + 1 == count;
-    const auto value =
-        last ? PairTable::kNone : rank_of_bytes(byte, static_cast<uint8_t>(piece[static_cast<size_t>(i) + 1]));
-    symbols[static_cast<size_t>(i)] = {byte_id(byte), i - 1, last ? -1 : i + 1, value};
-    if (value != PairTable::kNone) heap.push_back(entry(value, i));
+  std::vector<HeapSymbol> symbols(piece.size());
+  for (size_t i = 0; i < piece.size(); ++i) {
+    const auto byte = static_cast<uint8_t>(piece[i]);
+    const bool last = i + 1 == piece.size();
+    symbols[i].id = byte_id(byte);
+    symbols[i].value = last ? PairTable::kNone : rank_of_bytes(byte, static_cast<uint8_t>(piece[i + 1]));
   }
-  std::make_heap(heap.begin(), heap.end(), std::greater<>());
-  const auto update = [&](int32_t at) {
-    Symbol& symbol = symbols[static_cast<size_t>(at)];
-    symbol.value =
-        symbol.next < 0 ? PairTable::kNone : merges_.find(symbol.id, symbols[static_cast<size_t>(symbol.next)].id);
-    if (symbol.value == PairTable::kNone) return;
-    heap.push_back(entry(symbol.value, at));
-    std::push_heap(heap.begin(), heap.end(), std::greater<>());
-  };
-  while (!heap.empty()) {
-    std::pop_heap(heap.begin(), heap.end(), std::greater<>());
-    const uint64_t top = heap.back();
-    heap.pop_back();
-    const auto at = static_cast<int32_t>(static_cast<uint32_t>(top));
-    Symbol& left = symbols[static_cast<size_t>(at)];
-    if (left.value == PairTable::kNone || PairTable::rank(left.value) != top >> 32) continue;
-    Symbol& right = symbols[static_cast<size_t>(left.next)];
-    left.id = PairTable::product(left.value);
-    left.next = right.next;
-    right.value = PairTable::kNone;
-    if (left.next >= 0) symbols[static_cast<size_t>(left.next)].previous = at;
-    update(at);
-    if (left.previous >= 0) update(left.previous);
-  }
+  merge_with_heap(merges_, symbols);
   for (int32_t at = 0; at >= 0; at = symbols[static_cast<size_t>(at)].next) {
     ids.push_back(symbols[static_cast<size_t>(at)].id);
   }

@@ -24,10 +24,11 @@ class DocumentReader : public nlohmann::json_sax<Json> {
   bool boolean(bool b) override { return value(b); }
   bool number_integer(int64_t n) override { return number(n); }
   bool number_unsigned(uint64_t n) override {
+    if (place_ == Place::piece) return score(static_cast<double>(n));
     if (place_ == Place::vocab && n > INT32_MAX) return number(INT64_MAX);
     return place_ == Place::vocab ? number(static_cast<int64_t>(n)) : value(n);
   }
-  bool number_float(double d, const string_t&) override { return value(d); }
+  bool number_float(double d, const string_t&) override { return place_ == Place::piece ? score(d) : value(d); }
   bool binary(binary_t&) override { return fail("binary data"); }
 
   bool string(string_t& text) override {
@@ -39,6 +40,10 @@ class DocumentReader : public nlohmann::json_sax<Json> {
       if (pair_size_ < 2) (pair_size_ == 0 ? pair_.first : pair_.second) = std::move(text);
       ++pair_size_;
       return true;
+    }
+    if (place_ == Place::piece) {
+      if (pair_size_ == 0) piece_.first = std::move(text);
+      return ++pair_size_ == 1 || fail("a second text");
     }
     return value(std::move(text));
   }
@@ -83,8 +88,19 @@ class DocumentReader : public nlohmann::json_sax<Json> {
       pair_size_ = 0;
       return true;
     }
+    if (place_ == Place::pieces) {
+      enter();
+      place_ = Place::piece;
+      pair_size_ = 0;
+      return true;
+    }
     if (place_ != Place::tree) return fail("an array");
     enter();
+    if (at_vocabulary()) {
+      if (target_ == Target::vocabulary) throw UsageError(concat("an object {token: id} is expected (", file_, ")"));
+      place_ = Place::pieces;
+      return true;
+    }
     if (target_ == Target::tokenizer && in_model_ && stack_.size() == 2 && key_ == "merges") {
       place_ = Place::merges;
       return true;
@@ -101,7 +117,13 @@ class DocumentReader : public nlohmann::json_sax<Json> {
       place_ = Place::merges;
       return true;
     }
-    if (place_ == Place::merges) {
+    if (place_ == Place::piece) {
+      if (pair_size_ != 2) fail("an entry of another length");
+      document_.pieces.push_back(std::move(piece_));
+      place_ = Place::pieces;
+      return true;
+    }
+    if (place_ == Place::merges || place_ == Place::pieces) {
       place_ = Place::tree;
       return true;
     }
@@ -114,14 +136,18 @@ class DocumentReader : public nlohmann::json_sax<Json> {
   }
 
  private:
-  enum class Place { tree, vocab, merges, merge_pair };
+  enum class Place { tree, vocab, pieces, piece, merges, merge_pair };
 
   std::string merges_where() const { return concat(file_, ", model.merges[", document_.merges.size(), "]"); }
 
   bool fail(const char* what) const {
-    const char* member = place_ == Place::vocab ? "vocabulary" : "merges";
-    throw UsageError(concat(what, " where the ", member, " should hold ",
-                            place_ == Place::vocab ? "integers" : "strings or pairs of strings", " (", file_, ")"));
+    const bool merges = place_ == Place::merges || place_ == Place::merge_pair;
+    const bool scored = place_ == Place::pieces || place_ == Place::piece;
+    throw UsageError(concat(what, " where the ", merges ? "merges" : "vocabulary", " should hold ",
+                            merges   ? "strings or pairs of strings"
+                            : scored ? "[piece, score]"
+                                     : "integers",
+                            " (", file_, ")"));
   }
 
   void enter() {
@@ -157,7 +183,15 @@ class DocumentReader : public nlohmann::json_sax<Json> {
     return true;
   }
 
+  bool score(double number) {
+    if (pair_size_ != 1) return fail("a number");
+    piece_.second = number;
+    ++pair_size_;
+    return true;
+  }
+
   bool number(int64_t n) {
+    if (place_ == Place::piece) return score(static_cast<double>(n));
     if (place_ != Place::vocab) return value(n);
     document_.vocab.emplace_back(std::move(key_), n);
     return true;
@@ -171,6 +205,7 @@ class DocumentReader : public nlohmann::json_sax<Json> {
   std::vector<std::unordered_set<std::string>> keys_;  // of the open objects
   std::string key_;
   std::pair<std::string, std::string> pair_;
+  std::pair<std::string, double> piece_;
   size_t pair_size_ = 0, depth_ = 0;
   bool in_model_ = false;
 };

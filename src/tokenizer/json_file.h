@@ -24,6 +24,7 @@ struct TokenizerDocument {
   Json root;  // without model.vocab and model.merges when they are in the form below
   std::vector<std::pair<std::string, int64_t>> vocab;       // {"token": id} in file order
   std::vector<std::pair<std::string, std::string>> merges;  // "a b" or ["a", "b"]
+  std::vector<std::pair<std::string, double>> pieces;       // a vocab of the form [["piece", score], …]
 };
 TokenizerDocument parse_tokenizer_document(std::string_view text, const std::string& file);
 

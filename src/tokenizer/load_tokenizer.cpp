@@ -36,14 +36,15 @@ TokenizerConfig read_config_beside(const fs::path& directory) {
   return config;
 }
 
-Tokenizer load_tiktoken(const fs::path& path, const LoadTokenizerOptions& options, TokenizerConfig config) {
-  const std::string text = read_file(path.string(), kMaxFileBytes);
+/// A file that is not JSON: SentencePiece model, llama2.c tokenizer or tiktoken ranks.
+Tokenizer load_other(const fs::path& path, const LoadTokenizerOptions& options, TokenizerConfig config) {
+  const std::string bytes = read_file(path.string(), kMaxFileBytes);
+  if (path.extension() == ".bin") return Tokenizer(read_llama2c(bytes, std::move(config), path.string()));
   // A SentencePiece model is a protocol buffer: it begins with the tag of its first piece.
-  if (!text.empty() && text[0] == '\n') {
-    throw UsageError(concat("SentencePiece models are not supported (", path.string(), ")"),
-                     "convert the tokenizer to tokenizer.json");
+  if (!bytes.empty() && bytes[0] == '\n') {
+    return Tokenizer(read_sentencepiece(bytes, std::move(config), path.string()));
   }
-  return Tokenizer(read_tiktoken(text, options.split_pattern, std::move(config), path.string()));
+  return Tokenizer(read_tiktoken(bytes, options.split_pattern, std::move(config), path.string()));
 }
 
 Tokenizer load_vocab_txt(const fs::path& path, const LoadTokenizerOptions& options, TokenizerConfig config) {
@@ -67,7 +68,7 @@ Tokenizer load_tokenizer(const std::string& directory_or_file, const LoadTokeniz
           read_tokenizer_json(read_file(given.string(), kMaxFileBytes), std::move(config), given.string()));
     }
     if (given.extension() == ".txt") return load_vocab_txt(given, options, std::move(config));
-    return load_tiktoken(given, options, std::move(config));
+    return load_other(given, options, std::move(config));
   }
   if (const fs::path path = given / "tokenizer.json"; fs::exists(path)) {
     return Tokenizer(read_tokenizer_json(read_file(path.string(), kMaxFileBytes), std::move(config), path.string()));
@@ -78,8 +79,10 @@ Tokenizer load_tokenizer(const std::string& directory_or_file, const LoadTokeniz
     }
   }
   if (fs::exists(given / "vocab.txt")) return load_vocab_txt(given / "vocab.txt", options, std::move(config));
-  if (fs::exists(given / "tokenizer.model"))
-    return load_tiktoken(given / "tokenizer.model", options, std::move(config));
+  for (const char* file :
+       {"tokenizer.model", "spiece.model", "spm.model", "sentencepiece.bpe.model", "tokenizer.bin"}) {
+    if (fs::exists(given / file)) return load_other(given / file, options, std::move(config));
+  }
   fs::path tiktoken;
   for (const auto& entry : fs::directory_iterator(given)) {
     if (entry.path().extension() != ".tiktoken") continue;
@@ -87,9 +90,11 @@ Tokenizer load_tokenizer(const std::string& directory_or_file, const LoadTokeniz
       throw UsageError(concat("several .tiktoken files; name one of them (", directory_or_file, ")"));
     tiktoken = entry.path();
   }
-  if (!tiktoken.empty()) return load_tiktoken(tiktoken, options, std::move(config));
-  throw UsageError(concat("no tokenizer found: neither tokenizer.json, vocab.json + merges.txt nor a tiktoken file (",
-                          directory_or_file, ")"));
+  if (!tiktoken.empty()) return load_other(tiktoken, options, std::move(config));
+  throw UsageError(concat(
+      "no tokenizer found: neither tokenizer.json, vocab.json + merges.txt, vocab.txt nor a SentencePiece or tiktoken "
+      "file (",
+      directory_or_file, ")"));
 }
 
 Tokenizer tokenizer_from_json(std::string_view tokenizer_json, std::string_view tokenizer_config_json,

@@ -39,6 +39,12 @@ std::optional<PaddingSettings> read_padding(const Json& spec, const std::string&
 std::shared_ptr<const Tokenizer::Impl> read_vocab_txt(std::string_view text, bool lowercase, TokenizerConfig config,
                                                       const std::string& name);
 
+/// SentencePiece's .model, and tokenizer.bin of llama2.c.
+std::shared_ptr<const Tokenizer::Impl> read_sentencepiece(std::string_view bytes, TokenizerConfig config,
+                                                          const std::string& name);
+std::shared_ptr<const Tokenizer::Impl> read_llama2c(std::string_view bytes, TokenizerConfig config,
+                                                    const std::string& name);
+
 /// Entries {token, id} to a table: ids must not repeat, nor be negative or absurdly large for the number of entries.
 StringTable make_vocabulary(const std::vector<std::pair<std::string, int64_t>>& entries, const std::string& where);
 

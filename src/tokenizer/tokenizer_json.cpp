@@ -4,8 +4,10 @@
 #include <ondol/base/error.h>
 
 #include "tokenizer/byte_level_bpe.h"
+#include "tokenizer/character_bpe.h"
 #include "tokenizer/json_file.h"
 #include "tokenizer/tokenizer_files.h"
+#include "tokenizer/unigram.h"
 #include "tokenizer/wordpiece.h"
 
 namespace ondol::tokenization {
@@ -17,7 +19,8 @@ Json member(const Json& object, const char* key) {
   return found == object.end() ? Json() : *found;
 }
 
-std::unique_ptr<Model> make_model(TokenizerDocument& document, const std::string& name) {
+std::unique_ptr<Model> make_model(TokenizerDocument& document, const std::vector<AddedToken>& added_tokens,
+                                  const std::string& name) {
   const auto spec = document.root.find("model");
   if (spec == document.root.end() || !spec->is_object())
     throw UsageError(concat("\"model\" must be an object (", name, ")"));
@@ -29,11 +32,15 @@ std::unique_ptr<Model> make_model(TokenizerDocument& document, const std::string
                                                                                    : "",
                                      where);
   const auto vocabulary = [&] { return make_vocabulary(document.vocab, where + ".vocab"); };
-  if (type == "BPE" && ends_in_byte_level(member(document.root, "pre_tokenizer"))) {
-    return make_byte_level_bpe(*spec, vocabulary(), document.merges, name);
+  if (type == "BPE") {
+    const bool byte_level = ends_in_byte_level(member(document.root, "pre_tokenizer"));
+    return (byte_level ? make_byte_level_bpe : make_character_bpe)(*spec, vocabulary(), document.merges, name);
   }
+  if (type == "Unigram" || (type.empty() && !document.pieces.empty()))
+    return make_unigram(*spec, document.pieces, added_tokens, name);
   if (type == "WordPiece") return make_wordpiece(*spec, vocabulary(), name);
-  throw UsageError(concat("model type \"", type, "\" is not supported (", where, ")"), "supported: BPE, WordPiece");
+  throw UsageError(concat("model type \"", type, "\" is not supported (", where, ")"),
+                   "supported: BPE, Unigram, WordPiece");
 }
 
 /// Hugging Face tokenizers number the added tokens that the vocabulary lacks one after another, whatever id the file
@@ -103,8 +110,7 @@ std::shared_ptr<const Tokenizer::Impl> read_tokenizer_json(std::string_view text
       added_tokens.push_back(read_added_token(token, integer_at(token, "id", where), where));
     }
   }
-  make_pre_tokenizer(specs.pre_tokenizer, name, true);  // which model there is depends on it
-  std::unique_ptr<Model> model = make_model(document, name);
+  std::unique_ptr<Model> model = make_model(document, added_tokens, name);
   return assemble_tokenizer(std::move(specs), std::move(config), std::move(model), std::move(added_tokens), name);
 }
 

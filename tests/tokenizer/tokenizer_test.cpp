@@ -384,7 +384,7 @@ TEST(TokenizerFiles, PlacesWithoutATokenizer) {
     }
     return std::string("no error");
   };
-  EXPECT_CONTAINS(with_model("\n\x0e\n\x05<unk>"), "SentencePiece");
+  EXPECT_CONTAINS(with_model("\n\x0e\n\x05<unk>"), "damaged");
   EXPECT_CONTAINS(with_model("IQ== 0\nIg=\n"), "line 2");
   EXPECT_CONTAINS(with_model("IQ== 0\nIQ== 1\n"), "appears twice");
   EXPECT_CONTAINS(with_model("IQ== 0\nIg== 1\n"), "split pattern");
