@@ -199,7 +199,10 @@ struct Scoring {
         bias(a.bias == nullptr ? nullptr : static_cast<const T*>(a.bias) + b * a.bias_stride_b),
         bias_stride_h(a.bias_stride_h),
         bias_stride_q(a.bias_stride_q),
-        bias_stride_k(a.bias_stride_k) {}
+        bias_stride_k(a.bias_stride_k) {
+    // A shift that is wrong leads nowhere outside the tensor.
+    if (bias != nullptr && a.bias_shift != nullptr) bias -= within(a.bias_shift[b], 0, a.kv_len) * bias_stride_k;
+  }
 
   /// Scores are products times factor(), in units of log 2; otherwise ask for each.
   __device__ bool plain() const { return softcap <= 0.0f && bias == nullptr && scale > 0.0f; }

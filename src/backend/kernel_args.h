@@ -332,6 +332,7 @@ struct AttentionArgs {
   const int32_t* kv_documents;  // (B, Tk), nullable (then q_documents serves when both are null or lengths agree)
   const void* bias;             // nullable, data type
   int64_t bias_stride_b, bias_stride_h, bias_stride_q, bias_stride_k;
+  const int32_t* bias_shift;  // (B), nullable: the bias lies bias_shift[b] * bias_stride_k elements further in front
   float dropout_p;
   RngArgs rng;
   const int32_t* block_table;  // (B, block_table_stride), nullable; forward only
@@ -354,8 +355,9 @@ struct AttentionBackwardArgs {
   float* workspace;
 };
 
-/// New tokens into a cache of keys and one of values: cache[b, starts[b] + t, :] = in[b, t, :] for t < ends[b] - starts[b];
-/// nothing beyond the capacity. in (B, T, width), caches (B, capacity, width) with common strides; width is contiguous.
+/// New tokens into a cache of keys and one of values: cache[b, starts[b] + t, :] = in[b, t, :] for t < ends[b] -
+/// starts[b]; nothing beyond the capacity. in (B, T, width), caches (B, capacity, width) with common strides; width is
+/// contiguous.
 struct CacheAppendArgs {
   const void *keys, *values;
   void *key_cache, *value_cache;

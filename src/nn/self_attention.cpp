@@ -32,6 +32,8 @@ Variable self_attention(const Variable& qkv, int64_t layer, const SelfAttentionS
   options.scale = settings.scale;
   options.softcap = settings.softcap;
   options.window = settings.window;
+  options.relative_origin = input.bias.origin;
+  if (cache != nullptr && input.bias.values.defined()) options.relative_bias = input.bias.values.value();
   if (cache != nullptr) return attend_with_cache(qkv.value(), layer, settings, options, *cache);
 
   options.key_mask = input.attention_mask;
@@ -46,7 +48,7 @@ Variable self_attention(const Variable& qkv, int64_t layer, const SelfAttentionS
   packed.rope = settings.rope;
   packed.positions = input.positions;
   packed.options = options;
-  return functions::packed_attention(qkv, packed);
+  return functions::packed_attention(qkv, packed, input.bias.values);
 }
 
 }  // namespace ondol

@@ -5,6 +5,8 @@
 #include <limits>
 #include <utility>
 
+#include <ondol/ops/reduce.h>
+
 #include "ops/checks.h"
 #include "ops/index_checks.h"
 #include "ops/rng_key.h"
@@ -114,6 +116,31 @@ void set_keys(const char* op, const Tensor& q, const Tensor& k, const AttentionO
   }
 }
 
+/// Bias by distance: the rows of relative_bias are read as a matrix of queries and keys whose diagonals are constant.
+void set_relative_bias(const char* op, const Tensor& q, const AttentionOptions& options, AttentionArgs& args) {
+  const Tensor& bias = options.relative_bias;
+  check_like(op, "relative_bias", bias, "q", q);
+  ONDOL_CHECK(!options.bias.defined(), "[", op, "] bias and relative_bias do not go together");
+  ONDOL_CHECK(args.q_offsets == nullptr, "[", op, "] relative_bias does not go with unpadded batches");
+  ONDOL_CHECK(args.q_start != nullptr || args.kv_lengths == nullptr, "[", op,
+              "] relative_bias with kv_lengths needs q_start");
+  ONDOL_CHECK(bias.ndim() == 2 && (bias.size(0) == 1 || bias.size(0) == args.num_heads), "[", op,
+              "] relative_bias has shape ", bias.shape(), ": (", args.num_heads, ", distances) is needed");
+  const int64_t first = args.q_start != nullptr ? 0 : args.kv_len - args.q_len;  // positions of queries
+  const int64_t last = (args.q_start != nullptr ? args.kv_len : first) + args.q_len - 1;
+  const int64_t origin = options.relative_origin;
+  ONDOL_CHECK(origin >= last && bias.size(1) - origin >= args.kv_len - first, "[", op, "] relative_bias ", bias.shape(),
+              " with its origin at ", origin, " does not reach from -", last, " to ", args.kv_len - 1 - first);
+  if (options.q_start.defined()) check_range_on_host(op, "q_start", options.q_start, args.kv_len + 1);
+  args.bias_stride_b = 0;
+  args.bias_stride_h = bias.size(0) == 1 ? 0 : bias.stride(0);
+  args.bias_stride_k = bias.stride(1);
+  args.bias_stride_q = -bias.stride(1);
+  args.bias_shift = args.q_start;
+  args.bias = static_cast<const char*>(bias.raw()) +
+              (origin - first) * bias.stride(1) * static_cast<int64_t>(dtype_size(bias.dtype()));
+}
+
 /// Everything but out and lse.
 AttentionArgs attention_args(const char* op, const Tensor& q, const Tensor& k, const Tensor& v,
                              const AttentionOptions& options) {
@@ -176,6 +203,7 @@ AttentionArgs attention_args(const char* op, const Tensor& q, const Tensor& k, c
     args.bias_stride_b = bias.stride(0), args.bias_stride_h = bias.stride(1);
     args.bias_stride_q = bias.stride(2), args.bias_stride_k = bias.stride(3);
   }
+  if (options.relative_bias.defined()) set_relative_bias(op, q, options, args);
   args.dropout_p = options.dropout_p;
   if (options.dropout_p > 0.0f) args.rng = rng_args(op, options.rng, q);
   return args;
@@ -285,6 +313,29 @@ void attention_backward_into(const Tensor& grad_output, const Tensor& q, const T
   const Tensor workspace = Tensor::empty(forward.lse.shape(), DType::f32, q.device());
   args.workspace = workspace.data<float>();
   run_kernel(&KernelTable::attention_backward, q.device(), q.dtype(), args);
+}
+
+Tensor sum_relative_bias_grad(const Tensor& grad_bias) {
+  constexpr const char* op = "sum_relative_bias_grad";
+  check_dtype(op, "grad_bias", grad_bias, DType::f32, grad_bias);
+  ONDOL_CHECK(grad_bias.ndim() == 3 && grad_bias.numel() > 0, "[", op, "] grad_bias has shape ", grad_bias.shape(),
+              ": (H, Tq, Tk) is needed");
+  const int64_t heads = grad_bias.size(0), queries = grad_bias.size(1), keys = grad_bias.size(2);
+  if (queries == 1) return grad_bias.select(1, 0).contiguous();
+  // Rows written at a pitch of one less than that at which they are read: each query comes to stand one column further
+  // left than the one before, and diagonals become columns.
+  const int64_t columns = queries + keys - 1;
+  const Tensor sheared = Tensor::zeros({1, queries, columns}, DType::f32, grad_bias.device());
+  const Tensor slanted = sheared.reshape({queries * columns})
+                             .narrow(0, queries - 1, queries * (columns - 1))
+                             .reshape({queries, columns - 1})
+                             .narrow(1, 0, keys);
+  const Tensor sums = Tensor::empty({heads, columns}, DType::f32, grad_bias.device());
+  for (int64_t h = 0; h < heads; ++h) {
+    slanted.copy_from(grad_bias.select(0, h));
+    sums.narrow(0, h, 1).copy_from(sum_f32(sheared, 1));
+  }
+  return sums;
 }
 
 }  // namespace ondol::ops

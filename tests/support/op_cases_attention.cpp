@@ -17,7 +17,7 @@ struct AttentionKind {
   bool causal = false;
   int64_t window = 0;
   bool key_mask = false, documents = false, kv_lengths = false, q_start = false;
-  enum class Bias { none, full, per_head, per_key } bias = Bias::none;
+  enum class Bias { none, full, per_head, per_key, by_distance } bias = Bias::none;
   float softcap = 0, dropout_p = 0, scale = 0;
 };
 
@@ -32,6 +32,22 @@ std::vector<int32_t> repeated(int64_t count, const std::function<int32_t(int64_t
   return out;
 }
 
+/// The bias of each pair (B, H, Tq, Tk) that a row of biases by distance stands for.
+template <class T>
+Array<T> pairs_of(const Array<T>& rows, int64_t origin, const AttentionSizes& s, const Array<T>* q_start) {
+  Array<T> out(Shape{s.batch, s.heads, s.q_len, s.kv_len});
+  int64_t at = 0;
+  for (int64_t b = 0; b < s.batch; ++b) {
+    const int64_t start = q_start != nullptr ? static_cast<int64_t>((*q_start)[b]) : s.kv_len - s.q_len;
+    for (int64_t h = 0; h < s.heads; ++h) {
+      for (int64_t i = 0; i < s.q_len; ++i) {
+        for (int64_t j = 0; j < s.kv_len; ++j) out[at++] = rows[h * rows.shape[1] + origin + j - (start + i)];
+      }
+    }
+  }
+  return out;
+}
+
 OpCase attention_case(DType dtype, const AttentionSizes& s, const AttentionKind& k, Layout layout) {
   OpCase c;
   c.op = "attention";
@@ -42,13 +58,19 @@ OpCase attention_case(DType dtype, const AttentionSizes& s, const AttentionKind&
   const Shape kv{s.batch, s.kv_len, s.kv_heads, s.dim};
   add_input(c, {.shape = kv, .dtype = dtype, .layout = layout, .differentiable = true});
   add_input(c, {.shape = kv, .dtype = dtype, .layout = layout, .differentiable = true});
-  int bias = -1, q_start = -1, kv_lengths = -1, key_mask = -1, documents = -1;
+  int bias = -1, by_distance = -1, q_start = -1, kv_lengths = -1, key_mask = -1, documents = -1;
   using Bias = AttentionKind::Bias;
-  if (k.bias != Bias::none) {
+  // Just long enough when queries stand where the keys end, and for every start of rows otherwise.
+  const int64_t origin = s.kv_len - 1 + (k.q_start ? s.q_len : 0);
+  const int64_t distances = origin + (k.q_start ? s.kv_len : s.q_len);
+  const bool bias_gradient = k.bias == Bias::per_head || (k.bias == Bias::by_distance && !k.q_start);
+  if (k.bias == Bias::by_distance) {
+    by_distance = add_input(c, {.shape = {s.heads, distances}, .dtype = dtype, .differentiable = bias_gradient});
+  } else if (k.bias != Bias::none) {
     const Shape shape = k.bias == Bias::full       ? Shape{s.batch, s.heads, s.q_len, s.kv_len}
                         : k.bias == Bias::per_head ? Shape{1, s.heads, s.q_len, s.kv_len}
                                                    : Shape{s.batch, 1, 1, s.kv_len};
-    bias = add_input(c, {.shape = shape, .dtype = dtype, .differentiable = k.bias == Bias::per_head});
+    bias = add_input(c, {.shape = shape, .dtype = dtype, .differentiable = bias_gradient});
   }
   const auto ints = [&c](const Shape& shape, DType type, const std::function<int32_t(int64_t)>& value) {
     return add_input(c, {.shape = shape, .dtype = type, .fill = Fill::given, .given = repeated(shape.numel(), value)});
@@ -75,6 +97,8 @@ OpCase attention_case(DType dtype, const AttentionSizes& s, const AttentionKind&
     const auto optional = [&in](int at) { return at < 0 ? Tensor() : in[static_cast<size_t>(at)]; };
     AttentionOptions options{.scale = k.scale, .softcap = k.softcap, .causal = k.causal, .window = k.window};
     options.bias = optional(bias);
+    options.relative_bias = optional(by_distance);
+    options.relative_origin = origin;
     options.q_start = optional(q_start);
     options.kv_lengths = optional(kv_lengths);
     options.key_mask = optional(key_mask);
@@ -87,12 +111,12 @@ OpCase attention_case(DType dtype, const AttentionSizes& s, const AttentionKind&
     result.backward = [=](const std::vector<Tensor>& grads) {
       std::vector<Tensor> out;
       for (int i = 0; i < 3; ++i) out.push_back(Tensor::full(in[i].shape(), 7.0, dtype, in[0].device()));
-      if (k.bias == Bias::per_head) {
+      if (bias_gradient) {
         out.push_back(Tensor::full({s.heads, s.q_len, s.kv_len}, 7.0, DType::f32, in[0].device()));
       }
       ops::attention_backward_into(grads[0], in[0], in[1], in[2], r, options, out[0], out[1], out[2],
                                    out.size() > 3 ? out[3] : Tensor());
-      if (out.size() > 3) out[3] = out[3].unsqueeze(0);
+      if (bias_gradient) out[3] = by_distance >= 0 ? ops::sum_relative_bias_grad(out[3]) : out[3].unsqueeze(0);
       return out;
     };
     return result;
@@ -101,6 +125,8 @@ OpCase attention_case(DType dtype, const AttentionSizes& s, const AttentionKind&
     const auto optional = [&in](int at) { return at < 0 ? nullptr : &in[static_cast<size_t>(at)]; };
     reference::AttentionInputs<T> a{&in[0], &in[1], &in[2]};
     a.bias = optional(bias);
+    Array<T> pairs;
+    if (by_distance >= 0) a.bias = &(pairs = pairs_of(*optional(by_distance), origin, s, optional(q_start)));
     a.scale = k.scale != 0 ? static_cast<T>(k.scale) : T(1) / std::sqrt(static_cast<T>(s.dim));
     a.softcap = static_cast<T>(k.softcap);
     a.causal = k.causal;
@@ -200,6 +226,9 @@ void add_attention_cases(std::vector<OpCase>& cases, bool large) {
       {.name = "documents", .documents = true},
       {.name = "causal, documents", .causal = true, .documents = true},
       {.name = "causal, window 33, softcap", .causal = true, .window = 33, .softcap = 1.5f},
+      {.name = "bias by distance", .bias = Bias::by_distance},
+      {.name = "causal, bias by distance", .causal = true, .bias = Bias::by_distance},
+      {.name = "bias by distance, causal, starts", .causal = true, .q_start = true, .bias = Bias::by_distance},
       {.name = "bias per head, key mask", .key_mask = true, .bias = Bias::per_head},
       {.name = "causal, starts, window 5", .causal = true, .window = 5, .q_start = true},
       {.name = "lengths, window 6, key mask", .window = 6, .key_mask = true, .kv_lengths = true},

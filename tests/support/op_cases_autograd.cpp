@@ -281,7 +281,8 @@ struct PackedSizes {
 
 /// Attention of the queries, keys and values in one projection (B, T, (H + 2 Hkv) D).
 template <class T>
-Array<T> packed_reference(const Array<T>& qkv, const PackedSizes& p, const RopeConfig* config, Round round) {
+Array<T> packed_reference(const Array<T>& qkv, const PackedSizes& p, const RopeConfig* config, Round round,
+                          bool causal = true, const Array<T>* bias = nullptr) {
   const int64_t batch = qkv.shape[0], length = qkv.shape[1], all = p.heads + 2 * p.kv_heads;
   const auto slice = [&](int64_t first, int64_t heads, bool rotated) {
     Array<T> part(Shape{batch, length, heads, p.dim});
@@ -298,7 +299,8 @@ Array<T> packed_reference(const Array<T>& qkv, const PackedSizes& p, const RopeC
   const Array<T> v = slice(p.heads + p.kv_heads, p.kv_heads, false);
   reference::AttentionInputs<T> a{&q, &k, &v};
   a.scale = T(1) / std::sqrt(static_cast<T>(p.dim));
-  a.causal = true;
+  a.causal = causal;
+  a.bias = bias;
   Array<T> out = reference::attention(a)[0];
   out.shape = {batch, length, p.heads * p.dim};
   return out;
@@ -366,6 +368,73 @@ void add_packed_attention(std::vector<OpCase>& cases, DType dtype) {
   }
 }
 
+/// Keys and values of one projection, queries of another.
+void add_cross_attention(std::vector<OpCase>& cases, DType dtype) {
+  struct Sizes {
+    int64_t batch, queries, keys, heads, kv_heads, dim;
+  };
+  const Sizes sizes[] = {{1, 1, 1, 1, 1, 1}, {2, 5, 9, 2, 2, 8}, {1, 34, 7, 4, 2, 16}, {3, 2, 65, 3, 1, 20}};
+  for (const Sizes& s : sizes) {
+    const Shape q{s.batch, s.queries, s.heads * s.dim}, kv{s.batch, s.keys, 2 * s.kv_heads * s.dim};
+    add(cases,
+        tape_case("packed_cross_attention", dtype, concat(q, kv, " ", s.heads, "/", s.kv_heads),
+                  {wanted(q, dtype), wanted(kv, dtype)},
+                  [=](const auto& in) {
+                    return functions::packed_cross_attention(
+                        in[0], in[1], {.num_heads = s.heads, .num_kv_heads = s.kv_heads, .head_dim = s.dim});
+                  }),
+        [=]<class T>(const std::vector<Array<T>>& in, Round) {
+          Array<T> query = in[0];
+          query.shape = {s.batch, s.queries, s.heads, s.dim};
+          Array<T> sides[2];
+          const int64_t width = s.kv_heads * s.dim;
+          for (int64_t side = 0; side < 2; ++side) {
+            sides[side] = Array<T>(Shape{s.batch, s.keys, s.kv_heads, s.dim});
+            for (int64_t i = 0; i < sides[side].numel(); ++i) {
+              sides[side][i] = in[1][(i / width * 2 + side) * width + i % width];
+            }
+          }
+          reference::AttentionInputs<T> a{&query, &sides[0], &sides[1]};
+          a.scale = T(1) / std::sqrt(static_cast<T>(s.dim));
+          Array<T> out = reference::attention(a)[0];
+          out.shape = q;
+          return out;
+        });
+  }
+}
+
+/// A table whose rows biases by distance choose, used by two attentions.
+void add_relative_bias(std::vector<OpCase>& cases, DType dtype) {
+  constexpr int64_t kHeads = 2, kDim = 8, kRows = 3;
+  for (const int64_t length : {1, 6, 33}) {
+    const Shape qkv{2, length, 3 * kHeads * kDim}, table{kRows, kHeads};
+    const auto row_of = [=](int64_t i) { return (i * i + 1) % kRows; };
+    OpCase c =
+        tape_case("relative_bias", dtype, concat("length ", length), {wanted(qkv, dtype), wanted(table, dtype)},
+                  [=](const auto& in) {
+                    std::vector<int32_t> rows;
+                    for (int64_t i = 0; i < 2 * length - 1; ++i) rows.push_back(static_cast<int32_t>(row_of(i)));
+                    const Tensor buckets = Tensor::from_vector(rows, {2 * length - 1}, in[0].device());
+                    const Variable bias = functions::relative_bias(in[1], buckets);
+                    functions::PackedAttention arguments{.num_heads = kHeads, .num_kv_heads = kHeads, .head_dim = kDim};
+                    arguments.options.relative_origin = length - 1;
+                    const Variable first = functions::packed_attention(in[0], arguments, bias);
+                    return functions::add(first, functions::packed_attention(in[0], arguments, bias));
+                  });
+    c.cancellation = 1;  // shifting all scores of a query alike changes nothing
+    add(cases, std::move(c), [=]<class T>(const std::vector<Array<T>>& in, Round round) {
+      Array<T> bias(Shape{1, kHeads, length, length});
+      for (int64_t i = 0; i < bias.numel(); ++i) {
+        const int64_t head = i / (length * length), distance = i % length - i / length % length;
+        bias[i] = in[1][row_of(length - 1 + distance) * kHeads + head];
+      }
+      Array<T> out = packed_reference(in[0], PackedSizes{kHeads, kHeads, kDim}, nullptr, round, false, &bias);
+      for (T& value : out.values) value = round(value) + round(value);
+      return out;
+    });
+  }
+}
+
 }  // namespace
 
 void add_autograd_cases(std::vector<OpCase>& cases, bool large) {
@@ -380,6 +449,8 @@ void add_autograd_cases(std::vector<OpCase>& cases, bool large) {
     add_norms(cases, dtype);
     add_packed_attention(cases, dtype);
     add_unpadded_attention(cases, dtype);
+    add_cross_attention(cases, dtype);
+    add_relative_bias(cases, dtype);
   }
 }
 

@@ -68,20 +68,26 @@ NormWithSum add_layer_norm(const Variable& x, const Variable& residual, const Va
 Variable glu(const Variable& gate_up, Activation kind);
 Variable rope(const Variable& x, const RopeTable& table, const ops::RopeOptions& options);
 
-/// q (B, Tq, H, D), k, v (B, Tk, Hkv, D) -> (B, Tq, H, D). options.bias is constant; a learned bias (H or 1, Tq, Tk) comes
-/// as `bias`.
+/// q (B, Tq, H, D), k, v (B, Tk, Hkv, D) -> (B, Tq, H, D). options.bias is constant; a learned bias (H or 1, Tq, Tk)
+/// comes as `bias`.
 Variable attention(const Variable& q, const Variable& k, const Variable& v, const AttentionOptions& options,
                    const Variable& bias = {});
 
 /// Self-attention on one fused projection qkv (B, T, (H + 2 Hkv) D): queries, keys, values side by side; with a table,
-/// queries and keys are rotated first, in place: qkv must not be used elsewhere. -> (B, T, H D).
+/// queries and keys are rotated first, in place: qkv must not be used elsewhere. `relative_bias` (H, R): a learned
+/// options.relative_bias, with options.relative_origin. -> (B, T, H D).
 struct PackedAttention {
   int64_t num_heads = 0, num_kv_heads = 0, head_dim = 0;
   const RopeTable* rope = nullptr;
   Tensor positions;  // (B, T) i32, for rope; undefined: 0, 1, 2, ...
   AttentionOptions options;
 };
-Variable packed_attention(const Variable& qkv, const PackedAttention& arguments);
+Variable packed_attention(const Variable& qkv, const PackedAttention& arguments, const Variable& relative_bias = {});
+/// Attention of q (B, Tq, H D) on a fused projection kv (B, Tk, 2 Hkv D) of other states: keys, values side by side; no
+/// rotation. -> (B, Tq, H D).
+Variable packed_cross_attention(const Variable& q, const Variable& kv, const PackedAttention& arguments);
+/// What attention takes as relative_bias: table (buckets, H), buckets (R) i32 -> (H, R).
+Variable relative_bias(const Variable& table, const Tensor& buckets);
 
 /// scale * sum over counting rows; one element.
 Variable cross_entropy(const Variable& logits, const Tensor& labels, const LossScale& scale,

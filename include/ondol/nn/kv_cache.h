@@ -10,11 +10,18 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include <ondol/tensor/tensor.h>
 
 namespace ondol {
+
+/// What cross-attention reads of the encoder: computed once for each source, and the same for all steps.
+struct CrossKeyValues {
+  std::vector<Tensor> layers;  // (sources, S, 2 Hkv D) of each layer: keys, values side by side
+  Tensor lengths;              // (sources) i32: the tokens of each source; what stands behind them is not seen
+};
 
 class KvCache {
  public:
@@ -49,6 +56,11 @@ class KvCache {
   /// Positions (B, T) i32 of the new tokens; T is the largest number announced, or 1. For T == 1 they keep their place.
   const Tensor& positions() const { return positions_; }
 
+  /// Of encoder-decoders: the encoded sources. Sequence b belongs to source b / (batch / number of sources), so beams
+  /// of a source share its keys and values, and sequences may only be reordered within their source.
+  void set_source(CrossKeyValues source) { source_ = std::move(source); }
+  const CrossKeyValues& source() const { return source_; }
+
   /// Keeps the sequences `sources` in this order (beams); sizes().batch of them.
   void reorder(const std::vector<int32_t>& sources);
   /// Forgets the tokens of sequence b from `length` on.
@@ -61,6 +73,7 @@ class KvCache {
   std::vector<Tensor> keys_, values_;
   std::vector<int32_t> lengths_, new_tokens_;
   Tensor query_starts_, kv_lengths_;
+  CrossKeyValues source_;
   Tensor positions_, decode_positions_;  // of this step; the place for T == 1
   int64_t max_length_ = 0;
 };

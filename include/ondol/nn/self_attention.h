@@ -19,12 +19,19 @@ struct SelfAttentionSettings {
   float dropout_p = 0.0f;  // of the attention weights, in training
 };
 
+/// A learned bias by distance (T5): what AttentionOptions takes as relative_bias.
+struct RelativeBias {
+  Variable values;     // (H, R); undefined: none
+  int64_t origin = 0;  // element of distance 0
+};
+
 struct SelfAttentionInput {
   Tensor attention_mask;      // (B, T) u8, optional
   Tensor documents;           // (B, T) i32, optional
   Tensor positions;           // (B, T) i32, optional: for the rotation
   RngKey rng;                 // for dropout
   SequenceOffsets sequences;  // unpadded: B is 1, neither mask nor documents
+  RelativeBias bias;          // optional
 };
 
 /// qkv (B, T, (H + 2 Hkv) D) -> (B, T, H D). With a cache the keys and values of the new tokens are appended to its

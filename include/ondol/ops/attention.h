@@ -43,6 +43,11 @@ struct AttentionOptions {
   Tensor key_mask;     // (B, Tk) u8: 0 hides a key
   Tensor documents;    // (B, T) i32, q_len == kv_len: only keys with the query's id are seen
   Tensor bias;         // broadcast to (B, H, Tq, Tk), added to the scaled scores; dtype of q
+  // A bias that depends on how far a key is from the query alone, as relative positions give it: (H or 1, R), dtype of
+  // q, instead of `bias`. A query at key position p (q_start + its index) and key j take element relative_origin + j -
+  // p of their head's row; the row must hold all that can occur. Not for unpadded batches.
+  Tensor relative_bias;
+  int64_t relative_origin = 0;
   float dropout_p = 0.0f;
   RngKey rng;
 
@@ -71,15 +76,21 @@ AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v, con
                           bool need_lse = true);
 
 /// New tokens of a decoder into its cache: keys and values (B, T, Hkv, D) of row b go to the positions starts[b] ... of
-/// key_cache and value_cache (B, capacity, Hkv, D; strides alike, each position contiguous), as many as ends[b] - starts[b];
-/// what would lie beyond the capacity is left out. All of one dtype; starts and ends (B) i32.
+/// key_cache and value_cache (B, capacity, Hkv, D; strides alike, each position contiguous), as many as ends[b] -
+/// starts[b]; what would lie beyond the capacity is left out. All of one dtype; starts and ends (B) i32.
 void append_to_cache(const Tensor& key_cache, const Tensor& value_cache, const Tensor& keys, const Tensor& values,
                      const Tensor& starts, const Tensor& ends);
 
 /// Writes into grad_q, grad_k, grad_v (same shapes as q, k, v; own strides, last dimension contiguous) and, when
-/// defined, grad_bias (H, Tq, Tk) f32, summed over the batch.
+/// defined, grad_bias (H, Tq, Tk) f32, summed over the batch: that of each pair also for a relative bias, whose
+/// gradient is sum_relative_bias_grad of it.
 void attention_backward_into(const Tensor& grad_output, const Tensor& q, const Tensor& k, const Tensor& v,
                              const AttentionResult& forward, const AttentionOptions& options, const Tensor& grad_q,
                              const Tensor& grad_k, const Tensor& grad_v, const Tensor& grad_bias = {});
+
+/// grad_bias (H, Tq, Tk) f32 summed along its diagonals: (H, Tq + Tk - 1) f32, where column c has the pairs with
+/// key - query = c - (Tq - 1). With q_start left out it is the gradient of the elements of relative_bias from
+/// relative_origin - (Tk - 1) on; all others are 0.
+Tensor sum_relative_bias_grad(const Tensor& grad_bias);
 
 }  // namespace ondol::ops

@@ -85,9 +85,10 @@ void hide_by_document(const AttentionArgs& args, const QueryBlock& block, KeyRan
 template <class T>
 void add_bias(const AttentionArgs& args, const QueryBlock& block, KeyRange keys, float* scores, float* workspace) {
   const int64_t count = keys.end - keys.begin, lanes = block.lanes(), stride = block.padded_lanes();
+  const int64_t shift = args.bias_shift == nullptr ? 0 : args.bias_shift[block.batch];
   const T* bias = static_cast<const T*>(args.bias) + block.batch * args.bias_stride_b +
                   block.head_begin * args.bias_stride_h + block.query_begin * args.bias_stride_q +
-                  keys.begin * args.bias_stride_k;
+                  (keys.begin - shift) * args.bias_stride_k;
   if (block.heads == 1 && args.bias_stride_k == 1) {
     pack_transposed(bias, args.bias_stride_q, count, lanes, stride, workspace, stride);
   } else {
