@@ -74,6 +74,7 @@ Inputs read_inputs(const std::string& path, const ondol::Model& model) {
 
 void add_gradients(const ondol::Model& model, ondol::NamedTensors& outputs) {
   for (const ondol::WeightSlot& slot : model.weights()) {
+    if (!slot.parameter.requires_grad()) continue;  // a buffer
     outputs.emplace_back("grad." + slot.name, slot.view(slot.parameter.grad()));
   }
 }

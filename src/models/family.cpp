@@ -28,7 +28,7 @@ Activation read_activation(const JsonReader& config, const std::string& key, con
 }
 
 FamilyModel::FamilyModel(const JsonReader& config) : config_(config.object()) {
-  info_.model_type = config.require<std::string>("model_type");
+  info_.model_type = model_type_of(config);
   info_.bos_token_id = read_token_id(config, "bos_token_id");
   info_.pad_token_id = read_token_id(config, "pad_token_id");
   info_.eos_token_ids = read_eos_ids(config);
@@ -50,6 +50,12 @@ Variable FamilyModel::add_weight(const std::string& name, const Shape& shape, co
   Variable parameter = parameters_.add(name, shape, init);
   slots_.push_back({name, parameter, 0, -1, transposed, transposed ? Shape{shape[1], shape[0]} : shape});
   return parameter;
+}
+
+Variable FamilyModel::add_buffer(const std::string& name, const Shape& shape, const Init& init) {
+  Variable buffer = parameters_.add_buffer(name, shape, init);
+  slots_.push_back({name, buffer, 0, -1, false, shape});
+  return buffer;
 }
 
 Variable FamilyModel::add_fused(const std::string& name, const std::vector<Part>& parts, int64_t columns,

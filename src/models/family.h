@@ -41,6 +41,8 @@ class FamilyModel : public Model {
 
   /// A parameter that is one tensor in the file.
   Variable add_weight(const std::string& name, const Shape& shape, const Init& init, bool transposed = false);
+  /// Values of the file that are not trained.
+  Variable add_buffer(const std::string& name, const Shape& shape, const Init& init);
   /// A parameter whose rows are several tensors of the file, in this order.
   struct Part {
     std::string name;
@@ -60,15 +62,23 @@ Activation read_activation(const JsonReader& config, const std::string& key, con
 
 using FamilyFactory = std::unique_ptr<FamilyModel> (*)(const JsonReader& config);
 
+/// Its model_type; "ctranslate2" where a configuration without one describes a Transformer with two vocabularies.
+std::string model_type_of(const JsonReader& config);
+
 /// The factory for a config's model_type. Throws UsageError naming the known ones.
 FamilyFactory find_family(const JsonReader& config);
 bool is_supported_model_type(const std::string& model_type);
 
+std::unique_ptr<FamilyModel> make_bart(const JsonReader& config);
 std::unique_ptr<FamilyModel> make_bert(const JsonReader& config);
+std::unique_ptr<FamilyModel> make_ctranslate2(const JsonReader& config);
 std::unique_ptr<FamilyModel> make_distilbert(const JsonReader& config);
 std::unique_ptr<FamilyModel> make_electra(const JsonReader& config);
 std::unique_ptr<FamilyModel> make_roberta(const JsonReader& config);
 std::unique_ptr<FamilyModel> make_gpt2(const JsonReader& config);
 std::unique_ptr<FamilyModel> make_llama(const JsonReader& config);
+std::unique_ptr<FamilyModel> make_marian(const JsonReader& config);
+std::unique_ptr<FamilyModel> make_mbart(const JsonReader& config);
+std::unique_ptr<FamilyModel> make_t5(const JsonReader& config);
 
 }  // namespace ondol

@@ -34,10 +34,15 @@ OutputProjection Model::output_projection() const {
   throw UsageError(concat("a ", info_.model_type, " model (", info_.architecture, ") does not predict the next token"));
 }
 
+void Model::encode(const Tensor&, const std::vector<int32_t>&, KvCache&) {
+  throw UsageError(concat("a ", info_.model_type, " model (", info_.architecture, ") has no encoder beside a decoder"));
+}
+
 Tensor Model::logits(const Tensor& hidden) const {
   const OutputProjection output = output_projection();
   const Tensor bias = output.bias.defined() ? output.bias.value() : Tensor();
-  return ops::linear(hidden, {.weight = output.weight.value(), .bias = bias, .activation = {}, .residual = {}});
+  const Tensor scaled = output.scale == 1.0f ? hidden : ops::scale(hidden, output.scale);
+  return ops::linear(scaled, {.weight = output.weight.value(), .bias = bias, .activation = {}, .residual = {}});
 }
 
 KvCache Model::make_cache(int64_t batch, int64_t capacity) const {

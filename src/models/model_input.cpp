@@ -182,8 +182,16 @@ void Model::check_shapes(const ModelInput& input, const std::string& where) cons
     }
   }
   const int64_t length = input.sequences.defined() ? input.sequences.max_length : input.input_ids.size(1);
-  if (!input.positions.defined() && length > info_.max_positions) {
-    check.fail(concat(length, " tokens, the model allows ", info_.max_positions, " positions"));
+  const auto limit_length = [&](int64_t tokens, int64_t most) {
+    if (tokens > most) check.fail(concat(tokens, " tokens, the model allows ", most, " positions"));
+  };
+  if (info_.head == Head::sequence_to_sequence) {
+    limit_length(length, info_.max_source_positions);
+    for (const Tensor* target : {&input.decoder_input_ids, &input.labels}) {
+      if (target->defined()) limit_length(target->size(1), info_.max_positions);
+    }
+  } else if (!input.positions.defined()) {
+    limit_length(length, info_.max_positions);
   }
 }
 

@@ -77,6 +77,7 @@ std::vector<std::string> match_weights(const FamilyModel& model, const WeightSou
   for (const WeightSlot& slot : model.weights()) {
     names.push_back(tensors.find_or_alternative(slot.name));
     const std::string& name = names.back();
+    if (name.empty() && !slot.parameter.requires_grad()) continue;  // a buffer may be left out
     ONDOL_CHECK(!name.empty(), "tensor \"", slot.name, "\" is missing (", file.path(), ")");
     ONDOL_CHECK(file.shape(name) == slot.shape, "tensor \"", file.label(name), "\" has shape ", file.shape(name),
                 ", the configuration asks for ", slot.shape, " (", file.path(), ")");
@@ -110,6 +111,10 @@ std::unique_ptr<Model> fill(std::unique_ptr<FamilyModel> model, const WeightSour
   for (size_t i = 0; i < names.size(); ++i) {
     const WeightSlot& slot = model->weights()[i];
     const Tensor target = slot.view(slot.parameter.value());
+    if (names[i].empty()) {
+      target.zero();
+      continue;
+    }
     source.for_each_part(names[i], [&](const Tensor& part, int64_t row) {
       (part.ndim() == 0 ? target : target.narrow(0, row, part.size(0))).copy_from(part.to(device));
     });

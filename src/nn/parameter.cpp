@@ -24,6 +24,25 @@ Tensor slice(const Tensor& flat, const ParameterStore::Entry& entry) {
   return flat.narrow(0, entry.offset, entry.shape.numel()).reshape(entry.shape);
 }
 
+/// Philox keyed by the name, in f32, rounded to the parameter's dtype.
+void draw(const ParameterStore::Entry& entry, uint64_t seed) {
+  const Init& init = entry.init;
+  if (init.kind == Init::Kind::constant) return entry.variable.value().fill(init.value);
+  std::vector<float> drawn(static_cast<size_t>(entry.shape.numel()));
+  const PhiloxKey key{seed, name_hash(entry.name), 0};
+  const int64_t first = init.first_rows > 0 ? entry.shape.numel() / entry.shape[0] * init.first_rows : 0;
+  const bool normal = init.kind == Init::Kind::normal;
+  parallel_for(entry.shape.numel(), 4096, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const float size = i < first ? init.first_value : init.value;
+      drawn[static_cast<size_t>(i)] = normal ? size * static_cast<float>(philox_normal(key, static_cast<uint64_t>(i)))
+                                             : size * (2.0f * philox_uniform(key, static_cast<uint64_t>(i)) - 1.0f);
+    }
+  });
+  entry.variable.value().copy_from(Tensor::from_vector(drawn, entry.shape, entry.variable.device()));
+  if (init.zero_row >= 0 && init.zero_row < entry.shape[0]) entry.variable.value().select(0, init.zero_row).zero();
+}
+
 }  // namespace
 
 Tensor WeightSlot::view(const Tensor& whole) const {
@@ -36,6 +55,13 @@ Variable ParameterStore::add(const std::string& name, const Shape& shape, const 
   ONDOL_CHECK(names_.insert(name).second, "parameter ", name, " added twice");
   entries_.push_back({name, shape, init, Variable(Tensor(), true), 0});
   return entries_.back().variable;
+}
+
+Variable ParameterStore::add_buffer(const std::string& name, const Shape& shape, const Init& init) {
+  ONDOL_CHECK(!values_.defined(), "buffer ", name, " added after materialize");
+  ONDOL_CHECK(names_.insert(name).second, "buffer ", name, " added twice");
+  buffers_.push_back({name, shape, init, Variable(Tensor(), false), 0});
+  return buffers_.back().variable;
 }
 
 void ParameterStore::materialize(DType dtype, Device device) {
@@ -56,30 +82,16 @@ void ParameterStore::materialize(DType dtype, Device device) {
   values_ = Tensor::empty({flat_elements_}, dtype, device);
   values_.zero();  // the padding too, so that whole-buffer passes see defined values
   for (Entry& entry : entries_) entry.variable.set_value(slice(values_, entry));
+  for (Entry& buffer : buffers_) {
+    const Tensor& before = buffer.variable.value();
+    buffer.variable.set_value(before.defined() ? before.to(dtype).to(device)
+                                               : Tensor::empty(buffer.shape, dtype, device));
+  }
 }
 
 void ParameterStore::initialize(uint64_t seed) {
-  for (const Entry& entry : entries_) {
-    if (entry.init.kind == Init::Kind::constant) {
-      entry.variable.value().fill(entry.init.value);
-      continue;
-    }
-    std::vector<float> drawn(static_cast<size_t>(entry.shape.numel()));
-    const PhiloxKey key{seed, name_hash(entry.name), 0};
-    const float size = entry.init.value;
-    const bool normal = entry.init.kind == Init::Kind::normal;
-    parallel_for(entry.shape.numel(), 4096, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        drawn[static_cast<size_t>(i)] =
-            normal ? size * static_cast<float>(philox_normal(key, static_cast<uint64_t>(i)))
-                   : size * (2.0f * philox_uniform(key, static_cast<uint64_t>(i)) - 1.0f);
-      }
-    });
-    const Tensor values = Tensor::from_vector(drawn, entry.shape, values_.device());
-    entry.variable.value().copy_from(values);
-    const int64_t row = entry.init.zero_row;
-    if (row >= 0 && row < entry.shape[0]) entry.variable.value().select(0, row).zero();
-  }
+  for (const Entry& entry : entries_) draw(entry, seed);
+  for (const Entry& buffer : buffers_) draw(buffer, seed);
 }
 
 void ParameterStore::enable_gradients() {

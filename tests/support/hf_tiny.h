@@ -19,9 +19,21 @@ inline const std::vector<std::string> kEncoderReferences = {"bert",
                                                             "bert-question-answering",
                                                             "roberta-sequence-classification"};
 
-inline std::vector<std::string> all_references() {
+inline const std::vector<std::string> kEncoderDecoderReferences = {"t5", "t5-v1_1", "bart", "mbart", "marian"};
+/// Models without a loss.
+inline const std::vector<std::string> kBareReferences = {"t5-encoder"};
+
+/// Those whose training is known.
+inline std::vector<std::string> trained_references() {
   std::vector<std::string> all = kCausalReferences;
   all.insert(all.end(), kEncoderReferences.begin(), kEncoderReferences.end());
+  all.insert(all.end(), kEncoderDecoderReferences.begin(), kEncoderDecoderReferences.end());
+  return all;
+}
+
+inline std::vector<std::string> all_references() {
+  std::vector<std::string> all = trained_references();
+  all.insert(all.end(), kBareReferences.begin(), kBareReferences.end());
   return all;
 }
 

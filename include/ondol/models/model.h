@@ -37,18 +37,35 @@ enum class Head {
   question_answering,
 };
 
+/// What a model's generation_config.json asks of generated text, as transformers understands it. Lengths count what the
+/// decoder reads and writes: its prompt, or the start token beside an encoder, and the new tokens.
+struct TokenRules {
+  std::optional<int32_t> forced_bos_token_id;  // the token at position 1
+  std::vector<int32_t> forced_eos_token_ids;   // the last token that the length allows
+  int64_t min_length = 0, min_new_tokens = 0;  // no end token before
+  int64_t no_repeat_ngram_size = 0;            // > 0: no run of so many tokens occurs twice
+
+  bool any() const {
+    return forced_bos_token_id || !forced_eos_token_ids.empty() || min_length > 0 || min_new_tokens > 0 ||
+           no_repeat_ngram_size > 0;
+  }
+};
+
 /// What all families have in common; the rest is in the family's own config.
 struct ModelInfo {
   std::string model_type;    // "gpt2", "llama", ...
   std::string architecture;  // "GPT2LMHeadModel", ...
   Head head = Head::none;
   int64_t vocab_size = 0, hidden_size = 0, num_layers = 0, max_positions = 0;
+  int64_t max_source_positions = 0;        // of an encoder beside the decoder
   int64_t num_kv_heads = 0, head_dim = 0;  // sizes of the KV cache
   std::optional<int32_t> bos_token_id, pad_token_id;
   std::vector<std::string> labels;  // of a classification head: "LABEL_0", ... where the config names none
   bool regression = false;          // the head gives values, one for each label
   bool multi_label = false;         // several labels may hold at once
   std::vector<int32_t> eos_token_ids;
+  std::optional<int32_t> decoder_start_token_id;  // encoder-decoders: what decoding begins with
+  TokenRules token_rules;
   /// FLOPs of the matrix products of forward and backward for one token of a sequence of this length:
   /// 6 N + 6 L C T (N without input embeddings that are not used as output).
   double training_flops_per_token(int64_t sequence_length) const;
@@ -68,10 +85,11 @@ struct ForwardContext {
 /// Outputs by their Hugging Face names: "logits", "last_hidden_state", "pooler_output", ...
 using NamedOutputs = std::vector<std::pair<std::string, Variable>>;
 
-/// The last product of a language model: logits = hidden weight^T + bias.
+/// The last product of a language model: logits = scale hidden weight^T + bias.
 struct OutputProjection {
-  Variable weight;  // (V, C)
-  Variable bias;    // (V), may be undefined
+  Variable weight;     // (V, C)
+  Variable bias;       // (V), may be undefined
+  float scale = 1.0f;  // of hidden
 };
 
 /// The loss: the sum of the terms that are defined. Throws when there is none.
@@ -124,6 +142,11 @@ class Model {
   virtual OutputProjection output_projection() const;
   /// hidden (.., C) -> logits (.., V), dtype of the model.
   Tensor logits(const Tensor& hidden) const;
+
+  /// Encoder-decoders: reads the sources (B, T), sources[b] having lengths[b] tokens and padding behind them, and
+  /// leaves in the cache what decoding needs of them. hidden() with that cache then takes decoder_input_ids alone.
+  /// Throws UsageError unless the head is sequence_to_sequence.
+  virtual void encode(const Tensor& sources, const std::vector<int32_t>& lengths, KvCache& cache);
 
   /// A cache for `batch` sequences of up to `capacity` tokens.
   KvCache make_cache(int64_t batch, int64_t capacity) const;

@@ -22,11 +22,24 @@ struct Init {
   float value = 0.0f;     // constant: the value; normal: standard deviation; uniform: half the width
   int64_t zero_row = -1;  // of an embedding: the row of padding, which starts as zeros
 
+  int64_t first_rows = 0;  // a random tensor whose first rows, a projection of their own, have another size
+  float first_value = 0.0f;
+
   static Init zeros() { return {}; }
   static Init ones() { return {Kind::constant, 1.0f}; }
   static Init normal(float std) { return {Kind::normal, std}; }
   static Init uniform(float bound) { return {Kind::uniform, bound}; }
-  Init with_zero_row(int64_t row) const { return {kind, value, row}; }
+  Init with_zero_row(int64_t row) const {
+    Init changed = *this;
+    changed.zero_row = row;
+    return changed;
+  }
+  Init with_first_rows(int64_t rows, float size) const {
+    Init changed = *this;
+    changed.first_rows = rows;
+    changed.first_value = size;
+    return changed;
+  }
 };
 
 /// One tensor of a model file as a part of a parameter: rows [row_start, row_start + row_count) of its first dimension
@@ -51,7 +64,12 @@ class ParameterStore {
   /// Registers a parameter; its value is undefined until materialize.
   Variable add(const std::string& name, const Shape& shape, const Init& init);
 
-  /// Allocates the flat buffer and makes every parameter a view of it. Values are uninitialised.
+  /// Registers values that belong to the model but are not trained, nor counted; they lie outside the flat buffer and
+  /// are 0 when a file leaves them out.
+  Variable add_buffer(const std::string& name, const Shape& shape, const Init& init);
+
+  /// Allocates the flat buffer and makes every parameter a view of it. Values are uninitialised, but for those of
+  /// buffers that had some.
   void materialize(DType dtype, Device device);
   /// Draws every parameter from its Init: Philox keyed by (seed, hash of the name, element), computed in f32 and
   /// rounded.
@@ -83,6 +101,7 @@ class ParameterStore {
 
  private:
   std::vector<Entry> entries_;
+  std::vector<Entry> buffers_;
   std::unordered_set<std::string> names_;
   Tensor values_;
   Tensor gradients_;

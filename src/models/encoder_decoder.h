@@ -1,0 +1,53 @@
+// Encoder-decoders that predict a target token by token: what is the same for all of them.
+//
+// A family derives from it, wires run_encoder() and run_decoder() and sets output_ in its constructor. In decoding the
+// encoder runs once for each source (encode), and what cross-attention reads of it stands in the cache.
+//
+// Legend: B samples, T source positions, S target positions, C hidden size, H heads of D elements.
+#pragma once
+
+#include <ondol/nn/cross_attention.h>
+
+#include "models/family.h"
+
+namespace ondol {
+
+class EncoderDecoder : public FamilyModel {
+ public:
+  std::vector<InputSpec> inputs() const override;
+  Variable hidden(const ModelInput& input, const ForwardContext& context) override;
+  NamedOutputs forward(const ModelInput& input, const ForwardContext& context) override;
+  std::vector<int64_t> count_targets(const ModelInput& prepared) const override;
+  std::vector<Variable> losses(const ModelInput& prepared, const std::vector<LossScale>& scales,
+                               const ForwardContext& context) override;
+  OutputProjection output_projection() const override { return output_; }
+  void encode(const Tensor& sources, const std::vector<int32_t>& lengths, KvCache& cache) override;
+
+ protected:
+  explicit EncoderDecoder(const JsonReader& config);
+
+  /// Where the decoder's numbers of dropout sites begin.
+  static constexpr uint32_t kDecoderSites = 1u << 15;
+
+  /// The encoder's states (B, T, C) after its final norm.
+  virtual Variable run_encoder(const Tensor& ids, const Tensor& attention_mask, const ForwardContext& context) = 0;
+  /// Keys and values of a decoder layer's cross-attention, side by side (B, T, 2 H D).
+  virtual Variable source_keys_values(int64_t layer, const Variable& encoded) = 0;
+  /// The decoder's states (B, S, C) after its final norm, from decoder_input_ids. `encoded` is undefined with a cache.
+  virtual Variable run_decoder(const ModelInput& input, const Variable& encoded, const ForwardContext& context) = 0;
+
+  /// Cross-attention of q (B, S, H D) on `encoded`, or on what the cache has of the source.
+  Variable attend_source(const Variable& q, int64_t layer, const SelfAttentionSettings& settings,
+                         const ModelInput& input, const Variable& encoded, const ForwardContext& context,
+                         uint32_t site);
+
+  /// The first decoder token of a row whose targets are given: decoder_start_token_id unless a family says otherwise.
+  virtual int32_t start_token(std::span<const int32_t> labels) const;
+  /// Makes decoder_input_ids from labels when they are missing: shifted right, ignored ones as padding.
+  ModelInput complete(ModelInput input) const override;
+
+  OutputProjection output_;
+  int64_t source_vocab_size_ = 0;  // set when it is not that of the targets
+};
+
+}  // namespace ondol
