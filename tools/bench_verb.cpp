@@ -26,7 +26,7 @@ using Clock = std::chrono::steady_clock;
 
 struct TrainOptions {
   std::string config, task = "clm";
-  int64_t batch = 0, length = 0;
+  int64_t batch = 0, length = 0, target_length = 64;
   int steps = 10, warmup = 3;
 };
 
@@ -62,6 +62,8 @@ std::vector<int32_t> random_ids(int64_t count, int64_t vocab_size, uint32_t stre
   return ids;
 }
 
+bool is_encoder_decoder(const ondol::Model& model) { return model.info().head == ondol::Head::sequence_to_sequence; }
+
 void check_positions(int64_t length, const ondol::Model& model, const std::string& path) {
   if (length > model.info().max_positions) {
     throw UsageError(concat("a sequence of ", length, " tokens is longer than the model allows (",
@@ -88,7 +90,7 @@ void report(const OrderedJson& result, bool json) {
 class TrainingBench {
  public:
   TrainingBench(ondol::Model& model, const TrainOptions& options)
-      : objective_(ondol::make_objective(R"({"type": "clm"})")) {
+      : objective_(ondol::make_objective(is_encoder_decoder(model) ? R"({"type": "tensors"})" : R"({"type": "clm"})")) {
     ondol::OptimizerConfig config;
     config.weight_decay = 0.1;
     config.decay = "all";
@@ -100,6 +102,12 @@ class TrainingBench {
       ondol::Batch batch;
       batch.input_ids = Tensor::from_vector(random_ids(options.batch * options.length, model.info().vocab_size, i),
                                             {options.batch, options.length});
+      if (is_encoder_decoder(model)) {
+        batch.labels =
+            Tensor::from_vector(random_ids(options.batch * options.target_length, model.info().vocab_size, 100 + i),
+                                {options.batch, options.target_length});
+        batch.labels_shifted = false;
+      }
       batches_.push_back(objective_->prepare(std::move(batch), {.model = model}));
     }
   }
@@ -123,10 +131,18 @@ class TrainingBench {
 };
 
 void run_train(const TrainOptions& options, const GlobalOptions& global) {
-  if (options.task != "clm") throw UsageError(concat("unknown task \"", options.task, "\" (--task)"), "tasks: clm");
+  if (options.task != "clm" && options.task != "seq2seq") {
+    throw UsageError(concat("unknown task \"", options.task, "\" (--task)"), "tasks: clm, seq2seq");
+  }
   const auto model = ondol::create_model(options.config, global.dtype().value_or(ondol::DType::f32),
                                          ondol::resolve_device(global.device), 0);
-  check_positions(options.length, *model, options.config);
+  const bool with_targets = is_encoder_decoder(*model);
+  if (with_targets != (options.task == "seq2seq")) {
+    throw UsageError(
+        concat("task \"", options.task, "\" is not for a ", model->info().model_type, " model (", options.config, ")"));
+  }
+  check_positions(with_targets ? std::max(options.length, options.target_length) : options.length, *model,
+                  options.config);
   TrainingBench bench(*model, options);
   for (int i = 0; i < options.warmup; ++i) bench.step();
   std::vector<double> seconds;
@@ -134,7 +150,8 @@ void run_train(const TrainOptions& options, const GlobalOptions& global) {
     seconds.push_back(bench.step());
     log(LogLevel::debug, concat("step ", i, ": ", seconds.back(), " s, loss ", bench.last_loss()));
   }
-  const double tokens = static_cast<double>(options.batch * options.length);
+  const int64_t positions = options.length + (with_targets ? options.target_length : 0);
+  const double tokens = static_cast<double>(options.batch * positions);
   OrderedJson result = {{"tokens_per_second_median", tokens / median(seconds)},
                         {"tokens_per_second_best", tokens / smallest(seconds)},
                         {"step_seconds_median", median(seconds)}};
@@ -153,7 +170,8 @@ void run_generate(const GenerateOptions& options, const GlobalOptions& global) {
   } else {
     model = load_model_directory(options.model, global);
   }
-  const int64_t capacity = options.prompt + options.new_tokens;
+  const bool encoded = is_encoder_decoder(*model);
+  const int64_t capacity = (encoded ? 1 : options.prompt) + options.new_tokens;
   check_positions(capacity, *model, options.model.empty() ? options.config : options.model);
   const std::vector<int32_t> ids = random_ids(options.batch * options.prompt, model->info().vocab_size, 0);
   std::vector<double> prefill, decode;
@@ -165,7 +183,11 @@ void run_generate(const GenerateOptions& options, const GlobalOptions& global) {
       tokens.push_back(
           std::span(ids).subspan(static_cast<size_t>(b * options.prompt), static_cast<size_t>(options.prompt)));
     }
+    const std::vector<std::span<const int32_t>> prompts = tokens;
+    const std::vector<int32_t> first = ondol::decoder_prompt(*model, prompts[0]);
+    if (encoded) tokens.assign(tokens.size(), first);
     auto start = Clock::now();
+    ondol::encode_sources(*model, prompts, cache);
     std::vector<int32_t> next;
     const auto step = [&] {
       next = ondol::ops::argmax(decoder.step(tokens)).to_vector<int32_t>();
@@ -199,9 +221,12 @@ void add_bench_verb(Program& program) {
   auto train = std::make_shared<TrainOptions>();
   CLI::App* train_verb = verb->add_subcommand("train", "Training steps: AdamW, clipping at 1, no dropout");
   train_verb->add_option("--config", train->config, "Hugging Face config.json")->required();
-  train_verb->add_option("--task", train->task, "clm")->capture_default_str();
+  train_verb->add_option("--task", train->task, "clm, seq2seq (encoder-decoders)")->capture_default_str();
   train_verb->add_option("--batch", train->batch, "Sequences a step")->required()->check(count("COUNT"));
   train_verb->add_option("--seq", train->length, "Tokens a sequence")->required()->check(count("COUNT"));
+  train_verb->add_option("--target-seq", train->target_length, "seq2seq: tokens of a target")
+      ->check(count("COUNT"))
+      ->capture_default_str();
   train_verb->add_option("--steps", train->steps, "Timed steps")->check(CLI::Range(1, 1000000))->capture_default_str();
   train_verb->add_option("--warmup", train->warmup, "Steps before")
       ->check(CLI::Range(0, 1000000))

@@ -7,6 +7,7 @@
 #include <ondol/ops/reduce.h>
 
 #include "generate/decode_step.h"
+#include "generate/token_rules.h"
 
 namespace ondol {
 
@@ -54,7 +55,7 @@ std::vector<Candidate> best_candidates(const std::vector<std::vector<float>>& lo
 class BeamSearch {
  public:
   BeamSearch(Model& model, std::span<const int32_t> prompt, const BeamSearchOptions& options)
-      : model_(model), prompt_(prompt.begin(), prompt.end()), options_(options) {
+      : model_(model), source_(prompt), prompt_(decoder_prompt(model, prompt)), options_(options) {
     const size_t beams = static_cast<size_t>(options.num_beams);
     running_.assign(beams, {{}, kExcluded});
     running_[0].score = 0.0;
@@ -65,7 +66,7 @@ class BeamSearch {
   std::vector<BeamHypothesis> run() {
     KvCache cache = model_.make_cache(options_.num_beams, cached_positions());
     Decoder decoder(model_, cache);
-    Tensor logits = prefill(cache);
+    Tensor logits = prefill(cache, decoder);
     while (true) {
       const std::vector<Candidate> candidates = best_candidates(log_probabilities(logits), running_, kept_candidates());
       ++length_;
@@ -93,8 +94,12 @@ class BeamSearch {
     return static_cast<size_t>(options_.num_beams) * std::max<size_t>(2, 1 + options_.eos_token_ids.size());
   }
 
-  /// The prompt is read once and its keys and values are copied to all beams.
-  Tensor prefill(KvCache& cache) {
+  /// The prompt is read once and its keys and values are copied to all beams; what an encoder reads they share.
+  Tensor prefill(KvCache& cache, Decoder& decoder) {
+    if (model_.info().head == Head::sequence_to_sequence) {
+      encode_sources(model_, {source_}, cache);
+      return decoder.step(std::vector<std::span<const int32_t>>(running_.size(), prompt_));
+    }
     KvCache single = model_.make_cache(1, cached_positions());
     const Tensor logits = Decoder(model_, single).step({prompt_});
     const int64_t length = static_cast<int64_t>(prompt_.size());
@@ -117,6 +122,9 @@ class BeamSearch {
       std::vector<int32_t> ids = prompt_;
       ids.insert(ids.end(), running_[b].tokens.begin(), running_[b].tokens.end());
       apply_repetition_penalty(rows.back(), ids, options_.repetition_penalty);
+      const auto read = static_cast<int64_t>(prompt_.size());
+      apply_token_rules(model_.info().token_rules, {ids, read, read + options_.max_new_tokens, options_.eos_token_ids},
+                        rows.back());
     }
     return rows;
   }
@@ -192,7 +200,8 @@ class BeamSearch {
   }
 
   Model& model_;
-  std::vector<int32_t> prompt_;
+  std::span<const int32_t> source_;
+  std::vector<int32_t> prompt_;  // of the decoder
   const BeamSearchOptions& options_;
   std::vector<Beam> running_;
   std::vector<BeamHypothesis> finished_;  // best first

@@ -35,7 +35,7 @@ Tensor Decoder::step(const std::vector<std::span<const int32_t>>& tokens) {
     ForwardContext context;
     context.cache = &cache_;
     ModelInput input;
-    input.input_ids = ids;
+    (model_.info().head == Head::sequence_to_sequence ? input.decoder_input_ids : input.input_ids) = ids;
     logits_ = last_logits(model_.hidden(input, context).value(), counts);
     if (finish_) finish_(logits_);
   };
@@ -46,6 +46,28 @@ Tensor Decoder::step(const std::vector<std::span<const int32_t>>& tokens) {
   }
   cache_.end_step();
   return logits_;
+}
+
+std::vector<int32_t> decoder_prompt(const Model& model, std::span<const int32_t> prompt) {
+  const ModelInfo& info = model.info();
+  if (info.head != Head::sequence_to_sequence) return {prompt.begin(), prompt.end()};
+  const std::optional<int32_t> start = info.decoder_start_token_id ? info.decoder_start_token_id : info.bos_token_id;
+  if (!start) throw UsageError("the model's configuration does not say with which token decoding begins");
+  return {*start};
+}
+
+void encode_sources(Model& model, const std::vector<std::span<const int32_t>>& sources, KvCache& cache) {
+  if (model.info().head != Head::sequence_to_sequence) return;
+  size_t longest = 0;
+  for (const auto& source : sources) longest = std::max(longest, source.size());
+  const int32_t padding = model.info().pad_token_id.value_or(0);
+  std::vector<int32_t> ids(sources.size() * longest, padding), lengths;
+  for (size_t b = 0; b < sources.size(); ++b) {
+    std::copy(sources[b].begin(), sources[b].end(), ids.begin() + static_cast<ptrdiff_t>(b * longest));
+    lengths.push_back(static_cast<int32_t>(sources[b].size()));
+  }
+  const Shape shape{static_cast<int64_t>(sources.size()), static_cast<int64_t>(longest)};
+  model.encode(Tensor::from_vector(ids, shape, model.device()), lengths, cache);
 }
 
 Tensor Decoder::last_logits(const Tensor& hidden, const std::vector<int32_t>& counts) const {

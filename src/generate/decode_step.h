@@ -20,6 +20,13 @@
 
 namespace ondol {
 
+/// What the decoder reads before it makes tokens: the prompt, or the start token where an encoder reads the prompt.
+/// Throws UsageError when the model names no start token.
+std::vector<int32_t> decoder_prompt(const Model& model, std::span<const int32_t> prompt);
+
+/// Beside an encoder: reads the prompts and leaves in the cache what decoding needs of them. Nothing to do otherwise.
+void encode_sources(Model& model, const std::vector<std::span<const int32_t>>& sources, KvCache& cache);
+
 class Decoder {
  public:
   using Finish = std::function<void(const Tensor& logits)>;

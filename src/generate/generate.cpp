@@ -6,10 +6,12 @@
 #include <memory>
 
 #include <ondol/generate/beam_search.h>
+#include <ondol/ops/elementwise.h>
 #include <ondol/ops/sampling.h>
 
 #include "generate/decode_step.h"
 #include "generate/text_stream.h"
+#include "generate/token_rules.h"
 #include "tensor/transfer.h"
 
 namespace ondol {
@@ -38,15 +40,21 @@ void check_request(const Model& model, const std::vector<std::vector<int32_t>>& 
     throw UsageError("beam search does not sample", "leave out the temperature or the beams");
   }
   const ModelInfo& info = model.info();
+  const bool encoded = info.head == Head::sequence_to_sequence;
+  const int64_t most = encoded ? info.max_source_positions : info.max_positions - 1;
+  const int64_t vocab_size = encoded ? info.source_vocab_size : info.vocab_size;
   for (const std::vector<int32_t>& prompt : prompts) {
     if (prompt.empty()) throw UsageError("the prompt is empty");
-    if (static_cast<int64_t>(prompt.size()) >= info.max_positions) {
+    if (static_cast<int64_t>(prompt.size()) > most) {
+      if (encoded) {
+        throw UsageError(concat("a source of ", prompt.size(), " tokens is too long: the model allows ", most));
+      }
       throw UsageError(concat("a prompt of ", prompt.size(), " tokens leaves no room: the model allows ",
                               info.max_positions, " positions"));
     }
     for (const int32_t id : prompt) {
-      if (id < 0 || id >= info.vocab_size) {
-        throw UsageError(concat("token id ", id, " is outside the model's vocabulary of ", info.vocab_size));
+      if (id < 0 || id >= vocab_size) {
+        throw UsageError(concat("token id ", id, " is outside the model's vocabulary of ", vocab_size));
       }
     }
   }
@@ -55,18 +63,25 @@ void check_request(const Model& model, const std::vector<std::vector<int32_t>>& 
 /// One sequence in the making.
 class Sequence {
  public:
-  Sequence(size_t index, const std::vector<int32_t>& prompt, int64_t limit, const GenerateOptions& options,
-           const Tokenizer* tokenizer)
-      : index_(index), ids_(prompt), limit_(limit), options_(options) {
-    result_.prompt_tokens = static_cast<int64_t>(prompt.size());
-    if (tokenizer != nullptr) text_ = std::make_unique<TextStream>(*tokenizer, prompt, options.stop);
+  /// `read`: what the decoder reads first.
+  Sequence(size_t index, std::vector<int32_t> read, int64_t limit, const GenerateOptions& options)
+      : index_(index),
+        ids_(std::move(read)),
+        read_(static_cast<int64_t>(ids_.size())),
+        limit_(limit),
+        options_(options) {}
+
+  /// `before`: what the new text continues.
+  void spell(const Tokenizer& tokenizer, std::span<const int32_t> before) {
+    text_ = std::make_unique<TextStream>(tokenizer, before, options_.stop);
   }
 
+  const std::vector<int32_t>& ids() const { return ids_; }
   bool done() const { return done_; }
   std::span<const int32_t> last() const { return {&ids_.back(), 1}; }
 
-  /// Prompt and new tokens.
-  const std::vector<int32_t>& ids() const { return ids_; }
+  /// As the rules of the model's generation configuration see it.
+  TokenRulesContext rules_context(const std::vector<int32_t>& eos) const { return {ids_, read_, read_ + limit_, eos}; }
   int64_t steps() const { return static_cast<int64_t>(result_.tokens.size()); }
 
   void push(int32_t id, const std::vector<int32_t>& eos) {
@@ -79,7 +94,8 @@ class Sequence {
     if (static_cast<int64_t>(result_.tokens.size()) >= limit_) end(FinishReason::length);
   }
 
-  GenerateResult result() && {
+  GenerateResult result(size_t prompt_tokens) && {
+    result_.prompt_tokens = static_cast<int64_t>(prompt_tokens);
     if (text_ != nullptr) result_.text = text_->text();
     return std::move(result_);
   }
@@ -98,7 +114,7 @@ class Sequence {
 
   size_t index_;
   std::vector<int32_t> ids_;
-  int64_t limit_;
+  int64_t read_, limit_;
   const GenerateOptions& options_;
   std::unique_ptr<TextStream> text_;
   GenerateResult result_;
@@ -109,11 +125,13 @@ class Sequence {
 /// place.
 class TokenChoice {
  public:
-  /// `prompts` as given, `capacity`: tokens of a row, with its prompt.
+  /// `prompts`: what the decoder reads first, `capacity`: tokens of a row, with its prompt.
   TokenChoice(const SamplingOptions& sampling, const std::vector<std::vector<int32_t>>& prompts, int64_t capacity,
-              Device device)
-      : sampling_(sampling) {
+              const std::vector<int32_t>& eos, const Model& model)
+      : sampling_(sampling), rules_(model.info().token_rules), eos_(eos) {
+    const Device device = model.device();
     const int64_t batch = static_cast<int64_t>(prompts.size());
+    if (rules_.any()) forbidden_ = Tensor::zeros({batch, model.info().vocab_size}, model.dtype(), device);
     tokens_ = Tensor::zeros({batch}, DType::i32, device);
     inputs_.steps = Tensor::zeros({batch}, DType::i64, device);
     if (sampling_.repetition_penalty == 1.0f) return;
@@ -136,26 +154,47 @@ class TokenChoice {
       inputs_.history.narrow(1, longest_ + taken_ - 1, 1).copy_from(tokens_.reshape({batch, 1}));
     }
     ++taken_;
+    if (forbidden_.defined()) upload_rules(sequences);
   }
 
-  void choose(const Tensor& logits) const { tokens_.copy_from(ops::sample(logits, sampling_, inputs_)); }
+  void choose(const Tensor& logits) const {
+    const Tensor allowed = forbidden_.defined() ? ops::add(logits, forbidden_) : logits;
+    tokens_.copy_from(ops::sample(allowed, sampling_, inputs_));
+  }
 
   /// Gives each row that is not done its token; waits for the step.
-  void after_step(std::vector<Sequence>& sequences, const std::vector<int32_t>& eos) const {
+  void after_step(std::vector<Sequence>& sequences) const {
     const std::vector<int32_t> tokens = tokens_.to_vector<int32_t>();
     for (size_t b = 0; b < sequences.size(); ++b) {
       if (sequences[b].done()) continue;
       check_sampled(tokens[b]);
-      sequences[b].push(tokens[b], eos);
+      sequences[b].push(tokens[b], eos_);
     }
   }
 
  private:
+  /// Puts 0 and -infinity in place; most steps of most models forbid nothing.
+  void upload_rules(const std::vector<Sequence>& sequences) {
+    const auto vocab_size = static_cast<size_t>(forbidden_.size(1));
+    std::vector<float> scores(sequences.size() * vocab_size, 0.0f);
+    bool changed = false;
+    for (size_t b = 0; b < sequences.size(); ++b) {
+      const std::span<float> row(&scores[b * vocab_size], vocab_size);
+      if (!sequences[b].done()) changed |= apply_token_rules(rules_, sequences[b].rules_context(eos_), row);
+    }
+    if (changed || forbids_) upload(forbidden_, Tensor::from_vector(scores, forbidden_.shape()).to(forbidden_.dtype()));
+    forbids_ = changed;
+  }
+
   static constexpr int32_t kNoToken = -1;
 
   const SamplingOptions sampling_;
-  int64_t longest_ = 0;  // prompt
-  int64_t taken_ = 0;    // steps begun
+  const TokenRules rules_;
+  const std::vector<int32_t> eos_;
+  Tensor forbidden_;      // (B, V), added to the logits; undefined when there are no rules
+  bool forbids_ = false;  // it is not 0
+  int64_t longest_ = 0;   // prompt
+  int64_t taken_ = 0;     // steps begun
   ops::SampleInputs inputs_;
   Tensor tokens_;
 };
@@ -163,26 +202,29 @@ class TokenChoice {
 std::vector<GenerateResult> sample_batch(Model& model, const std::vector<std::vector<int32_t>>& prompts,
                                          const GenerateOptions& options, const std::vector<int32_t>& eos,
                                          const Tokenizer* tokenizer) {
-  const int64_t positions = model.info().max_positions;
+  const bool encoded = model.info().head == Head::sequence_to_sequence;
   int64_t capacity = 0;
   std::vector<Sequence> sequences;
-  std::vector<std::span<const int32_t>> next;
+  std::vector<std::vector<int32_t>> reads;
   for (size_t b = 0; b < prompts.size(); ++b) {
-    const int64_t length = static_cast<int64_t>(prompts[b].size());
-    const int64_t limit = std::min(options.max_new_tokens, positions - length);
+    reads.push_back(decoder_prompt(model, prompts[b]));
+    const int64_t length = static_cast<int64_t>(reads[b].size());
+    const int64_t limit = std::min(options.max_new_tokens, model.info().max_positions - length);
     capacity = std::max(capacity, length + limit);
-    sequences.emplace_back(b, prompts[b], limit, options, tokenizer);
-    next.emplace_back(prompts[b]);
+    Sequence& sequence = sequences.emplace_back(b, reads[b], limit, options);
+    if (tokenizer != nullptr) sequence.spell(*tokenizer, encoded ? std::span<const int32_t>() : prompts[b]);
   }
+  std::vector<std::span<const int32_t>> next(reads.begin(), reads.end());
   KvCache cache = model.make_cache(static_cast<int64_t>(prompts.size()), capacity);
-  TokenChoice choice(options.sampling, prompts, capacity, model.device());
+  TokenChoice choice(options.sampling, reads, capacity, eos, model);
   Decoder decoder(model, cache, [&choice](const Tensor& logits) { choice.choose(logits); });
   const auto step = [&] {
     choice.before_step(sequences);
     decoder.step(next);
-    choice.after_step(sequences, eos);
+    choice.after_step(sequences);
   };
   const auto start = Clock::now();
+  encode_sources(model, {prompts.begin(), prompts.end()}, cache);
   step();
   const double seconds_prefill = seconds_since(start);
 
@@ -196,8 +238,8 @@ std::vector<GenerateResult> sample_batch(Model& model, const std::vector<std::ve
   const double seconds_decode = seconds_since(decode_start);
 
   std::vector<GenerateResult> results;
-  for (Sequence& sequence : sequences) {
-    results.push_back(std::move(sequence).result());
+  for (size_t b = 0; b < sequences.size(); ++b) {
+    results.push_back(std::move(sequences[b]).result(prompts[b].size()));
     results.back().seconds_prefill = seconds_prefill;
     results.back().seconds_decode = seconds_decode;
   }
@@ -213,10 +255,11 @@ GenerateResult search_beams(Model& model, size_t index, const std::vector<int32_
   beams.early_stopping = options.early_stopping;
   beams.repetition_penalty = options.sampling.repetition_penalty;
   beams.eos_token_ids = eos;
-  beams.max_new_tokens =
-      std::min(options.max_new_tokens, model.info().max_positions - static_cast<int64_t>(prompt.size()));
+  const bool encoded = model.info().head == Head::sequence_to_sequence;
+  const auto read = static_cast<int64_t>(encoded ? 1 : prompt.size());
+  beams.max_new_tokens = std::min(options.max_new_tokens, model.info().max_positions - read);
   const auto stream_of = [&](std::span<const int32_t> tokens) {
-    TextStream stream(*tokenizer, prompt, options.stop);
+    TextStream stream(*tokenizer, encoded ? std::span<const int32_t>() : prompt, options.stop);
     for (const int32_t id : tokens) {
       if (std::find(eos.begin(), eos.end(), id) == eos.end()) stream.push(id);
     }

@@ -31,6 +31,10 @@ double run_windows(Model& model, const Windows& windows, int64_t length) {
 }  // namespace
 
 PerplexityResult perplexity(Model& model, std::span<const int32_t> ids, const PerplexityOptions& options) {
+  if (model.info().head != Head::causal_language_model) {
+    throw UsageError(concat("perplexity needs a model that predicts the next token of a text, not a ",
+                            model.info().model_type, " model (", model.info().architecture, ")"));
+  }
   const int64_t positions = model.info().max_positions;
   const int64_t window = options.window == 0 ? positions : options.window;
   const int64_t stride = options.stride == 0 ? window : options.stride;

@@ -56,7 +56,7 @@ Tensor Sinusoids::table(int64_t count, int64_t dim) const {
 BartModel::BartModel(const JsonReader& reader, const BartConfig& config)
     : EncoderDecoder(reader), config_values_(config) {
   const BartConfig& c = config_values_;
-  info_.vocab_size = c.vocab_size;
+  info_.vocab_size = info_.source_vocab_size = c.vocab_size;
   info_.hidden_size = c.hidden_size;
   info_.num_layers = c.decoder_layers;
   info_.max_positions = info_.max_source_positions = c.max_positions;
@@ -71,7 +71,8 @@ void BartModel::add_bart_weights(const Norms& norms) {
   const BartConfig& c = config_values_;
   const Init normal = Init::normal(c.init_std);
   final_logits_bias_ = add_buffer("final_logits_bias", {1, c.vocab_size}, Init::zeros());
-  encoder_.tokens = decoder_.tokens = add_weight("model.shared.weight", {c.vocab_size, c.hidden_size}, normal);
+  encoder_.tokens = decoder_.tokens =
+      add_weight("model.shared.weight", {c.vocab_size, c.hidden_size}, normal.with_zero_row(c.padding_idx));
   add_stack("model.encoder.", false, norms, encoder_);
   add_stack("model.decoder.", true, norms, decoder_);
   output_.weight = c.tied ? decoder_.tokens : add_weight("lm_head.weight", {c.vocab_size, c.hidden_size}, normal);
@@ -262,7 +263,7 @@ Variable BartModel::self_branch(const LayerCall& call, const Variable& x, const 
   const Tensor& mask = call.decoder ? call.input.decoder_attention_mask : call.input.attention_mask;
   Variable qkv = functions::linear(x, {.weight = a.in_weight, .bias = a.in_bias});
   Variable mixed = self_attention(qkv, call.number, settings(call, call.decoder),
-                                  {mask, {}, {}, rng_stream(call.context, call.site), {}}, call.context.cache);
+                                  {mask, {}, {}, rng_stream(call.context, call.site), {}, {}}, call.context.cache);
   return close_branch(call, mixed, a.o_proj_weight, a.o_proj_bias, residual, call.site + 1);
 }
 

@@ -39,14 +39,14 @@ class Ctranslate2 final : public PreNormBart {
   explicit Ctranslate2(const JsonReader& reader) : PreNormBart(reader, read_settings(reader)) {
     const BartConfig& c = config_values_;
     info_.architecture = "TransformerModel";
-    source_vocab_size_ = reader.require<int64_t>("source_vocab", between(1, 1 << 28));
+    info_.source_vocab_size = reader.require<int64_t>("source_vocab", between(1, 1 << 28));
     const JsonReader ids = reader.require_child("ids");
     info_.pad_token_id = ids.get<int32_t>("<blank>", 0, at_least(0));
     info_.decoder_start_token_id = ids.require<int32_t>("<s>", at_least(0));
     info_.eos_token_ids = {ids.require<int32_t>("</s>", at_least(0))};
     sinusoids_ = Sinusoids{.first = 1, .divisor = static_cast<double>(c.hidden_size / 2 - 1)};
     const Init normal = Init::normal(c.init_std);
-    encoder_.tokens = add_weight("encoder.embeddings.weight", {source_vocab_size_, c.hidden_size}, normal);
+    encoder_.tokens = add_weight("encoder.embeddings.weight", {info_.source_vocab_size, c.hidden_size}, normal);
     add_layers("encoder.", false, encoder_);
     decoder_.tokens = add_weight("decoder.embeddings.weight", {c.vocab_size, c.hidden_size}, normal);
     add_layers("decoder.", true, decoder_);

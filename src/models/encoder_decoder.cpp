@@ -11,18 +11,14 @@ namespace ondol {
 
 EncoderDecoder::EncoderDecoder(const JsonReader& config) : FamilyModel(config) {
   info_.head = Head::sequence_to_sequence;
-  if (config.has("decoder_start_token_id")) {
-    info_.decoder_start_token_id = config.require<int32_t>("decoder_start_token_id", at_least(0));
-  }
 }
 
 std::vector<InputSpec> EncoderDecoder::inputs() const {
   const std::vector<int64_t> source = {InputSpec::kBatch, InputSpec::kLength};
   const std::vector<int64_t> target = {InputSpec::kBatch, InputSpec::kTargetLength};
   const int64_t vocabulary = info_.vocab_size;
-  const int64_t source_vocabulary = source_vocab_size_ > 0 ? source_vocab_size_ : vocabulary;
   return {
-      {.name = "input_ids", .shape = source, .limit = source_vocabulary, .role = InputSpec::needed},
+      {.name = "input_ids", .shape = source, .limit = info_.source_vocab_size, .role = InputSpec::needed},
       {.name = "attention_mask", .shape = source, .dtype = DType::u8},
       {.name = "decoder_input_ids", .shape = target, .limit = vocabulary},
       {.name = "decoder_attention_mask", .shape = target, .dtype = DType::u8},

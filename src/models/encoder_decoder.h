@@ -47,7 +47,6 @@ class EncoderDecoder : public FamilyModel {
   ModelInput complete(ModelInput input) const override;
 
   OutputProjection output_;
-  int64_t source_vocab_size_ = 0;  // set when it is not that of the targets
 };
 
 }  // namespace ondol

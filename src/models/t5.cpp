@@ -93,7 +93,7 @@ class T5Layers : public Base {
 
   explicit T5Layers(const JsonReader& reader) : Base(reader), config_values_(reader), encoder_(true, config_values_) {
     const T5Config& c = config_values_;
-    this->info_.vocab_size = c.vocab_size;
+    this->info_.vocab_size = this->info_.source_vocab_size = c.vocab_size;
     this->info_.hidden_size = c.hidden_size;
     this->info_.max_positions = this->info_.max_source_positions = kAnyLength;
     this->info_.num_kv_heads = c.num_heads;
@@ -105,7 +105,7 @@ class T5Layers : public Base {
 
   void add_stack(const std::string& name, int64_t num_layers, bool decoder, T5Stack& stack) {
     const T5Config& c = config_values_;
-    const Init ones = Init::ones();
+    const Init ones{Init::Kind::constant, c.initializer_factor};
     stack.relative_bias =
         this->add_weight(name + ".block.0.layer.0.SelfAttention.relative_attention_bias.weight",
                          {c.num_buckets, c.num_heads}, Init::normal(c.initializer_factor / root(c.hidden_size)));
@@ -190,7 +190,7 @@ class T5Layers : public Base {
     for (size_t l = 0; l < encoder_.layers.size(); ++l) {
       const T5Layer& layer = encoder_.layers[l];
       const uint32_t site = site_of(0, l);
-      const SelfAttentionInput masks{attention_mask, {}, {}, rng_stream(context, site + 1), bias};
+      const SelfAttentionInput masks{attention_mask, {}, {}, rng_stream(context, site + 1), {}, bias};
       h = self_branch(layer, static_cast<int64_t>(l), h, masks, /*causal=*/false, context, site);
       h = mlp_branch(layer, h, context, site + 2);
       if (l + 1 < encoder_.layers.size()) keep_hidden_state(context, h, prefix);
@@ -278,7 +278,7 @@ class T5 final : public T5Layers<EncoderDecoder> {
       const T5Layer& layer = decoder_.layers[l];
       const auto number = static_cast<int64_t>(l);
       const uint32_t site = site_of(kDecoderSites, l);
-      const SelfAttentionInput masks{input.decoder_attention_mask, {}, {}, rng_stream(context, site + 1), bias};
+      const SelfAttentionInput masks{input.decoder_attention_mask, {}, {}, rng_stream(context, site + 1), {}, bias};
       h = self_branch(layer, number, h, masks, /*causal=*/true, context, site);
 
       Variable q = functions::linear(norm(h, layer.cross_norm), {.weight = layer.cross_q});

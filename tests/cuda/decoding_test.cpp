@@ -24,6 +24,14 @@ const char* const kLlama = R"({"model_type": "llama", "architectures": ["LlamaFo
 const char* const kGpt2 =
     R"({"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "vocab_size": 40, "n_embd": 16,
   "n_layer": 2, "n_head": 2, "n_positions": 320, "initializer_range": 0.5})";
+const char* const kT5 = R"({"model_type": "t5", "architectures": ["T5ForConditionalGeneration"], "vocab_size": 40,
+  "d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2, "relative_attention_num_buckets": 8,
+  "relative_attention_max_distance": 20, "initializer_factor": 1.0, "decoder_start_token_id": 0, "pad_token_id": 0,
+  "no_repeat_ngram_size": 4, "min_length": 3})";
+const char* const kMarian = R"({"model_type": "marian", "architectures": ["MarianMTModel"], "vocab_size": 40,
+  "d_model": 16, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_layers": 2,
+  "decoder_attention_heads": 2, "decoder_ffn_dim": 24, "max_position_embeddings": 320, "init_std": 0.5,
+  "scale_embedding": true, "decoder_start_token_id": 1, "pad_token_id": 1})";
 
 std::unique_ptr<Model> make_model(const char* config, Device device, DType dtype = DType::f32) {
   const testing::TemporaryDirectory directory;
@@ -40,7 +48,7 @@ std::vector<std::vector<int32_t>> prompts(std::initializer_list<int32_t> lengths
 }
 
 class CapturedDecoding : public ::testing::TestWithParam<const char*> {};
-INSTANTIATE_TEST_SUITE_P(Families, CapturedDecoding, ::testing::Values(kLlama, kGpt2));
+INSTANTIATE_TEST_SUITE_P(Families, CapturedDecoding, ::testing::Values(kLlama, kGpt2, kT5, kMarian));
 
 /// Feeds the same tokens to a decoder that captures and to one that starts anew each time, and so never does.
 void expect_the_same_logits(const char* config, DType dtype, std::initializer_list<int32_t> lengths, int steps,
@@ -51,6 +59,7 @@ void expect_the_same_logits(const char* config, DType dtype, std::initializer_li
   std::vector<std::span<const int32_t>> tokens(first.begin(), first.end());
   const int64_t rows = static_cast<int64_t>(first.size());
   KvCache cache = model->make_cache(rows, 320), other = model->make_cache(rows, 320);
+  for (KvCache* each : {&cache, &other}) encode_sources(*model, tokens, *each);
   Decoder captured(*model, cache);
   std::vector<int32_t> next(first.size());
   for (int step = 0; step <= steps; ++step) {

@@ -14,7 +14,7 @@ namespace {
 class EmulatedGoldenCurve : public ::testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(HfTiny, EmulatedGoldenCurve,
                          ::testing::Values("gpt2", "llama-gqa", "bert", "electra-discriminator",
-                                           "bert-question-answering"));
+                                           "bert-question-answering", "t5", "bart"));
 
 TEST_P(EmulatedGoldenCurve, ThreeSteps) {
   const std::string data = test_data();

@@ -9,6 +9,7 @@
 
 #include "base/json_reader.h"
 #include "generate/decode_step.h"
+#include "support/hf_tiny.h"
 #include "support/test_data.h"
 
 namespace ondol {
@@ -22,7 +23,7 @@ std::unique_ptr<Model> load_tiny(const std::string& name) {
 
 Json load_answers(const std::string& relative) { return load_json(test::data_path("hf_tiny/" + relative)); }
 
-class Greedy : public testing::TestWithParam<const char*> {};
+class Greedy : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(Greedy, AloneAndTogetherGiveTheReferenceTokens) {
   const std::string name = GetParam();
@@ -48,14 +49,12 @@ TEST_P(Greedy, AloneAndTogetherGiveTheReferenceTokens) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Families, Greedy, testing::Values("gpt2", "llama", "llama-gqa", "llama3-rope"),
-                         [](const auto& parameter) {
-                           std::string name = parameter.param;
-                           for (char& c : name) c = c == '-' ? '_' : c;
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(Decoders, Greedy, ::testing::ValuesIn(testing::kCausalReferences),
+                         [](const auto& parameter) { return testing::reference_test_name(parameter.param); });
+INSTANTIATE_TEST_SUITE_P(EncoderDecoders, Greedy, ::testing::ValuesIn(testing::kEncoderDecoderReferences),
+                         [](const auto& parameter) { return testing::reference_test_name(parameter.param); });
 
-class Beams : public testing::TestWithParam<const char*> {};
+class Beams : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(Beams, AllHypothesesAndScoresAreTheReference) {
   const std::string name = GetParam();
@@ -82,7 +81,7 @@ TEST_P(Beams, AllHypothesesAndScoresAreTheReference) {
   EXPECT_GE(compared, 9);
 }
 
-INSTANTIATE_TEST_SUITE_P(Families, Beams, testing::Values("gpt2", "llama"));
+INSTANTIATE_TEST_SUITE_P(Families, Beams, ::testing::Values("gpt2", "llama", "t5"));
 
 TEST(Generate, EndsAtEndTokenAndLastPosition) {
   ONDOL_REQUIRE_DATA("hf_tiny/llama");

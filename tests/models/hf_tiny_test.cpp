@@ -213,5 +213,66 @@ TEST_P(HfTinyCausal, CacheGivesTheSameHiddenStates) {
 INSTANTIATE_TEST_SUITE_P(Families, HfTinyCausal, ::testing::ValuesIn(testing::kCausalReferences),
                          [](const auto& parameter) { return testing::reference_test_name(parameter.param); });
 
+class HfTinyEncoderDecoder : public ::testing::TestWithParam<std::string> {};
+INSTANTIATE_TEST_SUITE_P(Families, HfTinyEncoderDecoder, ::testing::ValuesIn(testing::kEncoderDecoderReferences),
+                         [](const auto& parameter) { return testing::reference_test_name(parameter.param); });
+
+TEST_P(HfTinyEncoderDecoder, DecoderInputsFollowFromLabels) {
+  ONDOL_REQUIRE_DATA("hf_tiny/" + GetParam());
+  const auto model = load_reference(GetParam());
+  ModelInput input =
+      load_input(*model, SafetensorsFile(test::data_path("hf_tiny/" + GetParam() + "/inputs.safetensors")));
+  const std::vector<int32_t> expected = input.decoder_input_ids.to_vector<int32_t>();
+  input.decoder_input_ids = Tensor();
+  EXPECT_EQ(model->prepare(input).decoder_input_ids.to_vector<int32_t>(), expected);
+  input.labels = Tensor();
+  EXPECT_THROW(model->prepare(input), UsageError);
+}
+
+TEST_P(HfTinyEncoderDecoder, CacheGivesTheSameHiddenStates) {
+  ONDOL_REQUIRE_DATA("hf_tiny/" + GetParam());
+  const auto model = load_reference(GetParam());
+  const SafetensorsFile file(test::data_path("hf_tiny/" + GetParam() + "/inputs.safetensors"));
+  ModelInput input = load_input(*model, file);
+  std::vector<int32_t> lengths(3, 0);
+  const std::vector<uint8_t> mask = input.attention_mask.to_vector<uint8_t>();
+  for (size_t i = 0; i < mask.size(); ++i) lengths[i * 3 / mask.size()] += mask[i];
+  input.decoder_attention_mask = Tensor();
+  input = input.to(test_device());
+  const Tensor ids = input.decoder_input_ids, whole = model->hidden(input, {}).value();
+
+  // Rows of different lengths: 5, 3 and 1 tokens first, then one at a time.
+  KvCache cache = model->make_cache(3, ids.size(1));
+  model->encode(input.input_ids, lengths, cache);
+  ForwardContext context;
+  context.cache = &cache;
+  std::vector<int32_t> read(3, 0);
+  const auto step = [&](const std::vector<int32_t>& counts) {
+    const int32_t longest = *std::max_element(counts.begin(), counts.end());
+    std::vector<int32_t> next;
+    for (size_t b = 0; b < 3; ++b) {
+      for (int32_t t = 0; t < longest; ++t) {
+        const int64_t at = t < counts[b] ? read[b] + t : 0;
+        next.push_back(static_cast<int32_t>(ids.select(0, static_cast<int64_t>(b)).select(0, at).item()));
+      }
+    }
+    cache.begin_step(counts);
+    const Tensor h =
+        model->hidden({.decoder_input_ids = Tensor::from_vector(next, {3, longest}, test_device())}, context).value();
+    cache.end_step();
+    for (size_t b = 0; b < 3; ++b) {
+      const auto row = static_cast<int64_t>(b);
+      for (int32_t t = 0; t < counts[b]; ++t) {
+        const std::vector<float> expected = whole.select(0, row).select(0, read[b] + t).to_vector<float>();
+        const std::vector<float> actual = h.select(0, row).select(0, t).to_vector<float>();
+        for (size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(actual[i], expected[i], 1e-5);
+      }
+      read[b] += counts[b];
+    }
+  };
+  step({5, 3, 1});
+  for (int i = 0; i < 4; ++i) step({1, 1, 1});
+}
+
 }  // namespace
 }  // namespace ondol

@@ -2,6 +2,8 @@
 // 0.02, projections that end a residual branch 0.02 / sqrt(2 L), biases 0, norms 1. LLaMA (modeling_llama): normal,
 // initializer_range, norms 1.
 #include <cmath>
+#include <map>
+#include <string>
 
 #include <ondol/models/model.h>
 
@@ -99,6 +101,31 @@ TEST(Initialization, WeightNamesAreThoseOfTransformers) {
         "model.layers.0.post_attention_layernorm.weight", "model.norm.weight", "lm_head.weight"}) {
     EXPECT_EQ(std::count(names.begin(), names.end(), name), 1) << name;
   }
+}
+
+// T5 (modeling_t5's _init_weights): what a product adds up has size 1, queries bring the missing 1 / sqrt(d_kv).
+TEST(Initialization, T5) {
+  const auto model =
+      model_of(R"({"model_type":"t5","vocab_size":300,"d_model":64,"d_kv":16,"d_ff":128,"num_layers":2,"num_heads":3,)"
+               R"("feed_forward_proj":"gated-gelu","tie_word_embeddings":false,"initializer_factor":0.5})");
+  const std::map<std::string, double> ends = {
+      {".q.weight", 0.5 / std::sqrt(64.0 * 16)},  {".k.weight", 0.5 / 8},    {".v.weight", 0.5 / 8},
+      {".o.weight", 0.5 / std::sqrt(48.0)},       {".wi_0.weight", 0.5 / 8}, {".wi_1.weight", 0.5 / 8},
+      {".wo.weight", 0.5 / std::sqrt(128.0)},     {"shared.weight", 0.5},    {"lm_head.weight", 0.5},
+      {"relative_attention_bias.weight", 0.5 / 8}};
+  size_t drawn = 0;
+  for (const WeightSlot& slot : model->weights()) {
+    if (slot.name.ends_with("layer_norm.weight")) {
+      expect_constant(slot, 0.5f);
+      continue;
+    }
+    for (const auto& [end, deviation] : ends) {
+      if (!slot.name.ends_with(end)) continue;
+      expect_normal(slot, deviation);
+      ++drawn;
+    }
+  }
+  EXPECT_EQ(drawn, 2u + 2 + 2 * (4 + 3) + 2 * (8 + 3));
 }
 
 }  // namespace

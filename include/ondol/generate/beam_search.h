@@ -34,7 +34,8 @@ struct BeamHypothesis {
   bool stopped = false;  // by an end token or `stops`, not by max_new_tokens
 };
 
-/// All num_beams hypotheses, best first. prompt + max_new_tokens must fit the model's positions.
+/// All num_beams hypotheses, best first. The model's token rules (models/model.h) hold. Beside an encoder the prompt is
+/// the source. What the decoder reads and max_new_tokens must fit the model's positions.
 std::vector<BeamHypothesis> beam_search(Model& model, std::span<const int32_t> prompt,
                                         const BeamSearchOptions& options);
 

@@ -1,4 +1,5 @@
-// Text from a causal language model.
+// Text from a language model that predicts the next token: a decoder continues the prompt, an encoder-decoder turns it
+// into another text. The rules of the model's generation_config.json hold (TokenRules in models/model.h).
 //
 //   std::string text = generate(*model, tokenizer, "Once upon a time", {.max_new_tokens = 64});
 //   GenerateOptions options{.sampling = {.temperature = 0.8f}, .stop = {"\n\n"}};

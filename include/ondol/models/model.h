@@ -58,6 +58,7 @@ struct ModelInfo {
   Head head = Head::none;
   int64_t vocab_size = 0, hidden_size = 0, num_layers = 0, max_positions = 0;
   int64_t max_source_positions = 0;        // of an encoder beside the decoder
+  int64_t source_vocab_size = 0;           // of that encoder
   int64_t num_kv_heads = 0, head_dim = 0;  // sizes of the KV cache
   std::optional<int32_t> bos_token_id, pad_token_id;
   std::vector<std::string> labels;  // of a classification head: "LABEL_0", ... where the config names none
