@@ -48,6 +48,7 @@ void add_verbs(Program& program) {
   add_generate_verb(program);
   add_chat_verb(program);
   add_forward_verb(program);
+  add_predict_verb(program);
   add_eval_verb(program);
   add_tokenizer_verb(program);
   add_data_verb(program);
@@ -108,7 +109,7 @@ void check_verb(const CLI::App& app, const std::vector<std::string>& arguments) 
       if (verb == argument) return;
       list += (list.empty() ? "" : ", ") + verb;
     }
-    static const std::set<std::string> later = {"launch", "serve", "predict", "convert"};
+    static const std::set<std::string> later = {"launch", "serve", "convert"};
     if (later.contains(argument)) {
       throw UsageError(concat("verb \"", argument, "\" is not available (ondol ", ondol::build_info().version, ")"),
                        "verbs: " + list);

@@ -51,5 +51,6 @@ void add_forward_verb(Program& program);
 void add_generate_verb(Program& program);
 void add_inspect_verb(Program& program);
 void add_plot_verb(Program& program);
+void add_predict_verb(Program& program);
 void add_tokenizer_verb(Program& program);
 void add_train_verb(Program& program);

@@ -20,6 +20,7 @@
 #include <ondol/io/model_weights.h>
 #include <ondol/io/safetensors.h>
 #include <ondol/models/model.h>
+#include <ondol/predict/predict.h>
 #include <ondol/tokenizer/bpe_trainer.h>
 #include <ondol/tokenizer/tokenizer.h>
 #include <ondol/train/text_encoder.h>

@@ -120,7 +120,12 @@ NamedOutputs EncoderModel::forward(const ModelInput& input, const ForwardContext
   NamedOutputs outputs;
   if (lm_head_) {
     const OutputProjection& output = lm_head_->output;
-    outputs.emplace_back("logits", functions::linear(transform(h), {.weight = output.weight, .bias = output.bias}));
+    Variable rows = h;
+    if (context.logit_rows.defined()) {
+      rows = functions::embedding(functions::reshape(h, {h.value().numel() / info_.hidden_size, info_.hidden_size}),
+                                  context.logit_rows);
+    }
+    outputs.emplace_back("logits", functions::linear(transform(rows), {.weight = output.weight, .bias = output.bias}));
   }
   if (next_sentence_.weight.defined()) {
     outputs.emplace_back("seq_relationship_logits",

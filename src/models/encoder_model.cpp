@@ -58,6 +58,7 @@ EncoderModel::EncoderModel(const JsonReader& config, const EncoderSettings& sett
   info_.num_layers = s.num_layers;
   info_.max_positions = s.position_rows - reserved;
   info_.num_kv_heads = s.num_heads;
+  info_.runs_unpadded = true;
   info_.head_dim = s.hidden_size / s.num_heads;
   info_.matmul_parameters = s.num_layers * (4 * s.hidden_size + 2 * s.intermediate_size) * s.hidden_size;
 }

@@ -64,6 +64,7 @@ struct ModelInfo {
   std::vector<std::string> labels;  // of a classification head: "LABEL_0", ... where the config names none
   bool regression = false;          // the head gives values, one for each label
   bool multi_label = false;         // several labels may hold at once
+  bool runs_unpadded = false;       // takes ModelInput::sequences
   std::vector<int32_t> eos_token_ids;
   std::optional<int32_t> decoder_start_token_id;  // encoder-decoders: what decoding begins with
   TokenRules token_rules;
@@ -78,6 +79,8 @@ struct ForwardContext {
   bool training = false;  // dropout on
   RngKey rng;             // dropout: seed and step; the stream is the base to which layers add their own number
   KvCache* cache = nullptr;
+  /// When set (n) i32: a masked language model's forward gives logits (n, V) of these rows of (B T) only.
+  Tensor logit_rows;
   /// When set, receives the embeddings and the output of each layer, the last one after the final norm, under their
   /// Hugging Face names: "hidden_states.0", ...; "encoder_hidden_states.0", ... where there are two stacks.
   std::vector<std::pair<std::string, Tensor>>* hidden_states = nullptr;
