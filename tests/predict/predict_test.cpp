@@ -1,6 +1,7 @@
 // Predictions against what the model's outputs say when each text runs alone, and against published embeddings.
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 
 #include <ondol/io/safetensors.h>
 #include <ondol/predict/predict.h>
@@ -105,6 +106,7 @@ TEST(Embed, ModulesThatAreNotKnown) {
   EXPECT_FALSE(read_sentence_modules(directory.path()).has_value());
   directory.write("modules.json", R"([{"type": "sentence_transformers.models.Transformer", "path": ""},
       {"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"}])");
+  std::filesystem::create_directory(directory / "1_Pooling");
   directory.write("1_Pooling/config.json", R"({"pooling_mode_mean_tokens": false, "pooling_mode_max_tokens": true})");
   EXPECT_EQ(read_sentence_modules(directory.path())->options.pooling, Pooling::max);
   EXPECT_FALSE(read_sentence_modules(directory.path())->options.normalize);
