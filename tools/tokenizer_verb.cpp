@@ -6,6 +6,8 @@
 #include <ondol/data/documents.h>
 #include <ondol/tokenizer/bpe_trainer.h>
 #include <ondol/tokenizer/tokenizer.h>
+#include <ondol/tokenizer/unigram_trainer.h>
+#include <ondol/tokenizer/wordpiece_trainer.h>
 
 #include "base/json_reader.h"
 #include "json_output.h"
@@ -25,12 +27,14 @@ struct TrainOptions {
   std::string output;
   std::string separator = "file";
   ondol::BpeTrainerOptions bpe;
-  std::string bos, eos = "<|endoftext|>", pad;
+  std::string bos, eos, pad;
+  bool no_eos = false, cased = false, no_byte_fallback = false, nfkc = false;
 };
 
 struct CodeOptions {
-  std::string model, file, source;
-  bool no_special_tokens = false;
+  std::string model, file, source, text_pair;
+  bool no_special_tokens = false, offsets = false;
+  int64_t max_length = 0;
 };
 
 std::string read_standard_input() {
@@ -40,18 +44,49 @@ std::string read_standard_input() {
   return text;
 }
 
-void run_train(TrainOptions options, const GlobalOptions& global) {
-  if (options.type != "bpe") {
-    throw UsageError(concat("tokenizers of type \"", options.type, "\" cannot be trained (--type)"), "use bpe");
-  }
+using NextText = std::function<std::optional<std::string>()>;
+
+ondol::Tokenizer train_bpe_tokenizer(const NextText& next_text, TrainOptions& options) {
   ondol::BpeTrainerOptions& bpe = options.bpe;
   bpe.vocab_size = options.vocab_size;
-  for (const auto& [role, token] : {std::pair{"eos", options.eos}, {"bos", options.bos}, {"pad", options.pad}}) {
+  const std::string eos = options.no_eos ? "" : options.eos.empty() ? "<|endoftext|>" : options.eos;
+  for (const auto& [role, token] : {std::pair{"eos", eos}, {"bos", options.bos}, {"pad", options.pad}}) {
     if (token.empty()) continue;
     bpe.roles[role] = token;
     if (std::find(bpe.special_tokens.begin(), bpe.special_tokens.end(), token) == bpe.special_tokens.end()) {
       bpe.special_tokens.push_back(token);
     }
+  }
+  return ondol::train_bpe(next_text, bpe);
+}
+
+ondol::Tokenizer train_wordpiece_tokenizer(const NextText& next_text, const TrainOptions& options) {
+  if (!options.eos.empty() || !options.bos.empty() || !options.pad.empty()) {
+    throw UsageError("--bos, --eos and --pad are not for wordpiece", "its tokens are [PAD] [UNK] [CLS] [SEP] [MASK]");
+  }
+  return ondol::train_wordpiece(next_text, {.vocab_size = options.vocab_size,
+                                            .min_frequency = options.bpe.min_frequency,
+                                            .lowercase = !options.cased,
+                                            .special_tokens = options.bpe.special_tokens});
+}
+
+ondol::Tokenizer train_unigram_tokenizer(const NextText& next_text, const TrainOptions& options) {
+  ondol::UnigramTrainerOptions unigram;
+  unigram.vocab_size = options.vocab_size;
+  unigram.byte_fallback = !options.no_byte_fallback;
+  unigram.nfkc = options.nfkc;
+  unigram.special_tokens = options.bpe.special_tokens;
+  const std::string eos = options.no_eos ? "" : options.eos.empty() ? "</s>" : options.eos;
+  for (const auto& [role, token] : {std::pair{"eos", eos}, {"bos", options.bos}, {"pad", options.pad}}) {
+    if (!token.empty()) unigram.roles[role] = token;
+  }
+  return ondol::train_unigram(next_text, unigram);
+}
+
+void run_train(TrainOptions options, const GlobalOptions& global) {
+  if (options.type != "bpe" && options.type != "wordpiece" && options.type != "unigram") {
+    throw UsageError(concat("tokenizers of type \"", options.type, "\" cannot be trained (--type)"),
+                     "use bpe, wordpiece or unigram");
   }
   std::vector<std::string> files;
   for (const std::string& input : options.inputs) {
@@ -68,7 +103,9 @@ void run_train(TrainOptions options, const GlobalOptions& global) {
                                                        ondol::DocumentOptions{.separator = options.separator});
     }
   };
-  const ondol::Tokenizer tokenizer = ondol::train_bpe(next_text, bpe);
+  const ondol::Tokenizer tokenizer = options.type == "bpe"         ? train_bpe_tokenizer(next_text, options)
+                                     : options.type == "wordpiece" ? train_wordpiece_tokenizer(next_text, options)
+                                                                   : train_unigram_tokenizer(next_text, options);
   tokenizer.save(options.output);
   if (global.json) {
     write_json({{"output", options.output}, {"vocab_size", tokenizer.vocab_size()}, {"files", files.size()}});
@@ -89,6 +126,22 @@ void write_encoding(const ondol::Tokenizer& tokenizer, const Ids& ids, bool json
   std::string line;
   for (const int32_t id : ids) line += (line.empty() ? "" : " ") + std::to_string(id);
   write_output(line + "\n");
+}
+
+/// With offsets (bytes of the text), or of a pair.
+void write_encoding(const ondol::Tokenizer& tokenizer, const ondol::Encoding& encoding, bool pair, bool offsets) {
+  OrderedJson tokens = OrderedJson::array();
+  for (const int32_t id : encoding.ids) tokens.push_back(tokenizer.id_to_token(id));
+  OrderedJson answer = {{"ids", encoding.ids}, {"tokens", tokens}};
+  if (pair) answer["type_ids"] = encoding.type_ids;
+  if (offsets) {
+    OrderedJson ranges = OrderedJson::array();
+    for (const ondol::TextRange& range : encoding.offsets) ranges.push_back({range.begin, range.end});
+    answer["offsets"] = ranges;
+    answer["special_tokens_mask"] = encoding.special_mask;
+    answer["word_ids"] = encoding.word_ids;
+  }
+  write_json(answer);
 }
 
 bool is_jsonl(const std::string& path) { return path.ends_with(".jsonl") || path.ends_with(".jsonl.gz"); }
@@ -115,7 +168,18 @@ void check_source(const CodeOptions& options) {
 void run_encode(const CodeOptions& options, const GlobalOptions& global) {
   check_source(options);
   const ondol::Tokenizer tokenizer = ondol::load_tokenizer(options.model);
-  const ondol::EncodeOptions encode{.add_special_tokens = !options.no_special_tokens};
+  const ondol::EncodeOptions encode{.add_special_tokens = !options.no_special_tokens, .max_length = options.max_length};
+  const bool detailed = options.offsets || !options.text_pair.empty();
+  if (options.offsets && !global.json) throw UsageError("--offsets needs --json");
+  if (detailed && !options.file.empty()) throw UsageError("--offsets and --text-pair are for one text, not for --file");
+  if (detailed) {
+    const std::string text = read_standard_input();
+    const bool pair = !options.text_pair.empty();
+    const ondol::Encoding encoding =
+        pair ? tokenizer.encode_detailed(text, options.text_pair, encode) : tokenizer.encode_detailed(text, encode);
+    if (global.json) return write_encoding(tokenizer, encoding, pair, options.offsets);
+    return write_encoding(tokenizer, encoding.ids, false);
+  }
   if (options.file.empty())
     return write_encoding(tokenizer, tokenizer.encode(read_standard_input(), encode), global.json);
 
@@ -182,24 +246,33 @@ void add_tokenizer_verb(Program& program) {
   verb->require_subcommand(1);
 
   auto train = std::make_shared<TrainOptions>();
-  CLI::App* train_verb = verb->add_subcommand("train", "Train a byte-level BPE tokenizer");
-  train_verb->add_option("--type", train->type, "bpe")->capture_default_str();
-  train_verb->add_option("--vocab-size", train->vocab_size, "Special tokens, 256 bytes and merges together")
+  CLI::App* train_verb = verb->add_subcommand("train", "Train a tokenizer: byte-level BPE, WordPiece or Unigram");
+  train_verb->add_option("--type", train->type, "bpe, wordpiece or unigram")->capture_default_str();
+  train_verb
+      ->add_option("--vocab-size", train->vocab_size,
+                   "All of it: special tokens, bytes or characters, and what is learnt")
       ->required()
       ->check(whole_number<int64_t>());
   train_verb->add_option("--input", train->inputs, ".txt or .jsonl files, also .gz, * ? […] allowed")->required();
   train_verb->add_option("--output", train->output, "Directory to write")->required()->check(not_empty());
   train_verb->add_option("--separator", train->separator, "Documents of .txt: file, line, blank_line or a text")
       ->capture_default_str();
-  train_verb->add_option("--split", train->bpe.split_pattern, "gpt2, cl100k, qwen2 or a regular expression")
+  train_verb->add_option("--split", train->bpe.split_pattern, "bpe: gpt2, cl100k, qwen2 or a regular expression")
       ->capture_default_str();
-  train_verb->add_option("--min-frequency", train->bpe.min_frequency, "Pairs seen less often are not merged")
+  train_verb
+      ->add_option("--min-frequency", train->bpe.min_frequency, "bpe, wordpiece: pairs seen less often are not merged")
       ->check(whole_number<int64_t>());
   train_verb->add_option("--special-token", train->bpe.special_tokens, "Further special tokens")
       ->allow_extra_args(false);
-  train_verb->add_option("--eos", train->eos, "End-of-document token, \"\" for none")->capture_default_str();
+  train_verb
+      ->add_option("--eos", train->eos, "End-of-document token, \"\" for none (bpe: <|endoftext|>, unigram: </s>)")
+      ->each([train](const std::string& token) { train->no_eos = token.empty(); });
   train_verb->add_option("--bos", train->bos, "Begin token");
   train_verb->add_option("--pad", train->pad, "Padding token");
+  train_verb->add_flag("--cased", train->cased, "wordpiece: keep upper case and accents");
+  train_verb->add_flag("--no-byte-fallback", train->no_byte_fallback,
+                       "unigram: rare characters are unknown, not bytes");
+  train_verb->add_flag("--nfkc", train->nfkc, "unigram: normalize text to NFKC");
   program.run_on(train_verb, [train, &program] { run_train(*train, program.global); });
 
   const auto add_code_verb = [&](const char* name, const char* help,
@@ -212,6 +285,12 @@ void add_tokenizer_verb(Program& program) {
     code_verb->add_option("--file", options->file,
                           "One answer a line: .jsonl holds one object a line, others one text a line");
     code_verb->add_flag("--no-special-tokens", options->no_special_tokens, "Neither add nor show special tokens");
+    if (run == run_encode) {
+      code_verb->add_option("--text-pair", options->text_pair, "A second text");
+      code_verb->add_flag("--offsets", options->offsets, "With --json: places of the tokens in the text, in bytes");
+      code_verb->add_option("--max-length", options->max_length, "Cut to so many tokens")
+          ->check(whole_number<int64_t>());
+    }
     program.run_on(code_verb, [options, run, &program] { run(*options, program.global); });
   };
   add_code_verb("encode", "Text to token ids (.jsonl: \"text\")", run_encode);

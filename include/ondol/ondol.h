@@ -23,5 +23,7 @@
 #include <ondol/predict/predict.h>
 #include <ondol/tokenizer/bpe_trainer.h>
 #include <ondol/tokenizer/tokenizer.h>
+#include <ondol/tokenizer/unigram_trainer.h>
+#include <ondol/tokenizer/wordpiece_trainer.h>
 #include <ondol/train/text_encoder.h>
 #include <ondol/train/trainer.h>

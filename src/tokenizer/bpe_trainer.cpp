@@ -70,7 +70,8 @@ class BpeTrainer {
     }
     const MergeLimits limits{options_.vocab_size, std::max<int64_t>(options_.min_frequency, 1),
                              options_.max_token_length, options_.tie_break};
-    const std::vector<LearnedMerge> merges = learn_merges(counter_->result(), limits, next_id, tokens);
+    const std::vector<LearnedMerge> merges =
+        learn_merges(words_of_bytes(counter_->result(), tokens), limits, next_id, tokens);
     return make_tokenizer(tokens, merges);
   }
 

@@ -109,6 +109,7 @@ void Tokenizer::save(const std::string& directory) const {
   const auto path = [&](const char* name) { return (fs::path(directory) / name).string(); };
   write_file_atomic(path("tokenizer.json"), write_tokenizer_json(*impl_));
   write_file_atomic(path("tokenizer_config.json"), write_tokenizer_config(impl_->config));
+  write_vocab_txt(*impl_, path("vocab.txt"));
   if (!impl_->config.chat_template.empty()) {
     write_file_atomic(path("chat_template.jinja"), impl_->config.chat_template);
   } else {

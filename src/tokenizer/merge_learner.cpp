@@ -64,14 +64,16 @@ class PairIndex {
 
 class MergeLearner {
  public:
-  MergeLearner(const PieceCounts& pieces, const MergeLimits& limits, int32_t next_id, StringTable& tokens)
+  MergeLearner(WeightedWords words, const MergeLimits& limits, int32_t next_id, StringTable& tokens,
+               std::string_view prefix)
       : limits_(limits),
         tokens_(tokens),
+        prefix_(prefix),
         next_id_(next_id),
         heap_(Later{this}),
         left_(static_cast<size_t>(limits.vocab_size)),
         right_(static_cast<size_t>(limits.vocab_size)) {
-    lay_out(pieces);
+    lay_out(std::move(words));
     find_first_pairs();
   }
 
@@ -87,7 +89,9 @@ class MergeLearner {
         continue;
       }
       product = tokens_.text(pair.left);
-      product += tokens_.text(pair.right);
+      std::string_view right = tokens_.text(pair.right);
+      if (right.starts_with(prefix_)) right.remove_prefix(prefix_.size());
+      product += right;
       int32_t id = tokens_.find(product);
       if (id == kNone) {
         id = next_id_++;
@@ -136,31 +140,23 @@ class MergeLearner {
     return order != 0 ? order < 0 : tokens_.text(x.right) < tokens_.text(y.right);
   }
 
-  void lay_out(const PieceCounts& pieces) {
-    int32_t byte_ids[256];
-    for (int byte = 0; byte < 256; ++byte) {
-      const char text = static_cast<char>(byte);
-      byte_ids[byte] = tokens_.find({&text, 1});
+  void lay_out(WeightedWords words) {
+    symbol_ = std::move(words.symbols);
+    weight_ = std::move(words.counts);
+    if (symbol_.size() >= INT32_MAX) {
+      throw Error(concat("the distinct pieces have ", symbol_.size(), " symbols, too many to train on"));
     }
-    uint64_t total = 0;
-    for (const auto& entry : pieces.entries()) total += entry.length;
-    if (total >= INT32_MAX) throw Error(concat("the distinct pieces have ", total, " bytes, too many to train on"));
-    symbol_.reserve(total);
-    next_.reserve(total);
-    previous_.reserve(total);
-    word_.reserve(total);
-    weight_.reserve(pieces.entries().size());
-    for (const auto& entry : pieces.entries()) {
-      const std::string_view text = pieces.text(entry);
-      const auto word = static_cast<int32_t>(weight_.size());
-      weight_.push_back(entry.count);
-      for (size_t i = 0; i < text.size(); ++i) {
-        const auto at = static_cast<int32_t>(symbol_.size());
-        symbol_.push_back(byte_ids[static_cast<uint8_t>(text[i])]);
+    next_.reserve(symbol_.size());
+    previous_.reserve(symbol_.size());
+    word_.reserve(symbol_.size());
+    int32_t at = 0, word = 0;
+    for (const uint32_t length : words.lengths) {
+      for (uint32_t i = 0; i < length; ++i, ++at) {
         previous_.push_back(i == 0 ? kNone : at - 1);
-        next_.push_back(i + 1 == text.size() ? kNone : at + 1);
+        next_.push_back(i + 1 == length ? kNone : at + 1);
         word_.push_back(word);
       }
+      ++word;
     }
   }
 
@@ -292,6 +288,7 @@ class MergeLearner {
 
   MergeLimits limits_;
   StringTable& tokens_;
+  std::string_view prefix_;
   int32_t next_id_;
 
   std::vector<int32_t> symbol_, next_, previous_, word_;  // by position
@@ -308,9 +305,24 @@ class MergeLearner {
 
 }  // namespace
 
-std::vector<LearnedMerge> learn_merges(const PieceCounts& pieces, const MergeLimits& limits, int32_t next_id,
-                                       StringTable& tokens) {
-  return MergeLearner(pieces, limits, next_id, tokens).run();
+WeightedWords words_of_bytes(const PieceCounts& pieces, const StringTable& tokens) {
+  int32_t byte_ids[256];
+  for (int byte = 0; byte < 256; ++byte) {
+    const char text = static_cast<char>(byte);
+    byte_ids[byte] = tokens.find({&text, 1});
+  }
+  WeightedWords words;
+  for (const auto& entry : pieces.entries()) {
+    for (const char c : pieces.text(entry)) words.symbols.push_back(byte_ids[static_cast<uint8_t>(c)]);
+    words.lengths.push_back(entry.length);
+    words.counts.push_back(entry.count);
+  }
+  return words;
+}
+
+std::vector<LearnedMerge> learn_merges(WeightedWords words, const MergeLimits& limits, int32_t next_id,
+                                       StringTable& tokens, std::string_view prefix) {
+  return MergeLearner(std::move(words), limits, next_id, tokens, prefix).run();
 }
 
 }  // namespace ondol::tokenization

@@ -28,9 +28,19 @@ struct MergeLimits {
   BpeTieBreak tie_break;
 };
 
-/// `tokens` holds the bytes of the vocabulary so far under their ids (all 256 single bytes are there) and receives the
-/// products; `next_id` is the first free id.
-std::vector<LearnedMerge> learn_merges(const PieceCounts& pieces, const MergeLimits& limits, int32_t next_id,
-                                       StringTable& tokens);
+/// Words as sequences of token ids.
+struct WeightedWords {
+  std::vector<int32_t> symbols;  // of all words, one after another
+  std::vector<uint32_t> lengths;
+  std::vector<int64_t> counts;
+};
+
+/// Pieces byte by byte; `tokens` has all 256 single bytes.
+WeightedWords words_of_bytes(const PieceCounts& pieces, const StringTable& tokens);
+
+/// `tokens` holds the texts of the vocabulary so far under their ids and receives the products, from which the `prefix`
+/// of the right side is left out; `next_id` is the first free id.
+std::vector<LearnedMerge> learn_merges(WeightedWords words, const MergeLimits& limits, int32_t next_id,
+                                       StringTable& tokens, std::string_view prefix = {});
 
 }  // namespace ondol::tokenization

@@ -14,7 +14,7 @@ namespace ondol::tokenization {
 namespace {
 
 constexpr const char* kSupported =
-    "BertNormalizer, Lowercase, NFC, NFD, NFKC, NFKD, Nmt, Precompiled, Prepend, Replace, Sequence, Strip, "
+    "BertNormalizer, ByteLevel, Lowercase, NFC, NFD, NFKC, NFKD, Nmt, Precompiled, Prepend, Replace, Sequence, Strip, "
     "StripAccents";
 
 class UnicodeForm : public Rewriter {

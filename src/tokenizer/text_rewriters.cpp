@@ -6,6 +6,7 @@
 
 #include <ondol/base/error.h>
 
+#include "tokenizer/byte_alphabet.h"
 #include "tokenizer/normalizer.h"
 #include "tokenizer/regex_splitter.h"
 #include "tokenizer/unicode.h"
@@ -144,6 +145,16 @@ class Nmt : public Rewriter {
   }
 };
 
+/// Every byte as a character of the byte alphabet.
+class ByteLevel : public Rewriter {
+ public:
+  bool rewrite(std::string_view text, TextWriter& out) const override {
+    for_each_character(
+        text, [&](uint32_t, Origin at) { out.append(to_byte_alphabet(text.substr(at.begin, at.end - at.begin)), at); });
+    return true;
+  }
+};
+
 std::unique_ptr<Rewriter> make_replace(const Json& spec, const std::string& where) {
   const auto pattern = spec.find("pattern");
   if (pattern == spec.end() || !pattern->is_object()) {
@@ -168,6 +179,7 @@ std::unique_ptr<Rewriter> make_text_rewriter(const std::string& type, const Json
   }
   if (type == "Prepend") return std::make_unique<Prepend>(string_at(spec, "prepend", where));
   if (type == "Replace") return make_replace(spec, where);
+  if (type == "ByteLevel") return std::make_unique<ByteLevel>();
   if (type == "Nmt") return std::make_unique<Nmt>();
   return nullptr;
 }

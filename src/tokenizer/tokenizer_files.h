@@ -39,6 +39,9 @@ std::optional<PaddingSettings> read_padding(const Json& spec, const std::string&
 std::shared_ptr<const Tokenizer::Impl> read_vocab_txt(std::string_view text, bool lowercase, TokenizerConfig config,
                                                       const std::string& name);
 
+/// Writes the vocabulary of a WordPiece model without holes; for other models removes what was saved here before.
+void write_vocab_txt(const Tokenizer::Impl& impl, const std::string& path);
+
 /// SentencePiece's .model, and tokenizer.bin of llama2.c.
 std::shared_ptr<const Tokenizer::Impl> read_sentencepiece(std::string_view bytes, TokenizerConfig config,
                                                           const std::string& name);

@@ -127,7 +127,9 @@ std::string write_tokenizer_json(const Tokenizer::Impl& impl) {
   }
   std::string out = "{\"version\":\"1.0\"";
   const auto part = [&](const char* name, const Json& spec) { out += concat(",\n\"", name, "\":", spec.dump()); };
-  part("truncation", impl.specs.truncation);
+  Json truncation = impl.specs.truncation;
+  if (truncation.is_object() && impl.config.max_seq_length > 0) truncation["max_length"] = impl.config.max_seq_length;
+  part("truncation", truncation);
   part("padding", impl.specs.padding);
   out += ",\n\"added_tokens\":";
   out += added.dump(1);

@@ -46,6 +46,11 @@ Unigram::Unigram(Config config) : config_(std::move(config)) {
     throw UsageError(concat("unk_id ", config_.unk_id, " is outside the vocabulary of ", vocabulary.id_limit(), " (",
                             config_.source, ")"));
   }
+  std::vector<uint8_t> is_byte(static_cast<size_t>(vocabulary.id_limit()), 0);  // no text becomes these
+  for (size_t byte = 0; byte < 256; ++byte) {
+    byte_ids_[byte] = config_.byte_fallback ? vocabulary.find(byte_token(static_cast<uint8_t>(byte))) : -1;
+    if (byte_ids_[byte] >= 0) is_byte[static_cast<size_t>(byte_ids_[byte])] = 1;
+  }
   std::vector<std::pair<std::string_view, int32_t>> keys;
   double least = std::numeric_limits<double>::infinity();
   for (int32_t id = 0; id < vocabulary.id_limit(); ++id) {
@@ -55,15 +60,12 @@ Unigram::Unigram(Config config) : config_(std::move(config)) {
       throw UsageError(concat("the score of \"", vocabulary.text(id), "\" is not finite (", config_.source, ")"));
     }
     if (config_.lowest.empty() || config_.lowest[at] != 0) least = std::min(least, config_.scores[at]);
-    const bool plain = config_.plain.empty() || config_.plain[at] != 0;
+    const bool plain = is_byte[at] == 0 && (config_.plain.empty() || config_.plain[at] != 0);
     if (plain && !vocabulary.text(id).empty()) keys.emplace_back(vocabulary.text(id), id);
   }
   trie_ = Trie(std::move(keys));
   unknown_score_ = (std::isfinite(least) ? least : 0) - kUnknownPenalty;
   if (config_.single_precision) unknown_score_ = static_cast<float>(unknown_score_);
-  for (size_t byte = 0; byte < 256; ++byte) {
-    byte_ids_[byte] = config_.byte_fallback ? vocabulary.find(byte_token(static_cast<uint8_t>(byte))) : -1;
-  }
   if (words_are_independent()) marker_ = kMarker;
 }
 

@@ -1,9 +1,11 @@
 // BERT's tokenizer from its vocabulary: the components that transformers' BertTokenizer stands for.
 #include <algorithm>
+#include <filesystem>
 
 #include <nlohmann/json.hpp>
 
 #include <ondol/base/error.h>
+#include <ondol/base/file.h>
 
 #include "tokenizer/json_file.h"
 #include "tokenizer/tokenizer_files.h"
@@ -87,6 +89,22 @@ std::shared_ptr<const Tokenizer::Impl> read_vocab_txt(std::string_view text, boo
       entries.end());
   const BertSettings settings{lowercase, config.chinese_characters.value_or(true), config.strip_accents};
   return assemble_bert(make_vocabulary(entries, name), settings, std::move(config), name);
+}
+
+void write_vocab_txt(const Tokenizer::Impl& impl, const std::string& path) {
+  std::string text;
+  bool possible = dynamic_cast<const WordPiece*>(impl.model.get()) != nullptr;
+  for (int32_t id = 0; possible && id < impl.vocab_size; ++id) {
+    const std::string_view token = impl.token_text(id);
+    possible = !token.empty() && token.find_first_of("\r\n") == token.npos;
+    (text += token) += '\n';
+  }
+  if (possible) {
+    write_file_atomic(path, text);
+  } else {
+    std::error_code ignored;
+    std::filesystem::remove(path, ignored);
+  }
 }
 
 }  // namespace tokenization
