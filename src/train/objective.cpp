@@ -37,8 +37,8 @@ Batch with_input(Batch batch, const ModelInput& prepared) {
   return batch;
 }
 
-void Objective::check_samples(const Batch& example, const Model& model) const {
-  model.check_shapes(model_input(example), "data");
+void Objective::check_samples(const Batch& example, const ObjectiveContext& context) const {
+  context.model.check_shapes(model_input(example), "data");
 }
 
 Batch Objective::prepare(Batch batch, const ObjectiveContext& context) const {

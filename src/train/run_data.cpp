@@ -49,9 +49,10 @@ RunData::RunData(const TrainConfig& config, const Model& model, std::string cach
                      "train a smaller tokenizer or set vocab_size in the model's configuration");
   }
   encoder_ = make_text_encoder(*tokenizer_);
+  vocabulary_ = make_vocabulary(*tokenizer_);
 }
 
-RunData::Loaders RunData::make_loaders(size_t stage) const {
+RunData::Loaders RunData::make_loaders(size_t stage, const Objective& objective) const {
   const StageConfig& now = config_.stages.at(stage);
   const int64_t limit = model_.info().max_positions;
   if (limit > 0 && now.data.sequence_length > limit) {
@@ -59,28 +60,42 @@ RunData::Loaders RunData::make_loaders(size_t stage) const {
         concat("data.sequence_length is ", now.data.sequence_length, ", the model allows ", limit, " positions"));
   }
   const DataContext context = make_data_context(tokenizer(), encoder_, cache_directory_, model_.info().vocab_size);
+  DataConfig data = now.data;
+  data.sequence_length = objective.tokens_per_sample(data.sequence_length);
   Loaders loaders;
-  loaders.train = std::make_unique<DataLoader>(now.data, DataSplit::train, context);
+  loaders.train = std::make_unique<DataLoader>(data, DataSplit::train, context);
   if (!now.data.validation.empty() || now.data.validation_fraction > 0.0) {
-    loaders.validation = std::make_unique<DataLoader>(now.data, DataSplit::validation, context);
+    loaders.validation = std::make_unique<DataLoader>(data, DataSplit::validation, context);
   }
   return loaders;
 }
 
 void RunData::check_samples(const Objective& objective, const Loaders& loaders) const {
-  objective.check_samples(loaders.train->example(), model_);
-  if (loaders.validation) objective.check_samples(loaders.validation->example(), model_);
+  const ObjectiveContext context = objective_context(0, true);
+  objective.check_samples(loaders.train->example(), context);
+  if (loaders.validation) objective.check_samples(loaders.validation->example(), context);
 }
 
-bool RunData::has_open(const DataConfig& data) const {
-  return stage_ && data_json(config_.stages[*stage_].data) == data_json(data);
+ObjectiveContext RunData::objective_context(int64_t step, bool training) const {
+  return {.model = model_,
+          .vocabulary = tokenizer_ ? &vocabulary_ : nullptr,
+          .seed = config_.seed,
+          .step = step,
+          .training = training};
+}
+
+bool RunData::has_open(const StageConfig& stage, const Objective& objective) const {
+  const int64_t length = stage.data.sequence_length;
+  return stage_ && data_json(config_.stages[*stage_].data) == data_json(stage.data) &&
+         objective_->tokens_per_sample(length) == objective.tokens_per_sample(length);
 }
 
 void RunData::open_stage(size_t stage, const std::string& position) {
   const StageConfig& now = config_.stages.at(stage);
-  if (!has_open(now.data)) loaders_ = make_loaders(stage);
+  auto objective = make_objective(now.objective);
+  if (!has_open(now, *objective)) loaders_ = make_loaders(stage, *objective);
+  objective_ = std::move(objective);
   if (!position.empty()) loaders_.train->restore(position, config_.checkpoint.allow_changed_data);
-  objective_ = make_objective(now.objective);
   check_samples(*objective_, loaders_);
   stage_ = stage;
 }
@@ -88,10 +103,10 @@ void RunData::open_stage(size_t stage, const std::string& position) {
 void RunData::check_stage(size_t stage) const {
   const StageConfig& later = config_.stages.at(stage);
   const auto objective = make_objective(later.objective);
-  if (has_open(later.data)) {
+  if (has_open(later, *objective)) {
     check_samples(*objective, loaders_);
   } else {
-    check_samples(*objective, make_loaders(stage));
+    check_samples(*objective, make_loaders(stage, *objective));
   }
 }
 

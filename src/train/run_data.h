@@ -35,6 +35,8 @@ class RunData {
   /// Null without validation data.
   DataLoader* validation() { return loaders_.validation.get(); }
   const Objective& objective() const { return *objective_; }
+  /// What the objective may depend on in a step; training: not in an evaluation.
+  ObjectiveContext objective_context(int64_t step, bool training) const;
   /// Null when no tokenizer is used.
   const Tokenizer* tokenizer() const { return tokenizer_ ? &*tokenizer_ : nullptr; }
 
@@ -42,9 +44,9 @@ class RunData {
   struct Loaders {
     std::unique_ptr<DataLoader> train, validation;
   };
-  Loaders make_loaders(size_t stage) const;
-  /// Whether the loaders are those of these data.
-  bool has_open(const DataConfig& data) const;
+  Loaders make_loaders(size_t stage, const Objective& objective) const;
+  /// Whether the loaders that are open give what this stage and objective read.
+  bool has_open(const StageConfig& stage, const Objective& objective) const;
   void check_samples(const Objective& objective, const Loaders& loaders) const;
 
   const TrainConfig& config_;
@@ -52,6 +54,7 @@ class RunData {
   std::string cache_directory_;
   std::optional<Tokenizer> tokenizer_;
   TextEncoder encoder_;
+  Vocabulary vocabulary_;
   std::optional<size_t> stage_;
   Loaders loaders_;
   std::unique_ptr<Objective> objective_;

@@ -1,5 +1,7 @@
 #include <ondol/train/text_encoder.h>
 
+#include <algorithm>
+
 #include <ondol/base/error.h>
 
 namespace ondol {
@@ -56,10 +58,13 @@ TextEncoder make_text_encoder(const Tokenizer& tokenizer) {
   };
   encoder.vocab_size = tokenizer.vocab_size();
   encoder.fingerprint = fingerprint(tokenizer);
+  // The frame of a document is what the tokenizer puts around a text (<s> ...; [CLS] ... [SEP]); its end token in any
+  // case.
+  const std::vector<int32_t> plain = tokenizer.encode("a", kPlain), framed = tokenizer.encode("a");
+  const auto text = std::search(framed.begin(), framed.end(), plain.begin(), plain.end());
   encoder.eos_id = tokenizer.special_token_id("eos").value_or(-1);
-  const int32_t bos = tokenizer.special_token_id("bos").value_or(-1);
-  const std::vector<int32_t> framed = tokenizer.encode("a");
-  if (bos >= 0 && !framed.empty() && framed.front() == bos) encoder.bos_id = bos;
+  if (text - framed.begin() == 1) encoder.bos_id = framed.front();
+  if (framed.end() - text == static_cast<ptrdiff_t>(plain.size()) + 1) encoder.eos_id = framed.back();
   encoder.splits_at_newlines = splits_at_newlines(tokenizer);
   return encoder;
 }

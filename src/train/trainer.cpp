@@ -202,7 +202,7 @@ RunInfo Trainer::Impl::describe(const std::string& checkpoint) {
 
 Batch Trainer::Impl::next_batch() {
   return data->objective().prepare(data->train().next(stage().batch_size),
-                                   {.model = *training.model, .seed = config.seed, .step = state.step + 1});
+                                   data->objective_context(state.step + 1, true));
 }
 
 StepArguments Trainer::Impl::step_arguments() const {
@@ -284,8 +284,7 @@ EvaluationMetrics Trainer::Impl::evaluate() {
   std::vector<int64_t> counts;
   for (int64_t left = std::min(loader.samples_per_epoch(), wanted); left > 0;) {
     const Batch batch =
-        data->objective().prepare(loader.next(std::min(left, batch_size)),
-                                  {.model = *training.model, .seed = config.seed, .step = 0, .training = false});
+        data->objective().prepare(loader.next(std::min(left, batch_size)), data->objective_context(0, false));
     left -= batch.size();
     const std::vector<int64_t> targets = data->objective().count_targets(batch, *training.model);
     const std::vector<double> means = step->evaluate(data->objective(), batch, stage().micro_batch_size);

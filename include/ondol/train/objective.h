@@ -16,6 +16,7 @@
 #include <ondol/data/batch.h>
 #include <ondol/models/model.h>
 #include <ondol/ops/loss.h>
+#include <ondol/train/vocabulary.h>
 
 namespace ondol {
 
@@ -24,6 +25,7 @@ class JsonReader;
 /// What random choices of an objective (masks, spans) may depend on.
 struct ObjectiveContext {
   const Model& model;
+  const Vocabulary* vocabulary = nullptr;  // null: there is no tokenizer
   uint64_t seed = 0;
   int64_t step = 0;
   bool training = true;
@@ -36,9 +38,12 @@ class Objective {
   /// Its section of the configuration with every default written out, JSON.
   virtual std::string settings() const = 0;
 
-  /// Throws UsageError when samples like this one (its values mean nothing) do not fit the objective and the model;
-  /// called before a run begins. By default the model's own check.
-  virtual void check_samples(const Batch& example, const Model& model) const;
+  /// Tokens of text that make a sample of data.sequence_length; by default as many.
+  virtual int64_t tokens_per_sample(int64_t sequence_length) const { return sequence_length; }
+
+  /// Throws UsageError when samples like this one (its values mean nothing) do not fit the objective, the model and the
+  /// vocabulary; called before a run begins. By default the model's own check.
+  virtual void check_samples(const Batch& example, const ObjectiveContext& context) const;
 
   /// Turns the samples of a step into inputs and targets, for all micro-batches at once. Throws Error when the samples
   /// do not fit. By default what Model::prepare makes of them.

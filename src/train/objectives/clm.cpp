@@ -19,12 +19,13 @@ class CausalLanguageModelling final : public Objective {
  public:
   std::string settings() const override { return R"({"type":"clm"})"; }
 
-  void check_samples(const Batch& example, const Model& model) const override {
+  void check_samples(const Batch& example, const ObjectiveContext& context) const override {
+    const Model& model = context.model;
     if (model.info().head != Head::causal_language_model) {
       throw UsageError(concat("objective \"clm\" needs a model that predicts the next token, not a ",
                               model.info().model_type, " model (", model.info().architecture, ")"));
     }
-    Objective::check_samples(example, model);
+    Objective::check_samples(example, context);
   }
 
   Batch prepare(Batch batch, const ObjectiveContext& context) const override {

@@ -9,6 +9,10 @@ namespace ondol {
 
 /// Causal language modelling: every token predicts the next one.
 std::unique_ptr<Objective> make_clm(const JsonReader& section);
+/// Masked language modelling, with words, n-grams or spans if wished.
+std::unique_ptr<Objective> make_mlm(const JsonReader& section);
+/// Spans cut out of the encoder's text and predicted by the decoder (T5).
+std::unique_ptr<Objective> make_span_corruption(const JsonReader& section);
 /// Finished samples whose labels are in the files, as another framework wrote them.
 std::unique_ptr<Objective> make_tensors(const JsonReader& section);
 

@@ -11,6 +11,8 @@ struct ObjectiveType {
 
 constexpr ObjectiveType kObjectives[] = {
     {"clm", make_clm},
+    {"mlm", make_mlm},
+    {"span_corruption", make_span_corruption},
     {"tensors", make_tensors},
 };
 

@@ -9,11 +9,12 @@ class FinishedSamples final : public Objective {
  public:
   std::string settings() const override { return R"({"type":"tensors"})"; }
 
-  void check_samples(const Batch& example, const Model& model) const override {
+  void check_samples(const Batch& example, const ObjectiveContext& context) const override {
+    const Model& model = context.model;
     if (!has_target(model_input(example), model) || (example.labels.defined() && example.labels_shifted)) {
       throw UsageError(concat("objective \"tensors\" needs .safetensors rows with ", target_names(model), " (data)"));
     }
-    Objective::check_samples(example, model);
+    Objective::check_samples(example, context);
   }
 
  private:

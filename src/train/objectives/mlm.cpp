@@ -1,0 +1,214 @@
+// Masked language modelling (Devlin et al. 2019): of the tokens of a sample, `probability` are chosen and predicted
+// from the rest; of the chosen ones mask_fraction become the mask token, random_fraction any other token, the rest
+// stay.
+//
+//   token       single tokens (BERT, and with new choices each epoch RoBERTa, Liu et al. 2019)
+//   whole_word  all pieces of a word together
+//   ngram       1 to max_ngram words in a row, n with a likelihood proportional to 1 / n (as ALBERT, Lan et al. 2020)
+//   span        words in a row, their number geometric with span_probability, at most max_span (SpanBERT, Joshi et al.
+//               2020; 0.2 and 10 give a mean of 3.8); a span is masked, replaced or kept as a whole
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "train/objectives/objectives.h"
+#include "train/objectives/sample_draws.h"
+
+namespace ondol {
+
+namespace {
+
+constexpr uint32_t kStream = 0x4D4C4D00;
+constexpr const char* kMaskings[] = {"token", "whole_word", "ngram", "span"};
+
+/// Tokens [begin, end) of a row that belong together.
+struct Word {
+  int64_t begin, end;
+  int64_t length() const { return end - begin; }
+};
+
+class MaskedLanguageModelling final : public Objective {
+ public:
+  explicit MaskedLanguageModelling(const JsonReader& section) {
+    probability_ = section.get<double>("probability", 0.15, {.low = 0.0, .high = 1.0, .low_open = true});
+    mask_fraction_ = section.get<double>("mask_fraction", 0.8, between(0.0, 1.0));
+    random_fraction_ = section.get<double>("random_fraction", 0.1, between(0.0, 1.0));
+    masking_ = section.get_enum("masking", "token", {std::begin(kMaskings), std::end(kMaskings)});
+    max_ngram_ = section.get<int64_t>("max_ngram", 3, between(1, 64));
+    span_probability_ =
+        section.get<double>("span_probability", 0.2, {.low = 0.0, .high = 1.0, .low_open = true, .high_open = true});
+    max_span_ = section.get<int64_t>("max_span", 10, between(1, 1024));
+    if (section.has("mask_token_id")) mask_token_id_ = section.require<int32_t>("mask_token_id", at_least(0));
+    if (mask_fraction_ + random_fraction_ > 1.0) {
+      section.fail("random_fraction", concat("with mask_fraction ", mask_fraction_, " it is more than 1"));
+    }
+  }
+
+  std::string settings() const override {
+    Json out = {{"type", "mlm"},
+                {"probability", probability_},
+                {"mask_fraction", mask_fraction_},
+                {"random_fraction", random_fraction_},
+                {"masking", masking_},
+                {"max_ngram", max_ngram_},
+                {"span_probability", span_probability_},
+                {"max_span", max_span_}};
+    if (mask_token_id_) out["mask_token_id"] = *mask_token_id_;
+    return out.dump();
+  }
+
+  void check_samples(const Batch& example, const ObjectiveContext& context) const override {
+    if (context.model.info().head != Head::masked_language_model) {
+      throw UsageError(concat("objective \"mlm\" needs a model with a masked language modelling head, not a ",
+                              context.model.info().model_type, " model (", context.model.info().architecture, ")"));
+    }
+    if (example.labels.defined() && !example.labels_shifted) {
+      throw UsageError("objective \"mlm\" chooses its labels itself, but the samples have \"labels\" (data)",
+                       "finished samples are for the objective \"tensors\"");
+    }
+    mask_id(context);
+    if (context.vocabulary == nullptr && (masking_ != "token" || random_fraction_ > 0.0)) {
+      throw UsageError("objective \"mlm\" needs a tokenizer, to know words and special tokens (tokenizer.path)");
+    }
+    Objective::check_samples(as_input(example), context);
+  }
+
+  Batch prepare(Batch batch, const ObjectiveContext& context) const override {
+    const int32_t mask = mask_id(context);
+    batch = as_input(std::move(batch));
+    const int64_t rows = batch.size(), length = batch.input_ids.size(1);
+    std::vector<int32_t> ids = batch.input_ids.to_vector<int32_t>();
+    std::vector<int32_t> labels(ids.size(), kIgnoreIndex);
+    const std::vector<uint8_t> visible =
+        batch.attention_mask.defined() ? batch.attention_mask.to_vector<uint8_t>() : std::vector<uint8_t>();
+    const std::vector<int32_t> documents =
+        batch.document_ids.defined() ? batch.document_ids.to_vector<int32_t>() : std::vector<int32_t>();
+    for (int64_t row = 0; row < rows; ++row) {
+      SampleDraws draws(context.seed, kStream, batch.first_sample + row);
+      const int64_t begin = row * length;
+      for (const Word& span : choose(find_words(ids, visible, documents, begin, begin + length, context), draws)) {
+        change(span, ids, labels, mask, context, draws);
+      }
+    }
+    batch.input_ids = Tensor::from_vector(ids, {rows, length});
+    batch.labels = Tensor::from_vector(labels, {rows, length});
+    return Objective::prepare(std::move(batch), context);
+  }
+
+ private:
+  /// Without the next tokens, which are the labels of samples made from text.
+  static Batch as_input(Batch batch) {
+    batch.labels = {};
+    batch.labels_shifted = false;
+    return batch;
+  }
+
+  int32_t mask_id(const ObjectiveContext& context) const {
+    const std::optional<int32_t> of_tokenizer =
+        context.vocabulary != nullptr ? context.vocabulary->mask_id : std::nullopt;
+    const std::optional<int32_t> id = mask_token_id_ ? mask_token_id_ : of_tokenizer;
+    if (!id) {
+      throw UsageError("objective \"mlm\" needs a mask token, and the tokenizer has none (objective.mask_token_id)",
+                       "name its id, or choose a tokenizer with \"mask_token\"");
+    }
+    if (*id >= context.model.info().vocab_size) {
+      throw UsageError(
+          concat("objective.mask_token_id is ", *id, ", the model has ", context.model.info().vocab_size, " tokens"));
+    }
+    return *id;
+  }
+
+  /// The words of tokens [begin, end) that may be chosen: no padding, no special tokens.
+  std::vector<Word> find_words(const std::vector<int32_t>& ids, const std::vector<uint8_t>& visible,
+                               const std::vector<int32_t>& documents, int64_t begin, int64_t end,
+                               const ObjectiveContext& context) const {
+    std::vector<Word> words;
+    for (int64_t i = begin; i < end; ++i) {
+      const auto at = static_cast<size_t>(i);
+      if (!visible.empty() && visible[at] == 0) continue;
+      if (context.vocabulary != nullptr && context.vocabulary->is_special(ids[at])) continue;
+      const bool follows =
+          !words.empty() && words.back().end == i && (documents.empty() || documents[at] == documents[at - 1]);
+      if (masking_ != "token" && follows && context.vocabulary->goes_on(ids[at])) {
+        ++words.back().end;
+      } else {
+        words.push_back({i, i + 1});
+      }
+    }
+    return words;
+  }
+
+  int64_t draw_words(SampleDraws& draws) const {
+    if (masking_ == "span") return draws.geometric(span_probability_, max_span_);
+    if (masking_ != "ngram") return 1;
+    double total = 0.0;
+    for (int64_t n = 1; n <= max_ngram_; ++n) total += 1.0 / static_cast<double>(n);
+    double left = static_cast<double>(draws.uniform()) * total;
+    for (int64_t n = 1; n < max_ngram_; ++n) {
+      left -= 1.0 / static_cast<double>(n);
+      if (left < 0.0) return n;
+    }
+    return max_ngram_;
+  }
+
+  /// Spans that share no token and hold `probability` of all tokens, or as many as fit below that; one at least.
+  std::vector<Word> choose(const std::vector<Word>& words, SampleDraws& draws) const {
+    int64_t tokens = 0;
+    for (const Word& word : words) tokens += word.length();
+    int64_t budget = std::max<int64_t>(std::llround(probability_ * static_cast<double>(tokens)), 1);
+    std::vector<size_t> order(words.size());
+    std::iota(order.begin(), order.end(), size_t{0});
+    draws.shuffle(order);
+    std::vector<bool> taken(words.size());
+    std::vector<Word> spans;
+    for (const size_t first : order) {
+      if (budget <= 0) break;
+      if (taken[first]) continue;
+      const int64_t wanted = draw_words(draws);
+      int64_t length = 0;
+      size_t last = first;
+      for (size_t w = first; w < words.size() && static_cast<int64_t>(w - first) < wanted; ++w) {
+        const bool next_to = w == first || (!taken[w] && words[w].begin == words[w - 1].end);
+        if (!next_to || length + words[w].length() > budget) break;
+        length += words[w].length();
+        last = w;
+      }
+      if (length == 0) continue;  // too long for what is left
+      for (size_t w = first; w <= last; ++w) taken[w] = true;
+      spans.push_back({words[first].begin, words[last].end});
+      budget -= length;
+    }
+    if (spans.empty() && !order.empty()) spans.push_back(words[order[0]]);  // every word is longer than the budget
+    return spans;
+  }
+
+  void change(const Word& span, std::vector<int32_t>& ids, std::vector<int32_t>& labels, int32_t mask,
+              const ObjectiveContext& context, SampleDraws& draws) const {
+    const bool together = masking_ == "span";
+    double drawn = static_cast<double>(draws.uniform());
+    for (int64_t i = span.begin; i < span.end; ++i) {
+      const auto at = static_cast<size_t>(i);
+      if (!together && i > span.begin) drawn = static_cast<double>(draws.uniform());
+      labels[at] = ids[at];
+      if (drawn < mask_fraction_) {
+        ids[at] = mask;
+      } else if (drawn < mask_fraction_ + random_fraction_) {
+        const std::vector<int32_t>& regular = context.vocabulary->regular;
+        if (!regular.empty()) ids[at] = regular[static_cast<size_t>(draws.below(static_cast<int64_t>(regular.size())))];
+      }
+    }
+  }
+
+  double probability_, mask_fraction_, random_fraction_, span_probability_;
+  int64_t max_ngram_, max_span_;
+  std::string masking_;
+  std::optional<int32_t> mask_token_id_;
+};
+
+}  // namespace
+
+std::unique_ptr<Objective> make_mlm(const JsonReader& section) {
+  return std::make_unique<MaskedLanguageModelling>(section);
+}
+
+}  // namespace ondol
