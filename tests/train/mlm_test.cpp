@@ -196,7 +196,8 @@ TEST(MaskedLanguageModelling, PaddingAndDocumentsAreRespected) {
   batch.attention_mask = Tensor::from_vector(mask, {20, 50});
   const Masked m = run(R"({"type": "mlm"})", *model, words, batch);
   for (size_t i = 0; i < mask.size(); ++i) {
-    if (mask[i] == 0) EXPECT_EQ(m.labels[i], kIgnoreIndex);
+    if (mask[i] != 0) continue;
+    EXPECT_EQ(m.labels[i], kIgnoreIndex) << i;
   }
 }
 
