@@ -64,6 +64,29 @@ std::vector<int32_t> random_ids(int64_t count, int64_t vocab_size, uint32_t stre
 
 bool is_encoder_decoder(const ondol::Model& model) { return model.info().head == ondol::Head::sequence_to_sequence; }
 
+/// What the model of a configuration can be trained for; "" when it is none of the tasks.
+std::string task_of(const ondol::Model& model) {
+  switch (model.info().head) {
+    case ondol::Head::causal_language_model:
+      return "clm";
+    case ondol::Head::masked_language_model:
+      return "mlm";
+    case ondol::Head::sequence_to_sequence:
+      return "seq2seq";
+    default:
+      return "";
+  }
+}
+
+/// Labels for 15 % of the positions.
+std::vector<int32_t> masked_labels(const std::vector<int32_t>& ids, uint32_t stream) {
+  std::vector<int32_t> labels = ids;
+  for (size_t i = 0; i < labels.size(); ++i) {
+    if (ondol::philox_word({.seed = 1, .stream = stream}, i) % 100 >= 15) labels[i] = ondol::kIgnoreIndex;
+  }
+  return labels;
+}
+
 void check_positions(int64_t length, const ondol::Model& model, const std::string& path) {
   if (length > model.info().max_positions) {
     throw UsageError(concat("a sequence of ", length, " tokens is longer than the model allows (",
@@ -90,7 +113,7 @@ void report(const OrderedJson& result, bool json) {
 class TrainingBench {
  public:
   TrainingBench(ondol::Model& model, const TrainOptions& options)
-      : objective_(ondol::make_objective(is_encoder_decoder(model) ? R"({"type": "tensors"})" : R"({"type": "clm"})")) {
+      : objective_(ondol::make_objective(options.task == "clm" ? R"({"type": "clm"})" : R"({"type": "tensors"})")) {
     ondol::OptimizerConfig config;
     config.weight_decay = 0.1;
     config.decay = "all";
@@ -100,14 +123,15 @@ class TrainingBench {
                                                   ondol::TrainingStepSettings{.max_grad_norm = 1.0, .dropout = false});
     for (uint32_t i = 0; i < 4; ++i) {
       ondol::Batch batch;
-      batch.input_ids = Tensor::from_vector(random_ids(options.batch * options.length, model.info().vocab_size, i),
-                                            {options.batch, options.length});
-      if (is_encoder_decoder(model)) {
+      const std::vector<int32_t> ids = random_ids(options.batch * options.length, model.info().vocab_size, i);
+      batch.input_ids = Tensor::from_vector(ids, {options.batch, options.length});
+      if (options.task == "mlm") batch.labels = Tensor::from_vector(masked_labels(ids, i), batch.input_ids.shape());
+      if (options.task == "seq2seq") {
         batch.labels =
             Tensor::from_vector(random_ids(options.batch * options.target_length, model.info().vocab_size, 100 + i),
                                 {options.batch, options.target_length});
-        batch.labels_shifted = false;
       }
+      batch.labels_shifted = false;
       batches_.push_back(objective_->prepare(std::move(batch), {.model = model}));
     }
   }
@@ -131,15 +155,15 @@ class TrainingBench {
 };
 
 void run_train(const TrainOptions& options, const GlobalOptions& global) {
-  if (options.task != "clm" && options.task != "seq2seq") {
-    throw UsageError(concat("unknown task \"", options.task, "\" (--task)"), "tasks: clm, seq2seq");
+  if (options.task != "clm" && options.task != "mlm" && options.task != "seq2seq") {
+    throw UsageError(concat("unknown task \"", options.task, "\" (--task)"), "tasks: clm, mlm, seq2seq");
   }
   const auto model = ondol::create_model(options.config, global.dtype().value_or(ondol::DType::f32),
                                          ondol::resolve_device(global.device), 0);
   const bool with_targets = is_encoder_decoder(*model);
-  if (with_targets != (options.task == "seq2seq")) {
-    throw UsageError(
-        concat("task \"", options.task, "\" is not for a ", model->info().model_type, " model (", options.config, ")"));
+  if (task_of(*model) != options.task) {
+    throw UsageError(concat("task \"", options.task, "\" is not for a ", model->info().model_type, " model (",
+                            model->info().architecture, ") (", options.config, ")"));
   }
   check_positions(with_targets ? std::max(options.length, options.target_length) : options.length, *model,
                   options.config);
@@ -221,7 +245,8 @@ void add_bench_verb(Program& program) {
   auto train = std::make_shared<TrainOptions>();
   CLI::App* train_verb = verb->add_subcommand("train", "Training steps: AdamW, clipping at 1, no dropout");
   train_verb->add_option("--config", train->config, "Hugging Face config.json")->required();
-  train_verb->add_option("--task", train->task, "clm, seq2seq (encoder-decoders)")->capture_default_str();
+  train_verb->add_option("--task", train->task, "clm, mlm (masked language models) or seq2seq (encoder-decoders)")
+      ->capture_default_str();
   train_verb->add_option("--batch", train->batch, "Sequences a step")->required()->check(count("COUNT"));
   train_verb->add_option("--seq", train->length, "Tokens a sequence")->required()->check(count("COUNT"));
   train_verb->add_option("--target-seq", train->target_length, "seq2seq: tokens of a target")

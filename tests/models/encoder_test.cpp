@@ -9,6 +9,7 @@
 
 #include "support/error_of.h"
 #include "support/temporary_directory.h"
+#include "support/test_device.h"
 
 namespace ondol {
 namespace {
@@ -23,11 +24,15 @@ std::string config_of(const std::string& type, const std::string& architecture, 
 
 std::unique_ptr<Model> model_of(const std::string& config) {
   const testing::TemporaryDirectory directory;
-  return create_model(directory.write("config.json", config), DType::f32, {}, 5);
+  return create_model(directory.write("config.json", config), DType::f32, testing::test_device(), 5);
+}
+
+std::unique_ptr<Model> load_again(const std::string& directory) {
+  return load_model(directory, {.device = to_string(testing::test_device())});
 }
 
 Tensor output(Model& model, const ModelInput& input, const std::string& wanted) {
-  for (const auto& [name, value] : model.forward(model.prepare(input), {})) {
+  for (const auto& [name, value] : model.forward(model.prepare(input).to(model.device()), {})) {
     if (name == wanted) return value.value();
   }
   throw Error("no output " + wanted);
@@ -35,7 +40,7 @@ Tensor output(Model& model, const ModelInput& input, const std::string& wanted) 
 
 double loss_of(Model& model, const ModelInput& input) {
   const ModelInput ready = model.prepare(input);
-  return total_loss(model.losses(ready, mean_scales(model.count_targets(ready)), {})).value().item();
+  return total_loss(model.losses(ready.to(model.device()), mean_scales(model.count_targets(ready)), {})).value().item();
 }
 
 Tensor integers(const std::vector<int32_t>& values, const Shape& shape) { return Tensor::from_vector(values, shape); }
@@ -78,14 +83,14 @@ TEST(EncoderFiles, OldBertSpellings) {
           {{"embeddings.position_ids", Tensor::zeros({1, 20}, DType::i64)},
            {"cls.predictions.decoder.weight", words.clone()},
            {"cls.predictions.decoder.bias", weights.tensor("cls.predictions.bias").clone()}});
-  EXPECT_EQ(output(*load_model(old.path()), two_texts(), "logits").to_vector<float>(), expected.to_vector<float>());
+  EXPECT_EQ(output(*load_again(old.path()), two_texts(), "logits").to_vector<float>(), expected.to_vector<float>());
 
   // A copy that differs is no copy, and a name that nobody knows is refused.
   rewrite(saved / "model.safetensors", old / "model.safetensors", spell,
           {{"cls.predictions.decoder.weight", Tensor::zeros({50, 16})}});
-  EXPECT_NE(testing::error_of([&] { load_model(old.path()); }).find("ties them"), std::string::npos);
+  EXPECT_NE(testing::error_of([&] { load_again(old.path()); }).find("ties them"), std::string::npos);
   rewrite(saved / "model.safetensors", old / "model.safetensors", spell, {{"bert.surprise", Tensor::zeros({2})}});
-  EXPECT_NE(testing::error_of([&] { load_model(old.path()); }).find("bert.surprise"), std::string::npos);
+  EXPECT_NE(testing::error_of([&] { load_again(old.path()); }).find("bert.surprise"), std::string::npos);
 }
 
 TEST(EncoderFiles, ABackboneIsReadFromAModelWithHeads) {
@@ -93,7 +98,7 @@ TEST(EncoderFiles, ABackboneIsReadFromAModelWithHeads) {
   const testing::TemporaryDirectory saved;
   save_model(*model, saved.path());
   saved.write("config.json", config_of("bert", "BertModel"));
-  const auto backbone = load_model(saved.path());
+  const auto backbone = load_again(saved.path());
   EXPECT_EQ(output(*backbone, two_texts(), "pooler_output").to_vector<float>(),
             output(*model, two_texts(), "pooler_output").to_vector<float>());
   const testing::TemporaryDirectory again;
@@ -123,7 +128,7 @@ TEST(EncoderFiles, UntiedBertHead) {
   for (const char* left_out : {"cls.predictions.decoder.bias", "cls.predictions.bias"}) {
     rewrite(saved / "model.safetensors", old / "model.safetensors",
             [&](const std::string& name) { return name == left_out ? "" : name; });
-    EXPECT_EQ(output(*load_model(old.path()), two_texts(), "logits").to_vector<float>(), after) << left_out;
+    EXPECT_EQ(output(*load_again(old.path()), two_texts(), "logits").to_vector<float>(), after) << left_out;
   }
 }
 
@@ -205,7 +210,7 @@ TEST(EncoderLoss, RegressionAndSeveralLabels) {
 
 TEST(Encoder, DropoutInTrainingOnly) {
   const auto model = model_of(config_of("bert", "BertForMaskedLM"));
-  const ModelInput ready = model->prepare(two_texts());
+  const ModelInput ready = model->prepare(two_texts()).to(model->device());
   ForwardContext training;
   training.training = true;
   training.rng = {1, 0, {}};

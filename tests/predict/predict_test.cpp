@@ -11,6 +11,7 @@
 #include "base/json_reader.h"
 #include "support/error_of.h"
 #include "support/test_data.h"
+#include "support/test_device.h"
 #include "support/tiny_bert.h"
 
 namespace ondol {
@@ -18,7 +19,9 @@ namespace {
 
 struct Loaded {
   explicit Loaded(const std::string& architecture, const std::string& more = "")
-      : files(architecture, more), model(load_model(files.path())), tokenizer(load_tokenizer(files.path())) {}
+      : files(architecture, more),
+        model(load_model(files.path(), {.device = to_string(testing::test_device())})),
+        tokenizer(load_tokenizer(files.path())) {}
 
   /// An output of the model on one text alone.
   std::vector<float> output(const TextInput& text, const std::string& wanted) {
@@ -28,7 +31,7 @@ struct Loaded {
     ModelInput input;
     input.input_ids = Tensor::from_vector(encoding.ids, shape);
     input.token_type_ids = Tensor::from_vector(encoding.type_ids, shape);
-    for (const auto& [name, value] : model->forward(model->prepare(input), {})) {
+    for (const auto& [name, value] : model->forward(model->prepare(input).to(model->device()), {})) {
       if (name == wanted) return value.value().to_vector<float>();
     }
     throw Error("no output " + wanted);
@@ -80,7 +83,7 @@ TEST(Embed, AllMiniLmGivesThePublishedVectors) {
   ASSERT_TRUE(modules.has_value());
   EXPECT_TRUE(modules->options.normalize);
   EXPECT_EQ(modules->options.texts.max_tokens, 256);
-  const auto model = load_model(modules->model_directory);
+  const auto model = load_model(modules->model_directory, {.device = "cpu"});
   const Tokenizer tokenizer = load_tokenizer(modules->model_directory);
   const Json sentences = load_json(test::data_path("vectors/minilm/sentences.json"));
   std::vector<TextInput> texts;

@@ -5,6 +5,7 @@
 
 #include "base/json_reader.h"
 #include "support/test_data.h"
+#include "support/tiny_bert.h"
 #include "tools/program.h"
 
 namespace ondol::testing {
@@ -230,6 +231,11 @@ TEST(BenchVerb, KeysOfTheContract) {
                       "dtype", "device", "threads"});
   // Random labels over 270 - 5 ids: the loss starts near that of guessing.
   EXPECT_NEAR(train["last_loss"].get<double>(), std::log(270.0), 1.5);
+  const TinyBert bert("BertForMaskedLM");
+  const Json masked = run_json({"bench", "train", "--config", bert.path(), "--task", "mlm", "--batch", "8", "--seq",
+                                "16", "--steps", "2", "--warmup", "1"});
+  EXPECT_GT(masked["last_loss"].get<double>(), 0.5);
+  expect_failure({"bench", "train", "--config", bert.path(), "--batch", "1", "--seq", "8"}, 2, "BertForMaskedLM");
   const Json generate =
       run_json({"bench", "generate", "--config", config, "--prompt", "8", "--new", "4", "--repeats", "1"});
   expect_keys(generate, {"prefill_tokens_per_second", "decode_tokens_per_second"});
