@@ -112,18 +112,32 @@ __global__ void sort_move_kernel(SortBuffers in, SortBuffers out, int64_t count,
   out.position[to] = in.position[i];
 }
 
+/// One behind the last of the ids that equal the one at `begin`: steps that double, then halve. Most runs are short,
+/// and those of a table of few rows are as long as the batch.
+__device__ int64_t end_of_run(const uint32_t* ids, int64_t begin, int64_t count) {
+  const uint32_t id = ids[begin];
+  int64_t last = begin, step = 1;
+  for (; last + step < count && ids[last + step] == id; step *= 2) last += step;
+  for (; step > 0; step /= 2) {
+    if (last + step < count && ids[last + step] == id) last += step;
+  }
+  return last + 1;
+}
+
 template <class T, int kCount>
 __global__ void sum_runs_kernel(EmbeddingBackwardArgs args, SortBuffers sorted, uint32_t no_id) {
   const int64_t begin = blockIdx.x;
   const uint32_t id = sorted.id[begin];
   if (id == no_id || (begin > 0 && sorted.id[begin - 1] == id)) return;  // the block where the run begins does the work
   const int64_t cols = args.hidden_size;
+  const int64_t end = end_of_run(sorted.id, begin, args.count);  // known, so that the loads below need not wait
   float* out = args.grad_table + static_cast<int64_t>(id) * cols;
   for (int64_t c = static_cast<int64_t>(threadIdx.x) * kCount; c < cols;
        c += static_cast<int64_t>(blockDim.x) * kCount) {
     Floats<kCount> sum{};
     if (args.accumulate) sum = load_floats<kCount>(out + c);
-    for (int64_t r = begin; r < args.count && sorted.id[r] == id; ++r) {
+#pragma unroll 8
+    for (int64_t r = begin; r < end; ++r) {
       const Floats<kCount> g = load_floats<kCount>(static_cast<const T*>(args.grad_out) +
                                                    static_cast<int64_t>(sorted.position[r]) * cols + c);
 #pragma unroll

@@ -31,6 +31,9 @@ void add_embedding(std::vector<OpCase>& cases, bool large) {
                               {65535, 1, {40}},
                               {65537, 1, {3, 17}},
                               {6, 1030, {9}},
+                              // Runs of one id from a few to all positions.
+                              {1, 16, {129}},
+                              {3, 8, {64}},
                               {2, 24, {513}}};
   if (large) sizes = {{8192, 768, {2048}}};
   for (const DType dtype : kDataTypes) {
