@@ -13,9 +13,16 @@ int64_t Batch::count_targets() const {
 }
 
 int64_t Batch::count_tokens() const {
-  if (!attention_mask.defined()) return input_ids.defined() ? input_ids.numel() : 0;
-  const std::vector<uint8_t> values = attention_mask.to_vector<uint8_t>();
-  return static_cast<int64_t>(values.size()) - std::count(values.begin(), values.end(), uint8_t{0});
+  const auto count = [](const Tensor& ids, const Tensor& mask) {
+    if (!mask.defined()) return ids.defined() ? ids.numel() : 0;
+    const std::vector<uint8_t> values = mask.to_vector<uint8_t>();
+    return static_cast<int64_t>(values.size()) - std::count(values.begin(), values.end(), uint8_t{0});
+  };
+  const auto other = [this](const char* name) {
+    const auto found = std::find_if(others.begin(), others.end(), [name](const auto& o) { return o.first == name; });
+    return found != others.end() ? found->second : Tensor();
+  };
+  return count(input_ids, attention_mask) + count(other("decoder_input_ids"), other("decoder_attention_mask"));
 }
 
 Batch Batch::rows(int64_t begin, int64_t count) const {

@@ -76,7 +76,6 @@ class Sequence {
     text_ = std::make_unique<TextStream>(tokenizer, before, options_.stop);
   }
 
-  const std::vector<int32_t>& ids() const { return ids_; }
   bool done() const { return done_; }
   std::span<const int32_t> last() const { return {&ids_.back(), 1}; }
 

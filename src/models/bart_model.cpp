@@ -62,9 +62,11 @@ BartModel::BartModel(const JsonReader& reader, const BartConfig& config)
   info_.max_positions = info_.max_source_positions = c.max_positions;
   info_.num_kv_heads = c.decoder_heads;
   info_.head_dim = c.hidden_size / c.decoder_heads;
-  info_.matmul_parameters =
-      c.hidden_size * (c.vocab_size + c.encoder_layers * (4 * c.hidden_size + 2 * c.encoder_intermediate) +
-                       c.decoder_layers * (8 * c.hidden_size + 2 * c.decoder_intermediate));
+  // A token passes one of the two stacks: their mean.
+  info_.matmul_parameters = c.hidden_size *
+                            (c.vocab_size + c.encoder_layers * (4 * c.hidden_size + 2 * c.encoder_intermediate) +
+                             c.decoder_layers * (8 * c.hidden_size + 2 * c.decoder_intermediate)) /
+                            2;
 }
 
 void BartModel::add_bart_weights(const Norms& norms) {

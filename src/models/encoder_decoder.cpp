@@ -34,6 +34,9 @@ int32_t EncoderDecoder::start_token(std::span<const int32_t>) const {
 }
 
 ModelInput EncoderDecoder::complete(ModelInput input) const {
+  if (input.sequences.defined()) {
+    throw UsageError(concat("input does not fit the model: a ", info_.model_type, " model takes no unpadded batches"));
+  }
   if (input.decoder_input_ids.defined()) return input;
   if (!input.labels.defined()) {
     throw UsageError(concat("input does not fit the model: a ", info_.model_type,

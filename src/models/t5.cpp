@@ -250,8 +250,10 @@ class T5 final : public T5Layers<EncoderDecoder> {
     const T5Config& c = config_values_;
     info_.architecture = "T5ForConditionalGeneration";
     info_.num_layers = c.num_decoder_layers;
-    info_.matmul_parameters = c.vocab_size * c.hidden_size + c.num_layers * layer_matmul_parameters(c, false) +
-                              c.num_decoder_layers * layer_matmul_parameters(c, true);
+    // A token passes one of the two stacks: their mean.
+    info_.matmul_parameters = (c.vocab_size * c.hidden_size + c.num_layers * layer_matmul_parameters(c, false) +
+                               c.num_decoder_layers * layer_matmul_parameters(c, true)) /
+                              2;
     add_stack("decoder", c.num_decoder_layers, true, decoder_);
     output_.weight = shared_;
     output_.scale = c.tied ? 1.0f / root(c.hidden_size) : 1.0f;

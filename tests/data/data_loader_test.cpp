@@ -481,5 +481,16 @@ TEST(DataConfig, ReadsTheSection) {
             "unknown key \"data.sequence_lenght\": not a configuration key (x.json)");
 }
 
+TEST(Batch, CountsTheTokensOfBothSides) {
+  Batch batch;
+  batch.input_ids = Tensor::zeros({2, 5}, DType::i32);
+  EXPECT_EQ(batch.count_tokens(), 10);
+  batch.others.emplace_back("decoder_input_ids", Tensor::zeros({2, 3}, DType::i32));
+  EXPECT_EQ(batch.count_tokens(), 16);
+  batch.others.emplace_back("decoder_attention_mask",
+                            Tensor::from_vector(std::vector<uint8_t>{1, 1, 0, 1, 0, 0}, {2, 3}));
+  EXPECT_EQ(batch.count_tokens(), 13);
+}
+
 }  // namespace
 }  // namespace ondol

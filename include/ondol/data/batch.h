@@ -37,7 +37,7 @@ struct Batch {
   int64_t size() const { return input_ids.defined() ? input_ids.size(0) : 0; }
   /// Labels other than -100; 0 when there are none or they are not integers.
   int64_t count_targets() const;
-  /// Tokens that are not padding.
+  /// Tokens that are not padding; those of decoder_input_ids, too.
   int64_t count_tokens() const;
   /// Views of rows [begin, begin + count), as a micro-batch.
   Batch rows(int64_t begin, int64_t count) const;
