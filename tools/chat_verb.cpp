@@ -42,6 +42,7 @@ void run_chat(const Options& options, const GlobalOptions& global) {
   ondol::GenerateOptions generation = options.flags.resolve(0.7f);
   ondol::check_sampling_options(generation.sampling);
   const auto model = load_model_directory(options.model, global);
+  model->output_projection();  // throws before the first line is read
   const ondol::Tokenizer tokenizer = load_model_tokenizer(options.model, *model);
   const ondol::ChatTemplate chat = ondol::ChatTemplate::of(tokenizer);
   if (tokenizer.chat_template().empty()) {

@@ -46,6 +46,9 @@ TEST_F(BadInput, TrainingConfigurations) {
   expect_failure({"train", good, "--set", "train.batch_size=9223372036854775807"}, 2, "train.batch_size");
   expect_failure({"train", good, "--set", "data.train=[{\"path\":\"a\",\"path\":\"b\"}]"}, 2, "duplicate key");
   expect_failure({"train", good, "--set", "objective.type=tensors"}, 2, "\"labels\"");
+  expect_failure({"train", good, "--set", "objective.type=mlm"}, 2, "masked language modelling head");
+  expect_failure({"train", good, "--set", "objective.type=span_corruption"}, 2, "encoder-decoder");
+  expect_failure({"train", good, "--set", "objective.masking=span"}, 2, "objective.masking");
   expect_failure({"train", good, "--set", "output=\xff"}, 2, "UTF-8");
   expect_failure({"train", good, "--output", ""}, 2, "--output");
   // Mistakes in a later stage are found before the first one is trained.
