@@ -2,13 +2,16 @@
 // rounds, files read beforehand.
 //
 //   tokenizer_bench encode TOKENIZER FILE… [--rounds N]
-//   tokenizer_bench train VOCAB_SIZE FILE… [--rounds N]
+//   tokenizer_bench train VOCAB_SIZE FILE… [--type bpe|wordpiece|unigram] [--rounds N]
+//
+// Any tokenizer that load_tokenizer() takes can be measured: BERT's WordPiece and T5's or DeBERTa's Unigram as well.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +19,8 @@
 #include <ondol/base/parallel.h>
 #include <ondol/tokenizer/bpe_trainer.h>
 #include <ondol/tokenizer/tokenizer.h>
+#include <ondol/tokenizer/unigram_trainer.h>
+#include <ondol/tokenizer/wordpiece_trainer.h>
 
 namespace {
 
@@ -75,7 +80,19 @@ void bench_encode(const std::string& path, const std::vector<std::string>& files
   }
 }
 
-void bench_train(int64_t vocab_size, const std::vector<std::string>& files, int rounds) {
+void train(const std::string& type, int64_t vocab_size, const std::vector<std::string>& texts) {
+  size_t next = 0;
+  const auto next_text = [&] { return next < texts.size() ? std::optional(texts[next++]) : std::nullopt; };
+  if (type == "wordpiece") {
+    ondol::train_wordpiece(next_text, {.vocab_size = vocab_size});
+  } else if (type == "unigram") {
+    ondol::train_unigram(next_text, {.vocab_size = vocab_size});
+  } else {
+    ondol::train_bpe(texts, {.vocab_size = vocab_size});
+  }
+}
+
+void bench_train(const std::string& type, int64_t vocab_size, const std::vector<std::string>& files, int rounds) {
   std::vector<std::string> texts;
   size_t bytes = 0;
   for (const std::string& file : files) {
@@ -84,9 +101,9 @@ void bench_train(int64_t vocab_size, const std::vector<std::string>& files, int 
   }
   for (const int threads : {1, 2}) {
     ondol::set_num_threads(threads);
-    const double seconds = best_seconds(rounds, [&] { ondol::train_bpe(texts, {.vocab_size = vocab_size}); });
-    std::printf("train %lld tokens on %.2f MB, %d thread(s): %.3f s\n", static_cast<long long>(vocab_size),
-                static_cast<double>(bytes) / 1e6, threads, seconds);
+    const double seconds = best_seconds(rounds, [&] { train(type, vocab_size, texts); });
+    std::printf("train %s, %lld tokens on %.2f MB, %d thread(s): %.3f s\n", type.c_str(),
+                static_cast<long long>(vocab_size), static_cast<double>(bytes) / 1e6, threads, seconds);
   }
 }
 
@@ -94,14 +111,18 @@ void bench_train(int64_t vocab_size, const std::vector<std::string>& files, int 
 
 int main(int argc, char** argv) {
   std::vector<std::string> arguments(argv + 1, argv + argc);
-  int rounds = 10;
-  const auto option = std::find(arguments.begin(), arguments.end(), "--rounds");
-  if (option != arguments.end() && option + 1 != arguments.end()) {
-    rounds = std::max(1, std::atoi((option + 1)->c_str()));
+  const auto take_option = [&](const char* name, const char* otherwise) -> std::string {
+    const auto option = std::find(arguments.begin(), arguments.end(), name);
+    if (option == arguments.end() || option + 1 == arguments.end()) return otherwise;
+    const std::string value = *(option + 1);
     arguments.erase(option, option + 2);
-  }
+    return value;
+  };
+  const int rounds = std::max(1, std::atoi(take_option("--rounds", "10").c_str()));
+  const std::string type = take_option("--type", "bpe");
   if (arguments.size() < 3 || (arguments[0] != "encode" && arguments[0] != "train")) {
-    std::fprintf(stderr, "usage: %s encode TOKENIZER FILE… | train VOCAB_SIZE FILE…  [--rounds N]\n", argv[0]);
+    std::fprintf(stderr, "usage: %s encode TOKENIZER FILE… | train VOCAB_SIZE FILE… [--type T]  [--rounds N]\n",
+                 argv[0]);
     return 2;
   }
   const std::vector<std::string> files(arguments.begin() + 2, arguments.end());
@@ -109,7 +130,7 @@ int main(int argc, char** argv) {
     if (arguments[0] == "encode") {
       bench_encode(arguments[1], files, rounds);
     } else {
-      bench_train(std::atoll(arguments[1].c_str()), files, rounds);
+      bench_train(type, std::atoll(arguments[1].c_str()), files, rounds);
     }
   } catch (const ondol::Error& error) {
     std::fprintf(stderr, "error: %s\n", error.what());

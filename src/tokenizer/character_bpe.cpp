@@ -96,7 +96,9 @@ CharacterBpe::CharacterBpe(Config config) : config_(std::move(config)) {
 /// True when no token reaches over the beginning of a run of markers.
 bool CharacterBpe::words_are_independent() const {
   if (!plain_characters_ || config_.ignore_merges) return false;
-  if (character_id(kMarker, true, false) < 0) return false;  // an unknown one might be fused with what precedes it
+  // An unknown marker might be fused with what precedes it.
+  const int32_t marker = character_id(kMarker, true, false);
+  if (marker < 0 || marker >= config_.vocabulary.id_limit()) return false;
   const auto reaches_over = [&](std::string_view text) {
     for (size_t at = text.find(kMarker, 1); at != text.npos; at = text.find(kMarker, at + 1)) {
       if (at < kMarker.size() || text.substr(at - kMarker.size(), kMarker.size()) != kMarker) return true;

@@ -66,6 +66,7 @@ Pieces check_pieces(const SentencePieceParts& parts, const std::string& name) {
     const std::string where = concat(name, ", piece ", i);
     const std::string& token = parts.tokens[i];
     if (token.empty()) throw UsageError(concat("the piece is empty (", where, ")"));
+    if (!is_utf8(token)) throw UsageError(concat("the piece is not UTF-8 (", where, ")"));
     if (token.size() > kMaxPieceBytes) throw UsageError(concat("a piece of ", token.size(), " bytes (", where, ")"));
     if (!std::isfinite(pieces.scores[i])) throw UsageError(concat("the score is not finite (", where, ")"));
     if (!pieces.vocabulary.add(id, token)) throw UsageError(concat("\"", token, "\" appears twice (", where, ")"));
@@ -248,6 +249,7 @@ std::shared_ptr<const Tokenizer::Impl> read_sentencepiece(std::string_view bytes
                                                           const std::string& name) {
   SentencePieceModel model = read_sentencepiece_model(bytes, name);
   SentencePieceParts& parts = model.parts;
+  if (!is_utf8(model.unk_surface)) throw UsageError(concat("\"unk_surface\" is not UTF-8 (", name, ")"));
   const std::string& kind = config.tokenizer_class;
   if (starts_with_any(kind, {"XLMRoberta", "Camembert", "MBart", "Barthez", "XGLM", "NllbTokenizer", "M2M"})) {
     throw UsageError(concat("the ids of a ", kind, " are not those of its SentencePiece model (", name, ")"),

@@ -184,7 +184,7 @@ std::string Unigram::to_json(std::span<const AddedToken> further_tokens) const {
   const char* separator = "\n";
   const auto entry = [&](std::string_view text, double score) {
     char number[32];
-    const auto end = std::to_chars(number, number + sizeof(number), score).ptr;
+    const auto end = std::to_chars(number, number + sizeof(number), score == 0 ? 0 : score).ptr;  // no "-0"
     ((((out += separator) += '[') += quoted_json(text)) += ',') +=
         std::string_view(number, static_cast<size_t>(end - number));
     out += ']';

@@ -40,6 +40,15 @@ inline CodePoint decode_code_point(std::string_view text, size_t position) {
   return decode_code_point(begin + position, begin + text.size());
 }
 
+inline bool is_utf8(std::string_view text) {
+  for (size_t i = 0; i < text.size();) {
+    const CodePoint c = decode_code_point(text, i);
+    if (c.value == kInvalidCodePoint) return false;
+    i += c.length;
+  }
+  return true;
+}
+
 inline void append_utf8(uint32_t value, std::string& out) {
   if (value < 0x80) {
     out += static_cast<char>(value);

@@ -9,6 +9,7 @@
 
 #include "tokenizer/json_file.h"
 #include "tokenizer/tokenizer_files.h"
+#include "tokenizer/utf8.h"
 #include "tokenizer/wordpiece.h"
 
 namespace ondol {
@@ -78,6 +79,7 @@ std::shared_ptr<const Tokenizer::Impl> read_vocab_txt(std::string_view text, boo
     std::string_view line = text.substr(0, end);
     text.remove_prefix(std::min(end + 1, text.size()));
     if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
+    if (!is_utf8(line)) throw UsageError(concat("a piece is not UTF-8 (", name, ", line ", entries.size() + 1, ")"));
     entries.emplace_back(line, static_cast<int64_t>(entries.size()));
   }
   // Of a piece that is there twice the last line counts, as in a dictionary made line by line.
@@ -112,7 +114,10 @@ void write_vocab_txt(const Tokenizer::Impl& impl, const std::string& path) {
 Tokenizer make_wordpiece_tokenizer(const WordPieceParts& parts, const std::string& name) {
   using namespace tokenization;
   std::vector<std::pair<std::string, int64_t>> entries;
-  for (const std::string& token : parts.tokens) entries.emplace_back(token, static_cast<int64_t>(entries.size()));
+  for (const std::string& token : parts.tokens) {
+    if (!is_utf8(token)) throw UsageError(concat("a piece is not UTF-8 (", name, ", token ", entries.size(), ")"));
+    entries.emplace_back(token, static_cast<int64_t>(entries.size()));
+  }
   TokenizerConfig config;
   config.special_tokens = parts.special_tokens;
   config.added_tokens = parts.added_tokens;

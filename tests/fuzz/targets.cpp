@@ -13,6 +13,7 @@ constexpr Target kTargets[] = {
     {"tokenizer_json", run_tokenizer_json, tokenizer_json_seeds},
     {"tokenizer_config", run_tokenizer_config, tokenizer_config_seeds},
     {"vocab_merges", run_vocab_merges, vocab_merges_seeds},
+    {"sentencepiece", run_sentencepiece, sentencepiece_seeds},
     {"bpe_text", run_bpe_text, bpe_text_seeds},
     {"json", run_json, json_seeds},
     {"model_config", run_model_config, model_config_seeds},

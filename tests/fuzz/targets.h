@@ -50,6 +50,8 @@ void run_tokenizer_config(std::string_view input);
 std::vector<std::string> tokenizer_config_seeds();
 void run_vocab_merges(std::string_view input);
 std::vector<std::string> vocab_merges_seeds();
+void run_sentencepiece(std::string_view input);
+std::vector<std::string> sentencepiece_seeds();
 void run_bpe_text(std::string_view input);
 std::vector<std::string> bpe_text_seeds();
 void run_json(std::string_view input);

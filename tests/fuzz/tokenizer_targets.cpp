@@ -1,4 +1,7 @@
 // Tokenizer files: whatever is accepted encodes and decodes any text, and survives being written and read again.
+#include <cstring>
+
+#include <ondol/base/error.h>
 #include <ondol/tokenizer/bpe_trainer.h>
 
 #include "base/json_reader.h"
@@ -26,7 +29,13 @@ void use(const Tokenizer& tokenizer) {
     for (const int32_t id : ids) streamed += stream.push(id);
     streamed += stream.flush();
     promise(streamed == tokenizer.decode(ids, true), "a stream decodes to another text");
-    tokenizer.encode_pair("a", sample_text());
+    tokenizer.encode_pair("a", sample_text(), {.max_length = 20});
+    const Encoding encoding = tokenizer.encode_detailed(sample_text());
+    promise(encoding.ids == ids, "the detailed ids are others");
+    promise(encoding.offsets.size() == ids.size() && encoding.word_ids.size() == ids.size(), "offsets are missing");
+    for (const TextRange& range : encoding.offsets) {
+      promise(range.begin <= range.end && range.end <= sample_text().size(), "an offset lies outside the text");
+    }
   });
 }
 
@@ -71,14 +80,114 @@ std::vector<std::string> tokenizer_json_seeds() {
       R"([{"SpecialToken":{"id":"<s>","type_id":0}},{"Sequence":{"id":"A","type_id":0}}],"pair":[{"Sequence":)"
       R"({"id":"A","type_id":0}},{"Sequence":{"id":"B","type_id":1}}],"special_tokens":{"<s>":{"id":"<s>","ids":[4],)"
       R"("tokens":["<s>"]}}},"decoder":{"type":"ByteLevel"},)";
-  return {written("gpt2", false), written("cl100k", true),
-          head + R"("model":{"type":"BPE","unk_token":"<s>","vocab":{"t":0,"h":1,"e":2,"th":3,"the":5},)"
-                 R"("merges":["t h",["th","e"]]}})",
-          head + R"("model":{"vocab":{"a":0},"merges":[]}})",
-          // Two added tokens that normalization makes the same.
-          R"({"added_tokens":[{"id":1,"content":"\u00e9","normalized":true},{"id":2,"content":"e\u0301",)"
-          R"("normalized":true}],"normalizer":{"type":"NFC"},"pre_tokenizer":{"type":"ByteLevel"},)"
-          R"("model":{"type":"BPE","vocab":{"a":0},"merges":[]}})"};
+  return {
+      written("gpt2", false), written("cl100k", true),
+      head + R"("model":{"type":"BPE","unk_token":"<s>","vocab":{"t":0,"h":1,"e":2,"th":3,"the":5},)"
+             R"("merges":["t h",["th","e"]]}})",
+      head + R"("model":{"vocab":{"a":0},"merges":[]}})",
+      // Two added tokens that normalization makes the same.
+      R"({"added_tokens":[{"id":1,"content":"\u00e9","normalized":true},{"id":2,"content":"e\u0301",)"
+      R"("normalized":true}],"normalizer":{"type":"NFC"},"pre_tokenizer":{"type":"ByteLevel"},)"
+      R"("model":{"type":"BPE","vocab":{"a":0},"merges":[]}})",
+      // BERT.
+      R"({"truncation":{"max_length":8,"strategy":"LongestFirst","stride":0,"direction":"Right"},"padding":{"strategy":)"
+      R"({"Fixed":8},"direction":"Right","pad_to_multiple_of":null,"pad_id":0,"pad_type_id":0,"pad_token":"[P]"},)"
+      R"("added_tokens":[{"id":1,"content":"[C]","special":true}],"normalizer":{"type":"BertNormalizer",)"
+      R"("clean_text":true,"handle_chinese_chars":true,"strip_accents":null,"lowercase":true},"pre_tokenizer":)"
+      R"({"type":"BertPreTokenizer"},"post_processor":{"type":"BertProcessing","sep":["[C]",1],"cls":["[C]",1]},)"
+      R"("decoder":{"type":"WordPiece","prefix":"##","cleanup":true},"model":{"type":"WordPiece","unk_token":"[U]",)"
+      R"("continuing_subword_prefix":"##","max_input_chars_per_word":100,"vocab":{"[U]":0,"[C]":1,"the":2,"c":3,)"
+      R"("##at":4,"##a":5,"##t":6,"##s":7,"1":8,"##2":9,",":10}}})",
+      // Unigram with many of the small components.
+      R"({"normalizer":{"type":"Sequence","normalizers":[{"type":"Precompiled","precompiled_charsmap":)"
+      R"("CAAAAAAEAAAAAAAAYQAA"},{"type":"Nmt"},{"type":"NFKC"},{"type":"StripAccents"},{"type":"Lowercase"},)"
+      R"({"type":"Strip","strip_left":true,"strip_right":true},{"type":"Replace","pattern":{"Regex":" {2,}"},)"
+      R"("content":" "}]},"pre_tokenizer":{"type":"Sequence","pretokenizers":[{"type":"WhitespaceSplit"},)"
+      R"({"type":"Punctuation","behavior":"Isolated"},{"type":"Digits","individual_digits":true},{"type":)"
+      R"("CharDelimiterSplit","delimiter":"_"},{"type":"Metaspace","replacement":"\u2581","prepend_scheme":"first",)"
+      R"("split":true}]},"decoder":{"type":"Metaspace","replacement":"\u2581","add_prefix_space":true},"model":)"
+      R"({"type":"Unigram","unk_id":0,"byte_fallback":false,"vocab":[["<u>",0],["\u2581",-2.5],["t",-3],["th",-3.5],)"
+      R"(["\u2581the",-2],["at",-4e0],["a",-5],["s",-5]]}})",
+      // BPE over characters.
+      R"({"normalizer":{"type":"Sequence","normalizers":[{"type":"Prepend","prepend":"\u2581"},{"type":"Replace",)"
+      R"("pattern":{"String":" "},"content":"\u2581"}]},"pre_tokenizer":null,"decoder":{"type":"Sequence","decoders":)"
+      R"([{"type":"Replace","pattern":{"String":"\u2581"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},)"
+      R"({"type":"Strip","content":" ","start":1,"stop":1}]},"model":{"type":"BPE","unk_token":"<u>","fuse_unk":true,)"
+      R"("byte_fallback":true,"vocab":{"<u>":0,"\u2581":1,"t":2,"h":3,"e":4,"th":5,"\u2581th":6,"<0x61>":7},"merges":)"
+      R"(["t h",["\u2581","th"]]}})",
+      R"({"pre_tokenizer":{"type":"Whitespace"},"decoder":{"type":"Sequence","decoders":[{"type":"CTC"},{"type":)"
+      R"("BPEDecoder","suffix":"</w>"}]},"model":{"type":"BPE","continuing_subword_prefix":"##","end_of_word_suffix":)"
+      R"("</w>","ignore_merges":true,"vocab":{"t":0,"##h":1,"##e</w>":2,"th":3,"the</w>":4},"merges":["t ##h",)"
+      R"("th ##e</w>"]}})"};
+}
+
+namespace {
+
+/// Fields of a protocol buffer.
+std::string field(int number, std::string_view bytes) {
+  std::string out;
+  for (uint64_t value : {static_cast<uint64_t>(number) << 3 | 2u, static_cast<uint64_t>(bytes.size())}) {
+    for (; value >= 0x80; value >>= 7) out += static_cast<char>(value | 0x80u);
+    out += static_cast<char>(value);
+  }
+  return out.append(bytes);
+}
+std::string number_field(int number, uint64_t value) {
+  std::string out;
+  for (uint64_t part : {static_cast<uint64_t>(number) << 3, value}) {
+    for (; part >= 0x80; part >>= 7) out += static_cast<char>(part | 0x80u);
+    out += static_cast<char>(part);
+  }
+  return out;
+}
+std::string piece_field(std::string_view text, float score, uint64_t type) {
+  std::string score_bytes(4, '\0');
+  std::memcpy(score_bytes.data(), &score, 4);
+  return field(1, field(1, text) + "\x15" + score_bytes + number_field(3, type));
+}
+
+std::string sentencepiece_file(uint64_t model_type, bool bytes, const std::string& character_map) {
+  std::string file = piece_field("<unk>", 0, 2) + piece_field("<s>", 0, 3) + piece_field("</s>", 0, 3);
+  if (bytes) {
+    for (int byte = 0; byte < 256; ++byte)
+      file += piece_field(concat("<0x", "0123456789ABCDEF"[byte >> 4], "0123456789ABCDEF"[byte & 15], ">"), 0, 6);
+  }
+  float score = 0;
+  for (const char* piece :
+       {"\u2581t", "he", "\u2581the", "at", "\u2581c", "\u2581cat", "\u2581", "t", "h", "e", "a", "c"}) {
+    file += piece_field(piece, --score, 1);
+  }
+  file += piece_field("mat", -20, 4) + piece_field("cat", -3.5f, 5);
+  file += field(2, number_field(3, model_type) + number_field(40, 0) + number_field(41, 1) + number_field(42, 2));
+  return file + field(3, field(2, character_map) + number_field(3, 1) + number_field(4, 1));
+}
+
+}  // namespace
+
+/// A SentencePiece model, or with a leading "=" a tokenizer.bin of llama2.c, or with a leading "#" a vocab.txt.
+void run_sentencepiece(std::string_view input) {
+  accepts([&] {
+    if (input.starts_with('=')) return use(Tokenizer(tokenization::read_llama2c(input.substr(1), {}, "tokenizer.bin")));
+    if (input.starts_with('#')) {
+      return use(Tokenizer(tokenization::read_vocab_txt(input.substr(1), true, {}, "vocab.txt")));
+    }
+    const Tokenizer tokenizer(tokenization::read_sentencepiece(input, {}, "input.model"));
+    use(tokenizer);
+    const std::string written = tokenization::write_tokenizer_json(tokenizer.impl());
+    accepts([&] { use(tokenizer_from_json(written)); });
+  });
+}
+
+std::vector<std::string> sentencepiece_seeds() {
+  using namespace std::string_literals;
+  // The character map turns nothing into anything: a trie of one unit.
+  const std::string map = "\x04\0\0\0\0\0\0\0a\0"s;
+  std::string llama2c = "=\x05\0\0\0"s;
+  for (const std::string token : {"<unk>", "\n<s>", " the", "t", "h", "e", " "}) {
+    llama2c += "\0\0\x80\xbf"s + static_cast<char>(token.size()) + "\0\0\0"s + token;
+  }
+  return {sentencepiece_file(1, false, map), sentencepiece_file(2, true, ""), sentencepiece_file(2, false, map),
+          llama2c, "#[PAD]\n[UNK]\n[CLS]\n[SEP]\nthe\nc\n##at\n##s\n,\n"};
 }
 
 void run_tokenizer_config(std::string_view input) {

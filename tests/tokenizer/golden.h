@@ -135,4 +135,34 @@ inline size_t check_llama_cpp(const Tokenizer& tokenizer, const std::string& nam
   return cases;
 }
 
+/// One case of transformers.js: ids of a text or a pair, and what they are decoded to, perhaps cleaned up.
+inline void check_published(const Tokenizer& tokenizer, const nlohmann::json& entry, const std::string& label) {
+  SCOPED_TRACE(label);
+  const std::string text = entry["text"];
+  const std::vector<int32_t> expected = entry["ids"];
+  const bool pair = entry.contains("text_pair") && !entry["text_pair"].is_null();
+  EXPECT_EQ(pair ? tokenizer.encode_pair(text, entry["text_pair"].get<std::string>()).ids : tokenizer.encode(text),
+            expected);
+  const std::string decoded = tokenizer.decode(expected);
+  EXPECT_TRUE(same_text(decoded, entry["decoded"]) || same_text(clean_up_spaces(decoded), entry["decoded"])) << decoded;
+}
+
+/// Encodes a corpus line by line, alone and in batches, and checks that the text comes back when `lossless`.
+inline void check_corpus(const Tokenizer& tokenizer, const std::string& file, bool lossless) {
+  SCOPED_TRACE(file);
+  std::istringstream in(read_text(data_path("corpora/" + file)));
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(in, line);) {
+    if (!line.empty()) lines.push_back(line);
+  }
+  EXPECT_GT(lines.size(), 0u);
+  const auto batch = tokenizer.encode_batch(lines, kPlain);
+  for (size_t i = 0; i < lines.size(); ++i) {
+    ASSERT_EQ(tokenizer.encode_detailed(lines[i], kPlain).ids, batch[i]) << lines[i];
+    if (lossless) {
+      ASSERT_EQ(tokenizer.decode(batch[i]), lines[i]);
+    }
+  }
+}
+
 }  // namespace ondol

@@ -121,5 +121,28 @@ TEST_F(SentencePieceKnownAnswers, SavedTokenizersGiveTheSame) {
   std::filesystem::remove_all(directory);
 }
 
+TEST_F(SentencePieceKnownAnswers, TransformersJs) {
+  const json models = json::parse(read_text(data_path("vectors/tokenization/transformers_js.json")));
+  const Tokenizer tokenizer = load("t5-small");
+  int count = 0;
+  for (const auto& [label, entry] : models.at("Xenova/t5-small")["cases"].items()) {
+    check_published(tokenizer, entry, label);
+    ++count;
+  }
+  EXPECT_EQ(count, 20);
+}
+
+TEST_F(SentencePieceKnownAnswers, WholeCorpora) {
+  for (const char* file : {"tokenizers/llama2/tokenizer.model", "tokenizers/mistral/tokenizer.json"}) {
+    const Tokenizer tokenizer = load_tokenizer(data_path(file));
+    check_corpus(tokenizer, "moby_dick.txt", true);
+    check_corpus(tokenizer, "wagahai_ja.txt", true);
+    check_corpus(tokenizer, "nsmc_reviews_ko.txt", true);
+  }
+  check_corpus(load("t5-small"), "german_de.txt", false);
+  check_corpus(load_tokenizer(data_path("tokenizers/deberta-v3/spm.model")), "moby_dick.txt", false);
+  check_corpus(load("bert-base-uncased"), "sample_text_multilingual.txt", false);
+}
+
 }  // namespace
 }  // namespace ondol

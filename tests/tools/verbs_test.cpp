@@ -1,5 +1,7 @@
 // The verbs at work: shapes of their answers, and answers against each other and against reference data.
 #include <cmath>
+#include <cstdlib>
+#include <fstream>
 
 #include <ondol/io/safetensors.h>
 
@@ -192,6 +194,29 @@ TEST(TokenizerVerb, TrainEncodeDecode) {
   const std::string jsonl = directory.write("c.jsonl", "{\"text\": \"low\"}\n{\"text\": \"a\\nb\"}\n");
   const ProgramResult objects = run_program({"tokenizer", "encode", tokenizer, "--file", jsonl, "--json"});
   EXPECT_EQ(std::count(objects.out.begin(), objects.out.end(), '\n'), 2) << objects.err;
+}
+
+TEST(TokenizerVerb, WordPieceAndUnigram) {
+  const TinyModel model;
+  const TemporaryDirectory& directory = model.directory();
+  const std::string corpus = directory.write("corpus.txt", "low lower lowest\nnew newer newest\n\nlow low low\n");
+  for (const auto& [type, size] : {std::pair("wordpiece", "40"), {"unigram", "290"}}) {
+    const std::string output = directory / type;
+    const Json trained =
+        run_json({"tokenizer", "train", "--type", type, "--vocab-size", size, "--input", corpus, "--output", output});
+    EXPECT_LE(trained["vocab_size"].get<int>(), std::atoi(size));
+    EXPECT_EQ(std::ifstream(output + "/vocab.txt").good(), std::string(type) == "wordpiece");
+    const Json answer = run_json({"tokenizer", "encode", output, "--offsets", "--text-pair", "new"}, "low lowest");
+    const size_t count = answer["ids"].size();
+    EXPECT_EQ(answer["tokens"].size(), count);
+    EXPECT_EQ(answer["offsets"].size(), count);
+    EXPECT_EQ(answer["type_ids"].back(), 1);
+    EXPECT_EQ(run_json({"tokenizer", "encode", output, "--max-length", "3"}, "low lowest newest")["ids"].size(), 3u);
+    EXPECT_EQ(run_json({"tokenizer", "decode", output, "--no-special-tokens"},
+                       run_program({"tokenizer", "encode", output}, "low lowest").out)["text"],
+              "low lowest");
+  }
+  EXPECT_EQ(run_program({"tokenizer", "encode", directory / "unigram", "--offsets"}, "low").code, 2);
 }
 
 TEST(DataVerb, PrepareAndInspect) {
