@@ -14,6 +14,7 @@ namespace {
 constexpr int kClassesVersion = 8;
 
 constexpr uint32_t kTableLimit = 0x3000;
+constexpr uint32_t kSyllableBase = 0xac00, kSyllableCount = 11172;
 
 bool is_chinese(uint32_t c) {
   // The range from U+2B920 is as the reference has it.
@@ -57,6 +58,8 @@ class BertNormalizer : public Rewriter {
         out.append({mapped_.data() + table_[c.value], table_[c.value + 1] - table_[c.value]}, from);
       } else if (c.value == kInvalidCodePoint && !clean_) {
         out.append(text[i], from);
+      } else if (c.value - kSyllableBase < kSyllableCount) {
+        append_syllable(c.value, text.substr(i, c.length), from, out);
       } else {
         scratch.clear();
         map(c.value, scratch);
@@ -75,7 +78,9 @@ class BertNormalizer : public Rewriter {
     }
     const bool spaced = chinese_ && is_chinese(c);
     if (spaced) out += ' ';
-    if (strip_accents_) {
+    if (c >= 0x3400 && c <= 0x9fff) {  // ideographs, which have neither case nor accents
+      append_utf8(c, out);
+    } else if (strip_accents_) {
       std::vector<uint32_t> parts;
       decompose_canonically(c, parts);
       for (const uint32_t part : parts) {
@@ -86,6 +91,15 @@ class BertNormalizer : public Rewriter {
       append_lowered(c, out);
     }
     if (spaced) out += ' ';
+  }
+
+  /// Without its letters' accents a Korean syllable is its letters.
+  void append_syllable(uint32_t c, std::string_view syllable, Origin from, TextWriter& out) const {
+    if (!strip_accents_) return out.append(syllable, from);
+    const uint32_t index = c - kSyllableBase;
+    out.append_code_point(0x1100 + index / (21 * 28), from);
+    out.append_code_point(0x1161 + index / 28 % 21, from);
+    if (index % 28 != 0) out.append_code_point(0x11a7 + index % 28, from);
   }
 
   void append_lowered(uint32_t c, std::string& out) const {
