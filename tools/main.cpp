@@ -52,6 +52,7 @@ void add_verbs(Program& program) {
   add_eval_verb(program);
   add_tokenizer_verb(program);
   add_data_verb(program);
+  add_convert_verb(program);
   add_inspect_verb(program);
   add_bench_verb(program);
   add_doctor_verb(program);
@@ -109,7 +110,7 @@ void check_verb(const CLI::App& app, const std::vector<std::string>& arguments) 
       if (verb == argument) return;
       list += (list.empty() ? "" : ", ") + verb;
     }
-    static const std::set<std::string> later = {"launch", "serve", "convert"};
+    static const std::set<std::string> later = {"launch", "serve"};
     if (later.contains(argument)) {
       throw UsageError(concat("verb \"", argument, "\" is not available (ondol ", ondol::build_info().version, ")"),
                        "verbs: " + list);

@@ -49,6 +49,7 @@ void add_doctor_verb(Program& program);
 void add_eval_verb(Program& program);
 void add_forward_verb(Program& program);
 void add_generate_verb(Program& program);
+void add_convert_verb(Program& program);
 void add_inspect_verb(Program& program);
 void add_plot_verb(Program& program);
 void add_predict_verb(Program& program);

@@ -189,6 +189,15 @@ std::optional<std::vector<std::string>> GgufFile::texts(const std::string& key) 
   return all;
 }
 
+GgufRawValue GgufFile::raw(const GgufValue& value) const {
+  uint64_t end = value.offset + value.count * detail::gguf_value_bytes(value.type);
+  if (value.type == GgufValueType::text) {
+    for (uint64_t i = 0; i < value.count; ++i) text_at(end);
+  }
+  const char* begin = reinterpret_cast<const char*>(content_->file.data()) + value.offset;
+  return {value.type, value.is_array, value.count, std::string(begin, end - value.offset)};
+}
+
 int64_t GgufFile::require_integer(const std::string& key) const {
   const std::optional<int64_t> value = integer(key);
   if (!value) fail(key, "it is missing");

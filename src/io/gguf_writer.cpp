@@ -41,12 +41,19 @@ class HeaderWriter {
     for (const int32_t v : list) number(v);
   }
 
+  void value(const GgufRawValue& v) {
+    if (v.is_array) {
+      array(v.type, v.count);
+    } else {
+      type(v.type);
+    }
+    bytes_ += v.bytes;
+  }
+
   std::string& bytes() { return bytes_; }
 
  private:
-  void array(GgufValueType element, size_t count) {
-    type(GgufValueType::array), type(element), number<uint64_t>(count);
-  }
+  void array(GgufValueType element, uint64_t count) { type(GgufValueType::array), type(element), number(count); }
   std::string bytes_;
 };
 

@@ -130,20 +130,25 @@ void ModelWeights::for_each_part(const std::string& name,
 
 std::vector<WrittenFile> write_model_weights(const std::string& directory, const NamedTensors& tensors,
                                              const WeightsWriteOptions& options) {
-  const auto bytes_of = [&](const Tensor& tensor) {
+  return write_model_weights(directory, tensor_outputs(tensors, directory), options);
+}
+
+std::vector<WrittenFile> write_model_weights(const std::string& directory, const std::vector<TensorOutput>& tensors,
+                                             const WeightsWriteOptions& options) {
+  const auto bytes_of = [&](const TensorOutput& tensor) {
     const DType dtype =
-        options.file.floating_dtype && is_floating(tensor.dtype()) ? *options.file.floating_dtype : tensor.dtype();
-    return static_cast<uint64_t>(tensor.numel()) * dtype_size(dtype);
+        options.file.floating_dtype && is_floating(tensor.dtype) ? *options.file.floating_dtype : tensor.dtype;
+    return static_cast<uint64_t>(tensor.shape.numel()) * dtype_size(dtype);
   };
-  std::vector<NamedTensors> shards(1);
+  std::vector<std::vector<TensorOutput>> shards(1);
   uint64_t filled = 0, total = 0;
-  for (const auto& named : tensors) {
-    const uint64_t bytes = bytes_of(named.second);
+  for (const TensorOutput& tensor : tensors) {
+    const uint64_t bytes = bytes_of(tensor);
     if (filled > 0 && bytes > options.max_shard_bytes - std::min(filled, options.max_shard_bytes)) {
       shards.emplace_back();
       filled = 0;
     }
-    shards.back().push_back(named);
+    shards.back().push_back(tensor);
     filled += bytes;
     total += bytes;
   }
@@ -160,10 +165,10 @@ std::vector<WrittenFile> write_model_weights(const std::string& directory, const
   for (size_t i = 0; i < shards.size(); ++i) {
     char name[64];
     std::snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", i + 1, shards.size());
-    for (const auto& named : shards[i]) {
-      ONDOL_CHECK(!weight_map.contains(named.first), "cannot write weights: repeated name ", quoted_name(named.first),
+    for (const TensorOutput& tensor : shards[i]) {
+      ONDOL_CHECK(!weight_map.contains(tensor.name), "cannot write weights: repeated name ", quoted_name(tensor.name),
                   " (", directory, ")");
-      weight_map[named.first] = name;
+      weight_map[tensor.name] = name;
     }
     written.push_back(write_safetensors(directory + "/" + name, shards[i], options.file));
   }

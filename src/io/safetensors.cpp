@@ -48,21 +48,34 @@ void SafetensorsFile::release(const Tensor& part) const {
   content_->file.release(part.raw(), static_cast<size_t>(part.numel()) * dtype_size(part.dtype()));
 }
 
+std::vector<TensorOutput> tensor_outputs(const NamedTensors& tensors, const std::string& path) {
+  std::vector<TensorOutput> outputs;
+  for (const auto& [name, tensor] : tensors) {
+    ONDOL_CHECK(tensor.defined(), "cannot write safetensors: undefined tensor ", quoted_name(name), " (", path, ")");
+    outputs.push_back({name, tensor.shape(), tensor.dtype(), [tensor = tensor] { return tensor; }});
+  }
+  return outputs;
+}
+
 WrittenFile write_safetensors(const std::string& path, const NamedTensors& tensors,
                               const SafetensorsWriteOptions& options) {
-  const auto written_dtype = [&](const Tensor& tensor) {
-    return options.floating_dtype && is_floating(tensor.dtype()) ? *options.floating_dtype : tensor.dtype();
+  return write_safetensors(path, tensor_outputs(tensors, path), options);
+}
+
+WrittenFile write_safetensors(const std::string& path, const std::vector<TensorOutput>& tensors,
+                              const SafetensorsWriteOptions& options) {
+  const auto written_dtype = [&](const TensorOutput& tensor) {
+    return options.floating_dtype && is_floating(tensor.dtype) ? *options.floating_dtype : tensor.dtype;
   };
   std::unordered_set<std::string> names;
-  for (const auto& [name, tensor] : tensors) {
-    ONDOL_CHECK(names.insert(name).second && name != "__metadata__",
-                "cannot write safetensors: repeated or reserved name ", quoted_name(name), " (", path, ")");
-    ONDOL_CHECK(tensor.defined(), "cannot write safetensors: undefined tensor ", quoted_name(name), " (", path, ")");
+  for (const TensorOutput& tensor : tensors) {
+    ONDOL_CHECK(names.insert(tensor.name).second && tensor.name != "__metadata__",
+                "cannot write safetensors: repeated or reserved name ", quoted_name(tensor.name), " (", path, ")");
   }
   std::vector<size_t> order(tensors.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-    return dtype_size(written_dtype(tensors[a].second)) > dtype_size(written_dtype(tensors[b].second));
+    return dtype_size(written_dtype(tensors[a])) > dtype_size(written_dtype(tensors[b]));
   });
 
   std::string header = "{";
@@ -76,12 +89,12 @@ WrittenFile write_safetensors(const std::string& path, const NamedTensors& tenso
   }
   uint64_t offset = 0;
   for (const size_t i : order) {
-    const auto& [name, tensor] = tensors[i];
-    const uint64_t end = offset + static_cast<uint64_t>(tensor.numel()) * dtype_size(written_dtype(tensor));
+    const TensorOutput& tensor = tensors[i];
+    const uint64_t end = offset + static_cast<uint64_t>(tensor.shape.numel()) * dtype_size(written_dtype(tensor));
     if (header.size() > 1) header += ',';
-    header +=
-        Json(name).dump() + ":{\"dtype\":\"" + detail::safetensors_dtype_name(written_dtype(tensor)) + "\",\"shape\":[";
-    for (int d = 0; d < tensor.ndim(); ++d) header += (d > 0 ? "," : "") + std::to_string(tensor.size(d));
+    header += Json(tensor.name).dump() + ":{\"dtype\":\"" + detail::safetensors_dtype_name(written_dtype(tensor)) +
+              "\",\"shape\":[";
+    for (int d = 0; d < tensor.shape.ndim(); ++d) header += (d > 0 ? "," : "") + std::to_string(tensor.shape[d]);
     header += concat("],\"data_offsets\":[", offset, ",", end, "]}");
     offset = end;
   }
@@ -94,8 +107,10 @@ WrittenFile write_safetensors(const std::string& path, const NamedTensors& tenso
   file.write(length, sizeof length);
   file.write(header);
   for (const size_t i : order) {
-    const Tensor& tensor = tensors[i].second;
-    const Tensor host = tensor.to(Device{}).to(written_dtype(tensor)).contiguous();
+    const Tensor tensor = tensors[i].data();
+    ONDOL_CHECK(tensor.shape() == tensors[i].shape, "cannot write safetensors: tensor ", quoted_name(tensors[i].name),
+                " has shape ", tensor.shape(), ", not ", tensors[i].shape, " (", path, ")");
+    const Tensor host = tensor.to(Device{}).to(written_dtype(tensors[i])).contiguous();
     file.write(host.raw(), static_cast<size_t>(host.numel()) * dtype_size(host.dtype()));
   }
   file.commit();

@@ -135,6 +135,7 @@ void read_rope(const GgufFile& file, const ConfigReader& in, int64_t head_dim, J
               concat(*rotary, " of the ", head_dim, " elements of a head: rotating a part of them is not supported"));
   }
   const double theta = shortest(in.number("rope.freq_base").value_or(10000.0));
+  const RopeConfig kept = read_rope_config(JsonReader(config, file.path(), ErrorKind::failure), head_dim, 1);
   config["rope_theta"] = theta;
   config.erase("rope_parameters");
   config["rope_scaling"] = nullptr;
@@ -146,7 +147,8 @@ void read_rope(const GgufFile& file, const ConfigReader& in, int64_t head_dim, J
                   head_dim / 2, ") and F32 are expected (", file.path(), ")");
     }
     const std::vector<float> values = file.tensor(*factors).to_vector<float>();
-    const std::optional<RopeConfig> rope = fit_llama3(values, theta);
+    const bool known = kept.type == "llama3" && kept.theta == theta && reproduces(kept, values);
+    const std::optional<RopeConfig> rope = known ? kept : fit_llama3(values, theta);
     if (!rope) {
       throw_error("tensor \"", name, "\": its factors are not those of Llama 3.1, the only kind that is supported (",
                   file.path(), ")");

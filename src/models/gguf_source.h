@@ -20,6 +20,7 @@ class GgufSource final : public WeightSource {
   Shape shape(const std::string& name) const override;
   Tensor tensor(const std::string& name) const override;
   std::optional<QuantizedMatrix> quantized(const std::string& name) const override;
+  DType dtype(const std::string& name) const override { return entry(name).type->dtype.value_or(DType::f32); }
   std::string type_name(const std::string& name) const override { return entry(name).type->name; }
   bool is_floating(const std::string& name) const override;
   void for_each_part(const std::string& name,

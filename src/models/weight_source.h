@@ -27,6 +27,7 @@ class WeightSource {
   /// What the file calls it, for messages.
   virtual std::string label(const std::string& name) const = 0;
   virtual Shape shape(const std::string& name) const = 0;
+  virtual DType dtype(const std::string& name) const = 0;
   /// The numbers, quantised ones as f32; may be a view of a mapped file.
   virtual Tensor tensor(const std::string& name) const = 0;
   /// The blocks of a quantised matrix, rows in the order of tensor(), (out, in) even when tensor() is (in, out).
@@ -52,6 +53,7 @@ class SafetensorsSource final : public WeightSource {
   Shape shape(const std::string& name) const override { return weights_.find(name)->shape; }
   Tensor tensor(const std::string& name) const override { return weights_.tensor(name); }
   std::optional<QuantizedMatrix> quantized(const std::string&) const override { return std::nullopt; }
+  DType dtype(const std::string& name) const override { return weights_.find(name)->dtype; }
   std::string type_name(const std::string& name) const override { return dtype_name(weights_.find(name)->dtype); }
   bool is_floating(const std::string& name) const override { return ondol::is_floating(weights_.find(name)->dtype); }
   void for_each_part(const std::string& name,

@@ -1,9 +1,9 @@
 // The tokenizer that a GGUF file carries in its metadata (keys tokenizer.*; llama.cpp, src/llama-vocab.cpp, says what
 // the names of pre-tokenizers stand for).
 #include <ondol/base/error.h>
-#include <ondol/io/gguf.h>
 
 #include "base/json_reader.h"
+#include "tokenizer/gguf_tokenizer.h"
 #include "tokenizer/tokenizer_files.h"
 
 namespace ondol {
@@ -113,12 +113,19 @@ Tokenizer read_byte_level_bpe(const GgufFile& file) {
 
 namespace tokenization {
 
-Tokenizer read_gguf_tokenizer(const std::string& path) {
-  const GgufFile file(path);
+Tokenizer read_gguf_tokenizer(const GgufFile& file) {
   const std::string model = file.require_text("tokenizer.ggml.model");
+  if (const std::optional<std::string> text = file.text(kHuggingFaceTokenizer)) {
+    TokenizerConfig config;
+    config.special_tokens = read_common_parts(file).special_tokens;
+    config.chat_template = file.text("tokenizer.chat_template").value_or("");
+    return Tokenizer(
+        read_tokenizer_json(*text, std::move(config), concat(file.path(), ", key ", kHuggingFaceTokenizer)));
+  }
   if (model == "gpt2") return read_byte_level_bpe(file);
-  throw UsageError(concat("key \"tokenizer.ggml.model\": ", quoted_name(model), " is not supported (", path, ")"),
-                   "supported: gpt2");
+  throw UsageError(
+      concat("key \"tokenizer.ggml.model\": ", quoted_name(model), " is not supported (", file.path(), ")"),
+      "supported: gpt2");
 }
 
 }  // namespace tokenization

@@ -3,8 +3,8 @@
 
 #include <ondol/base/error.h>
 #include <ondol/base/file.h>
-#include <ondol/io/gguf.h>
 
+#include "tokenizer/gguf_tokenizer.h"
 #include "tokenizer/json_file.h"
 #include "tokenizer/tokenizer_files.h"
 
@@ -59,7 +59,7 @@ Tokenizer load_tokenizer(const std::string& directory_or_file, const LoadTokeniz
   const fs::path given(directory_or_file);
   if (!fs::exists(given)) throw UsageError(concat("no such file or directory (", directory_or_file, ")"));
   const bool is_directory = fs::is_directory(given);
-  if (!is_directory && is_gguf_file(directory_or_file)) return read_gguf_tokenizer(directory_or_file);
+  if (!is_directory && is_gguf_file(directory_or_file)) return read_gguf_tokenizer(GgufFile(directory_or_file));
   const fs::path directory = is_directory ? given : given.parent_path();
   TokenizerConfig config = read_config_beside(directory);
   if (!is_directory) {

@@ -55,9 +55,6 @@ StringTable make_vocabulary(const std::vector<std::pair<std::string, int64_t>>& 
 std::shared_ptr<const Tokenizer::Impl> read_tiktoken(std::string_view text, const std::string& split_pattern,
                                                      TokenizerConfig config, const std::string& name);
 
-/// The tokenizer in the metadata of a GGUF file.
-Tokenizer read_gguf_tokenizer(const std::string& path);
-
 /// The "pre_tokenizer" part for split patterns by name ("gpt2", "cl100k", "qwen2") or regular expression.
 Json split_pattern_spec(const std::vector<std::string>& patterns, bool individual_digits, bool add_prefix_space);
 Json byte_level_spec(bool add_prefix_space, bool use_regex);

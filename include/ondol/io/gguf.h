@@ -66,6 +66,14 @@ struct GgufValue {
   uint64_t offset = 0;  // in the file: of the number, the length of the text, or the first element
 };
 
+/// A value with its bytes in the file, for copies.
+struct GgufRawValue {
+  GgufValueType type = GgufValueType::u8;
+  bool is_array = false;
+  uint64_t count = 1;
+  std::string bytes;  // without types and count
+};
+
 /// A cheap handle; copies share the mapping, and so do the tensors made from it.
 class GgufFile {
  public:
@@ -91,6 +99,7 @@ class GgufFile {
   std::optional<std::vector<std::string>> texts(const std::string& key) const;
   int64_t require_integer(const std::string& key) const;
   std::string require_text(const std::string& key) const;
+  GgufRawValue raw(const GgufValue& value) const;
   [[noreturn]] void fail(const std::string& key, const std::string& why) const;
 
   /// A CPU tensor on the mapped bytes, not to be written to: the numbers, or (rows, bytes of a row) u8 for quantised
@@ -123,7 +132,7 @@ bool is_gguf_file(const std::string& path);
 
 /// Values to write; the kind decides the type in the file.
 using GgufScalar = std::variant<bool, uint32_t, int32_t, uint64_t, float, std::string, std::vector<std::string>,
-                                std::vector<float>, std::vector<int32_t>>;
+                                std::vector<float>, std::vector<int32_t>, GgufRawValue>;
 using GgufMetadata = std::vector<std::pair<std::string, GgufScalar>>;
 
 /// A tensor to write. `data` is called once, when its turn has come: contiguous, on the host, of the type's dtype, or

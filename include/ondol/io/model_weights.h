@@ -54,5 +54,7 @@ struct WeightsWriteOptions {
 /// the other form. Returns the files written.
 std::vector<WrittenFile> write_model_weights(const std::string& directory, const NamedTensors& tensors,
                                              const WeightsWriteOptions& options = {});
+std::vector<WrittenFile> write_model_weights(const std::string& directory, const std::vector<TensorOutput>& tensors,
+                                             const WeightsWriteOptions& options = {});
 
 }  // namespace ondol

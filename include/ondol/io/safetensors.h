@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -83,9 +84,22 @@ struct WrittenFile {
   std::vector<uint32_t> checksums;
 };
 
+/// A tensor to write. `data` is called once, when its turn has come.
+struct TensorOutput {
+  std::string name;
+  Shape shape;
+  DType dtype = DType::f32;
+  std::function<Tensor()> data;
+};
+
 /// Writes atomically. Tensors of any device and stride are taken one at a time, so that memory stays flat. Data lie in
 /// the order given, those of wider elements first (every tensor is then aligned). Throws on repeated names.
 WrittenFile write_safetensors(const std::string& path, const NamedTensors& tensors,
                               const SafetensorsWriteOptions& options = {});
+WrittenFile write_safetensors(const std::string& path, const std::vector<TensorOutput>& tensors,
+                              const SafetensorsWriteOptions& options = {});
+
+/// Tensors that are there already, as outputs.
+std::vector<TensorOutput> tensor_outputs(const NamedTensors& tensors, const std::string& path);
 
 }  // namespace ondol
