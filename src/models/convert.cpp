@@ -122,12 +122,11 @@ uint64_t bytes_of(const std::vector<GgufTensorOutput>& tensors) {
 
 ConvertResult gguf_to_gguf(const GgufFile& file, const std::string& destination, const Target& target) {
   std::vector<GgufTensorOutput> tensors;
-  const GgufTensorType* widest = nullptr;
+  const bool retyped = target.dtype || target.format;
   for (const GgufTensor& tensor : file.tensors()) {
     const GgufTensorType& type = target_type(target, tensor.shape, tensor.name, *tensor.type);
     const bool changed = tensor.shape.ndim() >= 2 && type.code != tensor.type->code;
     const GgufTensorType& written = changed ? type : *tensor.type;
-    if (changed && (widest == nullptr || tensor.name.ends_with("ffn_down.weight"))) widest = &written;
     tensors.push_back({tensor.name, tensor.shape, &written, [&file, &tensor, &written, changed] {
                          const Tensor stored = file.tensor(tensor);
                          if (!changed) return stored;
@@ -142,10 +141,13 @@ ConvertResult gguf_to_gguf(const GgufFile& file, const std::string& destination,
   }
   GgufMetadata metadata;
   for (const GgufValue& value : file.values()) {
-    if (value.key == "general.alignment" || (value.key == "general.file_type" && widest != nullptr)) continue;
+    if (value.key == "general.alignment" || (value.key == "general.file_type" && retyped)) continue;
     metadata.emplace_back(value.key, file.raw(value));
   }
-  if (widest != nullptr) metadata.emplace_back("general.file_type", file_type(*widest));
+  if (retyped) {
+    const GgufTensorType& type = target.format ? gguf_type_of(*target.format) : gguf_type_of(*target.dtype);
+    metadata.emplace_back("general.file_type", file_type(type));
+  }
   write_gguf(destination, metadata, tensors);
   return {static_cast<int64_t>(tensors.size()), bytes_of(tensors)};
 }

@@ -89,7 +89,7 @@ CommonParts read_common_parts(const GgufFile& file) {
   return parts;
 }
 
-Tokenizer read_byte_level_bpe(const GgufFile& file) {
+Tokenizer read_gguf_byte_level_bpe(const GgufFile& file) {
   const PreTokenizerName& pre = find_pre_tokenizer(file);
   CommonParts common = read_common_parts(file);
   ByteLevelBpeParts parts;
@@ -109,6 +109,55 @@ Tokenizer read_byte_level_bpe(const GgufFile& file) {
   return make_byte_level_bpe_tokenizer(parts, file.path());
 }
 
+/// llama.cpp's "llama" and "t5": SentencePiece vocabularies.
+Tokenizer read_gguf_sentencepiece(const GgufFile& file, SentencePieceParts::Algorithm algorithm) {
+  CommonParts common = read_common_parts(file);
+  SentencePieceParts parts;
+  parts.algorithm = algorithm;
+  const size_t count = common.tokens.size();
+  parts.tokens = std::move(common.tokens);
+  const std::optional<std::vector<double>> scores = file.numbers("tokenizer.ggml.scores");
+  if (!scores) file.fail("tokenizer.ggml.scores", "it is missing");
+  if (scores->size() != count) {
+    file.fail("tokenizer.ggml.scores", concat(scores->size(), " entries for ", count, " tokens"));
+  }
+  for (const double score : *scores) parts.scores.push_back(static_cast<float>(score));
+  for (const int64_t type : file.integers("tokenizer.ggml.token_type").value_or(std::vector<int64_t>{})) {
+    if (type < 1 || type > 6) file.fail("tokenizer.ggml.token_type", concat("type ", type, " is unknown"));
+    parts.types.push_back(static_cast<PieceType>(type));
+  }
+  if (const GgufValue* map = file.find_value("tokenizer.ggml.precompiled_charsmap")) {
+    parts.character_map = file.raw(*map).bytes;
+  }
+  parts.add_dummy_prefix = file.flag("tokenizer.ggml.add_space_prefix").value_or(true);
+  parts.remove_extra_whitespaces = file.flag("tokenizer.ggml.remove_extra_whitespaces").value_or(false);
+  parts.added_tokens = std::move(common.added_tokens);
+  parts.special_tokens = std::move(common.special_tokens);
+  const bool bpe = algorithm == SentencePieceParts::Algorithm::bpe;
+  parts.add_bos = file.flag("tokenizer.ggml.add_bos_token").value_or(bpe);
+  parts.add_eos = file.flag("tokenizer.ggml.add_eos_token").value_or(!bpe);
+  parts.chat_template = file.text("tokenizer.chat_template").value_or("");
+  return make_sentencepiece_tokenizer(parts, file.path());
+}
+
+/// llama.cpp marks the beginning of a word with U+2581 where vocab.txt marks what goes on with "##".
+Tokenizer read_gguf_wordpiece(const GgufFile& file) {
+  constexpr std::string_view kWordStart = "\u2581";
+  CommonParts common = read_common_parts(file);
+  WordPieceParts parts;
+  for (std::string& token : common.tokens) {
+    const bool in_brackets = token.starts_with('[') && token.ends_with(']');
+    if (token.starts_with(kWordStart)) {
+      parts.tokens.push_back(token.substr(kWordStart.size()));
+    } else {
+      parts.tokens.push_back(in_brackets ? std::move(token) : "##" + token);
+    }
+  }
+  parts.added_tokens = std::move(common.added_tokens);
+  parts.special_tokens = std::move(common.special_tokens);
+  return make_wordpiece_tokenizer(parts, file.path());
+}
+
 }  // namespace
 
 namespace tokenization {
@@ -122,10 +171,13 @@ Tokenizer read_gguf_tokenizer(const GgufFile& file) {
     return Tokenizer(
         read_tokenizer_json(*text, std::move(config), concat(file.path(), ", key ", kHuggingFaceTokenizer)));
   }
-  if (model == "gpt2") return read_byte_level_bpe(file);
+  if (model == "gpt2") return read_gguf_byte_level_bpe(file);
+  if (model == "llama") return read_gguf_sentencepiece(file, SentencePieceParts::Algorithm::bpe);
+  if (model == "t5") return read_gguf_sentencepiece(file, SentencePieceParts::Algorithm::unigram);
+  if (model == "bert") return read_gguf_wordpiece(file);
   throw UsageError(
       concat("key \"tokenizer.ggml.model\": ", quoted_name(model), " is not supported (", file.path(), ")"),
-      "supported: gpt2");
+      "supported: gpt2, llama, t5, bert");
 }
 
 }  // namespace tokenization
