@@ -5,6 +5,7 @@
 #include <ondol/base/file.h>
 
 #include "base/json_reader.h"
+#include "models/gguf_architecture.h"
 
 namespace ondol {
 
@@ -37,6 +38,10 @@ TrainingModel make_training_model(const TrainConfig& config, const std::string& 
 
 std::string model_fingerprint(const TrainConfig& config) {
   const fs::path source(config.model.config.empty() ? config.model.from : config.model.config);
+  if (is_gguf_file(source.string())) {
+    const std::string text = read_gguf_config(GgufFile(source.string())).dump();
+    return concat("crc32-", crc32(0, text.data(), text.size()));
+  }
   const std::string path = (fs::is_directory(source) ? source / "config.json" : source).string();
   if (!fs::exists(path)) return "";
   const std::string text = load_json(path).dump();  // without the layout of the file

@@ -10,6 +10,8 @@ namespace {
 
 constexpr Target kTargets[] = {
     {"safetensors", run_safetensors, safetensors_seeds},
+    {"gguf", run_gguf, gguf_seeds},
+    {"gguf_model", run_gguf_model, gguf_model_seeds},
     {"tokenizer_json", run_tokenizer_json, tokenizer_json_seeds},
     {"tokenizer_config", run_tokenizer_config, tokenizer_config_seeds},
     {"vocab_merges", run_vocab_merges, vocab_merges_seeds},

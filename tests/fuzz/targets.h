@@ -44,6 +44,10 @@ std::string scratch_directory();
 
 void run_safetensors(std::string_view input);
 std::vector<std::string> safetensors_seeds();
+void run_gguf(std::string_view input);
+std::vector<std::string> gguf_seeds();
+void run_gguf_model(std::string_view input);
+std::vector<std::string> gguf_model_seeds();
 void run_tokenizer_json(std::string_view input);
 std::vector<std::string> tokenizer_json_seeds();
 void run_tokenizer_config(std::string_view input);

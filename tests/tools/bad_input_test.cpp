@@ -33,6 +33,20 @@ class BadInput : public ::testing::Test {
   const TinyModel model_;
 };
 
+TEST_F(BadInput, GgufFilesAndConversions) {
+  const std::string m = model_.path(), out = path("out");
+  expect_failure({"generate", file("cut.gguf", "GGUF\3"), "--prompt", "a"}, 1, "cut.gguf");
+  expect_failure({"inspect", file("old.gguf", std::string("GGUF\1\0\0\0", 8))}, 1, "version 1");
+  expect_failure({"convert", m, out, "--dtype", "q4_0"}, 2, "no quantised blocks");
+  expect_failure({"convert", m, out, "--dtype", "int3"}, 2, "int3");
+  expect_failure({"convert", m, out, "--max-shard-size", "5 parsecs"}, 2, "--max-shard-size");
+  expect_failure({"convert", m, m}, 2, "the destination exists");
+  expect_failure({"convert", path("absent"), out}, 2, "absent");
+  expect_failure({"convert", file("pytorch_model.bin", "PK\3\4 pickled"), out}, 1, "pytorch_model.bin");
+  expect_failure({"convert", file("weights.pt", "\x80\2 pickled"), out}, 2, "pickle files can run code");
+  EXPECT_FALSE(fs::exists(out));
+}
+
 TEST_F(BadInput, TrainingConfigurations) {
   const std::string good = config(good_text());
   EXPECT_EQ(run_program({"train", good, "--dry-run"}).code, 0);

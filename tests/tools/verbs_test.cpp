@@ -5,6 +5,8 @@
 
 #include <ondol/io/safetensors.h>
 
+#include <filesystem>
+
 #include "base/json_reader.h"
 #include "support/test_data.h"
 #include "support/tiny_bert.h"
@@ -280,6 +282,36 @@ TEST(InspectVerb, ModelsAndRuns) {
   EXPECT_EQ(report["model_type"], "llama");
   EXPECT_EQ(report["tokenizer_tokens"], 270);
   EXPECT_EQ(run_json({"inspect", model.path() + "/model.safetensors"})["elements"], report["elements"]);
+}
+
+TEST(ConvertVerb, EveryVerbTakesTheGgufFile) {
+  const TinyModel model;
+  const std::string gguf = model.directory() / "model.gguf", back = model.directory() / "back";
+  const Json report = run_json({"convert", model.path(), gguf});
+  EXPECT_EQ(report["tensors"], run_json({"inspect", model.path()})["tensors"].size());
+  const Json inspected = run_json({"inspect", gguf});
+  EXPECT_EQ(inspected["kind"], "gguf");
+  EXPECT_EQ(inspected["metadata"]["llama.block_count"], 2);
+  EXPECT_EQ(inspected["metadata"]["tokenizer.ggml.tokens"]["length"], 270);
+  const auto answer = [](const std::string& path) {
+    return run_json({"generate", path, "--prompt", "the cat", "--max-new-tokens", "8", "--ignore-eos"});
+  };
+  EXPECT_EQ(answer(gguf)["tokens"], answer(model.path())["tokens"]);
+  EXPECT_EQ(answer(gguf)["text"], answer(model.path())["text"]);
+  const ProgramResult chat = run_program({"chat", gguf, "--max-new-tokens", "3"}, "hello\n");
+  EXPECT_EQ(chat.code, 0) << chat.err;
+  const std::string text = model.directory().write("text.txt", "the cat sat on the mat");
+  const auto loss = [&](const std::string& path) {
+    return run_json({"eval", path, "--task", "perplexity", "--data", text})["metric"]["loss"];
+  };
+  EXPECT_EQ(loss(gguf), loss(model.path()));
+  EXPECT_EQ(run_program({"convert", gguf, back}).code, 0);
+  EXPECT_EQ(model.directory().read("back/tokenizer.json"), model.directory().read("model/tokenizer.json"));
+  EXPECT_EQ(answer(back)["tokens"], answer(model.path())["tokens"]);
+  EXPECT_EQ(run_program({"convert", gguf, model.directory() / "q.gguf", "--dtype", "q8_0"}).code, 0);
+  EXPECT_EQ(run_json({"convert", model.path(), model.directory() / "s", "--max-shard-size", "10KB"})["tensors"],
+            report["tensors"]);
+  EXPECT_TRUE(std::filesystem::exists(model.directory() / "s/model.safetensors.index.json"));
 }
 
 }  // namespace
