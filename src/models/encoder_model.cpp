@@ -49,7 +49,7 @@ EncoderModel::EncoderModel(const JsonReader& config, const EncoderSettings& sett
     throw UsageError(concat(s.num_heads, " attention heads do not divide the hidden size ", s.hidden_size, " (",
                             config.file(), ")"));
   }
-  const int64_t reserved = s.position_padding ? *s.position_padding + 1 : 0;
+  const int64_t reserved = s.position_padding ? int64_t{*s.position_padding} + 1 : 0;
   if (s.position_rows <= reserved) {
     throw UsageError(concat(s.position_rows, " positions leave none for tokens (", config.file(), ")"));
   }

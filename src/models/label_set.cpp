@@ -10,7 +10,7 @@ namespace ondol {
 
 namespace {
 
-constexpr int64_t kMostLabels = 1 << 24;
+constexpr int64_t kMostLabels = 1 << 20;
 
 std::vector<std::string> read_names(const JsonReader& config) {
   std::vector<std::string> names;

@@ -51,6 +51,17 @@ std::vector<std::string> model_config_seeds() {
       R"("low_freq_factor":1.0,"high_freq_factor":4.0,"original_max_position_embeddings":32},"attention_bias":true})",
       R"({"model_type":"llama","hidden_size":16,"num_attention_heads":2,"num_hidden_layers":1,"vocab_size":50,)"
       R"("rope_scaling":{"type":"linear","factor":2.0},"hidden_act":"gelu","head_dim":12})",
+      R"({"model_type":"bert","architectures":["BertForSequenceClassification"],"vocab_size":60,"hidden_size":12,)"
+      R"("num_hidden_layers":1,"num_attention_heads":2,"intermediate_size":16,"max_position_embeddings":20,)"
+      R"("type_vocab_size":2,"id2label":{"0":"no","1":"yes"},"problem_type":"multi_label_classification",)"
+      R"("classifier_dropout":0.1,"pad_token_id":0})",
+      R"({"model_type":"roberta","architectures":["RobertaForMaskedLM"],"vocab_size":60,"hidden_size":12,)"
+      R"("num_hidden_layers":1,"num_attention_heads":2,"intermediate_size":16,"max_position_embeddings":20,)"
+      R"("type_vocab_size":1,"pad_token_id":1,"tie_word_embeddings":false})",
+      R"({"model_type":"electra","architectures":["ElectraForPreTraining"],"vocab_size":60,"hidden_size":12,)"
+      R"("embedding_size":6,"num_hidden_layers":1,"num_attention_heads":2,"num_labels":3})",
+      R"({"model_type":"distilbert","architectures":["DistilBertForQuestionAnswering"],"vocab_size":60,"dim":12,)"
+      R"("n_layers":1,"n_heads":2,"hidden_dim":16,"qa_dropout":0.1,"max_position_embeddings":20})",
       R"({"model_type":"gpt2","vocab_size":100,"n_positions":32,"n_embd":16,"n_layer":2,"n_head":2,"n_inner":null,)"
       R"("activation_function":"gelu_new","resid_pdrop":0.1,"embd_pdrop":0.1,"attn_pdrop":0.1,)"
       R"("layer_norm_epsilon":1e-5,"bos_token_id":99,"eos_token_id":99})"};
