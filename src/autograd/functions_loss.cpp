@@ -1,6 +1,7 @@
 #include <ondol/autograd/functions.h>
 #include <ondol/ops/elementwise.h>
 #include <ondol/ops/loss.h>
+#include <ondol/ops/quantized.h>
 #include <ondol/ops/reduce.h>
 
 #include "autograd/recording.h"
@@ -69,6 +70,13 @@ Variable cross_entropy(const Variable& logits, const Tensor& labels, const LossS
 }
 
 Variable linear_cross_entropy(const Variable& hidden, const Tensor& labels, const LinearCrossEntropyInputs& inputs) {
+  if (const QuantizedWeight* weight = inputs.weight.quantized()) {
+    ONDOL_CHECK(Tape::current() == nullptr && inputs.softcap == 0.0f,
+                "[linear_cross_entropy] quantised weights have neither gradients nor soft-capping");
+    const Tensor bias = inputs.bias.defined() ? inputs.bias.value() : Tensor();
+    const Tensor sum = ops::quantized_linear_cross_entropy(hidden.value(), *weight, bias, labels, inputs.ignore_index);
+    return Variable(scaled_sum(sum, inputs.scale));
+  }
   Tape* tape = recording(hidden, inputs.weight, inputs.bias);
   ops::LinearCrossEntropyOptions options;
   options.scale = inputs.scale;

@@ -1,6 +1,7 @@
 #include <ondol/autograd/functions.h>
 #include <ondol/ops/embedding.h>
 #include <ondol/ops/matmul.h>
+#include <ondol/ops/quantized.h>
 #include <ondol/ops/reduce.h>
 
 #include "autograd/recording.h"
@@ -25,7 +26,27 @@ Variable matmul(const Variable& a, const Variable& b) {
   return out;
 }
 
+namespace {
+
+/// Quantised weights have no gradient, and the products with them none either.
+void check_not_recorded() {
+  if (Tape::current() == nullptr) return;
+  throw UsageError("a model with quantised weights cannot be trained",
+                   "convert it to f32 or bf16 first: ondol convert SRC DST --dtype bf16");
+}
+
+}  // namespace
+
 Variable linear(const Variable& x, const LinearInputs& inputs) {
+  if (const QuantizedWeight* weight = inputs.weight.quantized()) {
+    check_not_recorded();
+    ops::QuantizedLinearArguments arguments;
+    arguments.weight = *weight;
+    if (inputs.bias.defined()) arguments.bias = inputs.bias.value();
+    if (inputs.residual.defined()) arguments.residual = inputs.residual.value();
+    arguments.activation = inputs.activation;
+    return Variable(ops::quantized_linear(x.value(), arguments));
+  }
   Tape* tape = recording(x, inputs.weight, inputs.bias, inputs.residual);
   ops::LinearArguments arguments;
   arguments.weight = inputs.weight.value();
@@ -59,6 +80,11 @@ Variable linear(const Variable& x, const LinearInputs& inputs) {
 }
 
 Variable embedding(const Variable& table, const Tensor& ids, int64_t padding_idx) {
+  if (const QuantizedWeight* weight = table.quantized()) {
+    check_not_recorded();
+    ONDOL_CHECK(weight->parts.size() == 1, "[embedding] the quantised table has ", weight->parts.size(), " parts");
+    return Variable(ops::quantized_embedding(weight->parts.front(), ids, weight->dtype));
+  }
   Tape* tape = recording(table);
   Variable out = output(ops::embedding(table.value(), ids), tape);
   if (tape != nullptr) {

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include <ondol/ops/loss.h>
+#include <ondol/autograd/functions.h>
 
 namespace ondol {
 
@@ -23,9 +23,10 @@ double run_windows(Model& model, const Windows& windows, int64_t length) {
   const OutputProjection output = model.output_projection();
   const Tensor hidden = model.hidden(input, {}).value();
   const Tensor labels = Tensor::from_vector(windows.labels, shape, model.device());
-  ops::LinearCrossEntropyOptions loss;
-  if (output.bias.defined()) loss.bias = output.bias.value();
-  return ops::linear_cross_entropy(hidden, output.weight.value(), labels, loss).loss.item();
+  functions::LinearCrossEntropyInputs loss;
+  loss.weight = output.weight;
+  loss.bias = output.bias;
+  return functions::linear_cross_entropy(Variable(hidden), labels, loss).value().item();
 }
 
 }  // namespace

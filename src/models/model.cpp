@@ -40,9 +40,12 @@ void Model::encode(const Tensor&, const std::vector<int32_t>&, KvCache&) {
 
 Tensor Model::logits(const Tensor& hidden) const {
   const OutputProjection output = output_projection();
-  const Tensor bias = output.bias.defined() ? output.bias.value() : Tensor();
+  const NoGrad no_grad;
+  functions::LinearInputs inputs;
+  inputs.weight = output.weight;
+  inputs.bias = output.bias;
   const Tensor scaled = output.scale == 1.0f ? hidden : ops::scale(hidden, output.scale);
-  return ops::linear(scaled, {.weight = output.weight.value(), .bias = bias, .activation = {}, .residual = {}});
+  return functions::linear(Variable(scaled), inputs).value();
 }
 
 KvCache Model::make_cache(int64_t batch, int64_t capacity) const {

@@ -31,13 +31,35 @@ std::unique_ptr<FamilyModel> build(const JsonReader& config, DType dtype) {
   return find_family(config)(config);
 }
 
+/// Makes weights whose tensors are all quantised in the file quantised parameters. The CPU can use every format.
+void keep_quantized(FamilyModel& model, const WeightSource& source, const std::vector<std::string>& names, DType dtype,
+                    Device device) {
+  for (const ParameterStore::Entry& entry : model.parameters().entries()) {
+    auto weight = std::make_shared<QuantizedWeight>();
+    weight->dtype = dtype;
+    for (size_t i = 0; i < names.size(); ++i) {
+      const WeightSlot& slot = model.weights()[i];
+      if (!slot.parameter.same_as(entry.variable) || names[i].empty()) continue;
+      std::optional<QuantizedMatrix> part = source.quantized(names[i]);
+      if (!part || (device.type != DeviceType::cpu && !can_quantize(part->format))) {
+        weight->parts.clear();
+        break;
+      }
+      weight->parts.push_back(part->to(device));
+    }
+    if (!weight->parts.empty()) entry.variable.set_quantized(std::move(weight));
+  }
+}
+
 /// Gives a model its values. The source is checked before anything is allocated: a configuration may claim any size.
-std::unique_ptr<Model> fill(std::unique_ptr<FamilyModel> model, const WeightSource& source, DType dtype,
-                            Device device) {
+std::unique_ptr<Model> fill(std::unique_ptr<FamilyModel> model, const WeightSource& source, DType dtype, Device device,
+                            bool keep) {
   const std::vector<std::string> names = match_weights(*model, source);
+  if (keep) keep_quantized(*model, source, names, dtype, device);
   model->parameters().materialize(dtype, device);
   for (size_t i = 0; i < names.size(); ++i) {
     const WeightSlot& slot = model->weights()[i];
+    if (slot.parameter.quantized() != nullptr) continue;
     const Tensor target = slot.view(slot.parameter.value());
     if (names[i].empty()) {
       target.zero();
@@ -67,7 +89,7 @@ std::unique_ptr<Model> load_model(const std::string& path, const LoadOptions& op
     std::unique_ptr<FamilyModel> model = build(config, dtype);
     const std::string generation = (fs::path(path) / "generation_config.json").string();
     if (fs::exists(generation)) model->set_generation_config(load_json(generation), generation);
-    return fill(std::move(model), SafetensorsSource(path), dtype, device);
+    return fill(std::move(model), SafetensorsSource(path), dtype, device, false);
   }
   if (!is_gguf_file(path)) {
     throw UsageError(concat("cannot load model: neither a directory nor a GGUF file (", path, ")"),
@@ -83,7 +105,7 @@ std::unique_ptr<Model> load_model(const std::string& path, const LoadOptions& op
   } catch (const Error& error) {
     throw Error(name_gguf_keys(find_gguf_architecture(file), error.what()), error.hint(), error.kind());
   }
-  return fill(std::move(model), GgufSource(file, config), dtype, device);
+  return fill(std::move(model), GgufSource(file, config), dtype, device, options.keep_quantized);
 }
 
 std::unique_ptr<Model> create_model(const std::string& config_path, DType dtype, Device device, uint64_t seed) {
@@ -98,6 +120,7 @@ std::unique_ptr<Model> create_model(const std::string& config_path, DType dtype,
 void save_model(const Model& model, const std::string& directory, const SaveOptions& options) {
   const auto& family = dynamic_cast<const FamilyModel&>(model);
   const DType dtype = options.dtype.value_or(model.dtype());
+  model.parameters().check_trainable();
   make_directories(directory);
 
   NamedTensors tensors;

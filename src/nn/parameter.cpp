@@ -67,13 +67,14 @@ Variable ParameterStore::add_buffer(const std::string& name, const Shape& shape,
 void ParameterStore::materialize(DType dtype, Device device) {
   int64_t total = 0;
   for (const Entry& entry : entries_) {
+    if (entry.variable.quantized() != nullptr) continue;
     ONDOL_CHECK(!__builtin_add_overflow(total, aligned(entry.shape.numel()), &total),
                 "too many weights to count: parameter ", entry.name, " ", entry.shape);
   }
   flat_elements_ = 0;
   for (const bool matrices : {true, false}) {
     for (Entry& entry : entries_) {
-      if ((entry.shape.ndim() >= 2) != matrices) continue;
+      if ((entry.shape.ndim() >= 2) != matrices || entry.variable.quantized() != nullptr) continue;
       entry.offset = flat_elements_;
       flat_elements_ += aligned(entry.shape.numel());
     }
@@ -81,7 +82,9 @@ void ParameterStore::materialize(DType dtype, Device device) {
   }
   values_ = Tensor::empty({flat_elements_}, dtype, device);
   values_.zero();  // the padding too, so that whole-buffer passes see defined values
-  for (Entry& entry : entries_) entry.variable.set_value(slice(values_, entry));
+  for (Entry& entry : entries_) {
+    if (entry.variable.quantized() == nullptr) entry.variable.set_value(slice(values_, entry));
+  }
   for (Entry& buffer : buffers_) {
     const Tensor& before = buffer.variable.value();
     buffer.variable.set_value(before.defined() ? before.to(dtype).to(device)
@@ -94,11 +97,20 @@ void ParameterStore::initialize(uint64_t seed) {
   for (const Entry& buffer : buffers_) draw(buffer, seed);
 }
 
+void ParameterStore::check_trainable() const {
+  for (const Entry& entry : entries_) {
+    if (entry.variable.quantized() == nullptr) continue;
+    throw UsageError(concat("parameter \"", entry.name, "\" is quantised: the model cannot be trained or saved"),
+                     "convert it to f32 or bf16 first: ondol convert SRC DST --dtype bf16");
+  }
+}
+
 void ParameterStore::enable_gradients() {
   if (!gradients_.defined()) use_gradient_buffer(Tensor::zeros({flat_elements_}, DType::f32, values_.device()));
 }
 
 void ParameterStore::use_gradient_buffer(const Tensor& flat) {
+  check_trainable();
   ONDOL_CHECK(flat.numel() == flat_elements_, "gradient buffer of ", flat.numel(), " elements, ", flat_elements_,
               " expected");
   gradients_ = flat;

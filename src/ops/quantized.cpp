@@ -2,6 +2,10 @@
 
 #include <algorithm>
 
+#include <ondol/ops/elementwise.h>
+#include <ondol/ops/loss.h>
+#include <ondol/ops/reduce.h>
+
 #include "ops/checks.h"
 #include "ops/gemm_epilogue.h"
 #include "ops/index_checks.h"
@@ -45,6 +49,10 @@ void check_data_dtype(const char* op, DType dtype) {
   ONDOL_CHECK(is_data_dtype(dtype), "[", op, "] dtype ", dtype_name(dtype), ": f32 or bf16 is needed");
 }
 
+char* shifted(const void* p, int64_t bytes) {
+  return p == nullptr ? nullptr : const_cast<char*>(static_cast<const char*>(p)) + bytes;
+}
+
 /// The plain product with a few thousand rows of weights at a time.
 void multiply_panels(GemmArgs args, const QuantizedMatrix& weight, const Tensor& x, int64_t element) {
   const int64_t panel_bytes = x.device().type == DeviceType::cpu ? kHostPanel : kDevicePanel;
@@ -52,16 +60,13 @@ void multiply_panels(GemmArgs args, const QuantizedMatrix& weight, const Tensor&
   const int64_t panel_rows = std::clamp<int64_t>(panel_bytes / row_bytes / 64 * 64, 64, weight.rows());
   const Tensor panel = Tensor::empty({panel_rows, weight.cols}, x.dtype(), x.device());
   const GemmArgs whole = args;
-  const auto shifted = [&](const void* p, int64_t columns) {
-    return p == nullptr ? nullptr : const_cast<char*>(static_cast<const char*>(p)) + columns * element;
-  };
   args.b = panel.raw();
   for (int64_t first = 0; first < weight.rows(); first += panel_rows) {
     args.n = std::min(panel_rows, weight.rows() - first);
     run_dequantize(weight, first, nullptr, panel.narrow(0, 0, args.n));
-    args.c = shifted(whole.c, first);
-    args.bias = shifted(whole.bias, first);
-    args.residual = shifted(whole.residual, first);
+    args.c = shifted(whole.c, first * element);
+    args.bias = shifted(whole.bias, first * element);
+    args.residual = shifted(whole.residual, first * element);
     run_kernel(&KernelTable::gemm, x.device(), x.dtype(), args);
   }
 }
@@ -90,12 +95,17 @@ Tensor dequantize(const QuantizedMatrix& matrix, DType dtype) {
 
 Tensor quantized_linear(const Tensor& x, const QuantizedLinearArguments& arguments) {
   constexpr const char* op = "quantized_linear";
-  const QuantizedMatrix& weight = arguments.weight;
+  const QuantizedWeight& weight = arguments.weight;
   check_data(op, "x", x);
-  check_matrix(op, weight);
-  check_dtype(op, "weight", weight.blocks, DType::u8, x);
-  ONDOL_CHECK(x.ndim() >= 1 && x.size(-1) == weight.cols, "[", op, "] x has shape ", x.shape(), ", the weight (",
-              weight.rows(), ", ", weight.cols, "): last dimensions differ");
+  ONDOL_CHECK(!weight.parts.empty(), "[", op, "] the weight is undefined");
+  for (const QuantizedMatrix& part : weight.parts) {
+    check_matrix(op, part);
+    check_dtype(op, "weight", part.blocks, DType::u8, x);
+    ONDOL_CHECK(part.cols == weight.cols(), "[", op, "] parts of the weight have ", weight.cols(), " and ", part.cols,
+                " columns");
+  }
+  ONDOL_CHECK(x.ndim() >= 1 && x.size(-1) == weight.cols(), "[", op, "] x has shape ", x.shape(), ", the weight (",
+              weight.rows(), ", ", weight.cols(), "): last dimensions differ");
   const Shape shape = with_last(x.shape(), weight.rows());
   Tensor out = Tensor::empty(shape, x.dtype(), x.device());
   Tensor bias, residual;
@@ -117,27 +127,52 @@ Tensor quantized_linear(const Tensor& x, const QuantizedLinearArguments& argumen
   }
   if (out.numel() == 0) return out;
   const MatrixView rows = rows_view(x);
+  const auto element = static_cast<int64_t>(dtype_size(x.dtype()));
   args.a = rows.data();
-  args.b = weight.blocks.raw();
-  args.c = out.raw();
   args.c_dtype = out.dtype();
   args.trans_b = true;
   args.m = rows.rows;
-  args.n = weight.rows();
-  args.k = weight.cols;
+  args.k = weight.cols();
   args.lda = rows.ld;
-  args.ldb = std::max<int64_t>(weight.cols, 1);
-  args.ldc = args.n;
+  args.ldb = args.k;
+  args.ldc = weight.rows();
   args.batch = 1;
   args.alpha = 1.0f;
-  args.bias = bias.raw();
-  args.residual = residual.raw();
-  if (args.m <= kFewRows && can_quantize(weight.format)) {
-    run_kernel(&KernelTable::quant_gemm, x.device(), x.dtype(), QuantGemmArgs{args, weight.format});
-  } else {
-    multiply_panels(args, weight, x, static_cast<int64_t>(dtype_size(x.dtype())));
+  int64_t first = 0;
+  for (const QuantizedMatrix& part : weight.parts) {
+    args.b = part.blocks.raw();
+    args.n = part.rows();
+    args.c = shifted(out.raw(), first * element);
+    args.bias = shifted(bias.raw(), first * element);
+    args.residual = shifted(residual.raw(), first * element);
+    if (args.m <= kFewRows && can_quantize(part.format)) {
+      run_kernel(&KernelTable::quant_gemm, x.device(), x.dtype(), QuantGemmArgs{args, part.format});
+    } else {
+      multiply_panels(args, part, x, element);
+    }
+    first += part.rows();
   }
   return out;
+}
+
+Tensor quantized_linear_cross_entropy(const Tensor& hidden, const QuantizedWeight& weight, const Tensor& bias,
+                                      const Tensor& labels, int32_t ignore_index) {
+  constexpr int64_t kLogitBytes = int64_t{32} << 20;
+  const int64_t columns = hidden.size(-1);
+  const Tensor rows = hidden.contiguous().reshape({-1, columns}), targets = labels.contiguous().reshape({-1});
+  const int64_t row_bytes = std::max<int64_t>(weight.rows(), 1) * static_cast<int64_t>(dtype_size(hidden.dtype()));
+  const int64_t step = std::max<int64_t>(kLogitBytes / row_bytes, 1);
+  Tensor total = Tensor::zeros({1}, DType::f32, hidden.device());
+  for (int64_t row = 0; row < rows.size(0); row += step) {
+    const int64_t count = std::min(step, rows.size(0) - row);
+    QuantizedLinearArguments arguments;
+    arguments.weight = weight;
+    arguments.bias = bias;
+    const Tensor logits = quantized_linear(rows.narrow(0, row, count), arguments);
+    const Tensor losses = cross_entropy(logits, targets.narrow(0, row, count), ignore_index).loss;
+    total = add(total, sum_f32(losses, 0).reshape({1}));
+  }
+  return total;
 }
 
 Tensor quantized_embedding(const QuantizedMatrix& table, const Tensor& ids, DType dtype) {

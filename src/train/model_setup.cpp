@@ -15,7 +15,7 @@ namespace fs = std::filesystem;
 
 std::unique_ptr<Model> build(const TrainConfig& config, const std::string& device, const std::string& checkpoint) {
   const std::string& directory = checkpoint.empty() ? config.model.from : checkpoint;
-  if (!directory.empty()) return load_model(directory, {.device = device, .dtype = DType::f32});
+  if (!directory.empty()) return load_model(directory, {.device = device, .dtype = DType::f32, .keep_quantized = false});
   return create_model(config.model.config, DType::f32, resolve_device(device), config.seed);
 }
 

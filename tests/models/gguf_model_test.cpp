@@ -77,6 +77,8 @@ TEST_F(SmolLm, TokenizesAsTheReference) {
 TEST_F(SmolLm, LikelihoodAndGreedyTextAreThoseOfTheReference) {
   const auto model = load_model(test::data_path(kSmol), {.device = "cpu", .dtype = {}});
   EXPECT_EQ(model->info().eos_token_ids, std::vector<int32_t>{2});
+  EXPECT_NE(model->output_projection().weight.quantized(), nullptr);
+  EXPECT_THROW(model->parameters().enable_gradients(), UsageError);
   const Json& likelihood = reference["log_likelihood"];
   double expected = 0;
   for (const double logprob : likelihood["logprobs"].get<std::vector<double>>()) expected -= logprob;

@@ -20,6 +20,8 @@
 
 namespace ondol {
 
+struct QuantizedWeight;  // ops/quantized.h
+
 namespace detail {
 struct VariableNode {
   int references = 1;
@@ -28,6 +30,7 @@ struct VariableNode {
   bool keeps_grad_buffer = false;  // grad is given memory (a view of the flat gradient buffer), f32
   Tensor value;
   Tensor grad;
+  std::shared_ptr<const QuantizedWeight> quantized;
 };
 }  // namespace detail
 
@@ -74,6 +77,12 @@ class Variable {
   /// Parameters: a new value, and memory for the gradient (f32, the value's shape) that lasts over steps.
   void set_value(Tensor value) const { node_->value = std::move(value); }
   void set_grad_buffer(Tensor buffer) const;
+  /// Parameters for inference: quantised rows instead of a value, which stays undefined; linear, embedding and
+  /// linear_cross_entropy use them. Null for every other variable.
+  void set_quantized(std::shared_ptr<const QuantizedWeight> weight) const { node_->quantized = std::move(weight); }
+  /// True for two handles on the same variable.
+  bool same_as(const Variable& other) const { return node_ == other.node_; }
+  const QuantizedWeight* quantized() const { return node_ == nullptr ? nullptr : node_->quantized.get(); }
   /// Forgets the gradient; the memory of set_grad_buffer stays.
   void clear_grad() const;
 

@@ -167,6 +167,7 @@ class Model {
 struct LoadOptions {
   std::string device = "auto";  // "auto", "cpu", "cuda", "cuda:N"
   std::optional<DType> dtype;   // default: bf16 for a model saved in bf16, else f32
+  bool keep_quantized = true;   // of GGUF files: weights stay quantised, for inference; false: dtype, for training
 };
 
 /// "auto": the first GPU when the build and the machine have one, else the CPU.

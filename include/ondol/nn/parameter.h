@@ -68,7 +68,9 @@ class ParameterStore {
   /// are 0 when a file leaves them out.
   Variable add_buffer(const std::string& name, const Shape& shape, const Init& init);
 
-  /// Allocates the flat buffer and makes every parameter a view of it. Values are uninitialised, but for those of
+  /// Throws UsageError when a parameter is kept as quantised rows (Variable::set_quantized); those are for inference.
+  void check_trainable() const;
+  /// Allocates the flat buffer and makes every parameter that is not quantised a view of it. Values are uninitialised, but for those of
   /// buffers that had some.
   void materialize(DType dtype, Device device);
   /// Draws every parameter from its Init: Philox keyed by (seed, hash of the name, element), computed in f32 and
