@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -63,8 +64,8 @@ class TextWriter {
 
 /// Replaces origins in a text by those of that text in an earlier one.
 inline void compose_origins(Origins& origins, const Origins& earlier) {
+  if (earlier.empty()) return;
   for (Origin& origin : origins) {
-    if (earlier.empty()) continue;
     const size_t first = origin.begin < earlier.size() ? origin.begin : earlier.size() - 1;
     const size_t last = origin.end > origin.begin ? origin.end - 1 : first;
     origin = {earlier[first].begin, origin.end > origin.begin ? earlier[last].end : earlier[first].begin};
