@@ -12,8 +12,8 @@ namespace ondol::cpu::ONDOL_ISA {
 namespace {
 
 constexpr int64_t kMaxRows = 8;        // rows of a that share one pass over the weights
-constexpr int64_t kTileCols = 64;      // columns finished at once
-constexpr int64_t kTaskBytes = 65536;  // of weights: what is worth a thread
+constexpr int64_t kTileCols = 32;     // columns finished at once
+constexpr int64_t kTaskBytes = 8192;  // of weights: what is worth a thread
 
 template <class Block>
 constexpr bool kHasMinimum = false;
