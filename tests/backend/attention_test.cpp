@@ -202,6 +202,8 @@ std::vector<NamedCase> cases() {
   add("bias of each sequence, softcap", [](AttentionCase& c) { c.bias = c.bias_per_batch = true, c.softcap = 2.0f; });
   add("dropout", [](AttentionCase& c) { c.dropout_p = 0.3f; });
   add("more keys than queries", [](AttentionCase& c) { c.causal = true, c.kv_len += 133; });
+  // Tiles have 32 or 64 queries and keys: key 64 is first seen by query 63, key 32 by query 31.
+  add("one more key than queries", [](AttentionCase& c) { c.causal = true, c.q_len = 66, c.kv_len = 67; });
   add("more queries than keys: the first see nothing", [](AttentionCase& c) { c.causal = true, c.q_len += 70; });
   add("lengths and starts", [](AttentionCase& c) {
     c.causal = true;

@@ -6,12 +6,14 @@
 
 #include <gtest/gtest.h>
 
+#include <ondol/io/gguf.h>
 #include <ondol/tokenizer/tokenizer.h>
 
 #include "support/error_of.h"
 #include "support/gguf_bytes.h"
 #include "support/temporary_directory.h"
 #include "support/test_data.h"
+#include "tokenizer/gguf_tokenizer.h"
 
 namespace ondol {
 namespace {
@@ -74,6 +76,63 @@ TEST(GgufTokenizer, ErrorsNameTheKey) {
             "cannot read GGUF: key \"tokenizer.ggml.eos_token_id\": id 1 is outside of the 1 tokens");
   EXPECT_EQ(why(gpt2().strings("tokenizer.ggml.tokens", {"a"})),
             "cannot read GGUF: key \"tokenizer.ggml.merges\": it is missing");
+}
+
+/// The tokenizer of a file that has the keys of llama.cpp alone.
+Tokenizer written_and_read(const GgufMetadata& all, const testing::TemporaryDirectory& directory) {
+  GgufMetadata keys = {{"general.architecture", std::string("llama")}};
+  for (const auto& [key, value] : all) {
+    if (key != tokenization::kHuggingFaceTokenizer) keys.emplace_back(key, value);
+  }
+  write_gguf(directory / "written.gguf", keys, {});
+  return load_tokenizer(directory / "written.gguf");
+}
+
+TEST(GgufTokenizer, WritesSentencePieceAsThePublishedFileHasIt) {
+  ONDOL_REQUIRE_DATA("models/stories260K");
+  const Tokenizer tokenizer = load_tokenizer(test::data_path("models/stories260K/tok512.model"));
+  const GgufMetadata written = tokenization::write_gguf_tokenizer(tokenizer, 512, "tok512.model");
+  const GgufFile published(test::data_path("models/stories260K/stories260K-f32.gguf"));
+  const testing::TemporaryDirectory directory;
+  written_and_read(written, directory);
+  const GgufFile ours(directory / "written.gguf");
+  EXPECT_EQ(ours.require_text("tokenizer.ggml.model"), "llama");
+  EXPECT_EQ(ours.texts("tokenizer.ggml.tokens"), published.texts("tokenizer.ggml.tokens"));
+  EXPECT_EQ(ours.numbers("tokenizer.ggml.scores"), published.numbers("tokenizer.ggml.scores"));
+  EXPECT_EQ(ours.integers("tokenizer.ggml.token_type"), published.integers("tokenizer.ggml.token_type"));
+  for (const char* key : {"bos", "eos", "unknown"}) {
+    const std::string name = concat("tokenizer.ggml.", key, "_token_id");
+    EXPECT_EQ(ours.integer(name), published.integer(name)) << name;
+  }
+  // The published file begins texts with <s>, which the .model alone does not say.
+  EXPECT_EQ(ours.flag("tokenizer.ggml.add_bos_token"), false);
+  EXPECT_EQ(ours.flag("tokenizer.ggml.add_space_prefix"), true);
+}
+
+TEST(GgufTokenizer, WrittenSentencePieceGivesTheSameIds) {
+  for (const char* path : {"models/stories260K/tok512.model", "tokenizers/llama2", "tokenizers/mistral"}) {
+    ONDOL_REQUIRE_DATA(path);
+    const Tokenizer tokenizer = load_tokenizer(test::data_path(path));
+    const testing::TemporaryDirectory directory;
+    const Tokenizer again =
+        written_and_read(tokenization::write_gguf_tokenizer(tokenizer, tokenizer.vocab_size(), path), directory);
+    const std::string texts = contents(test::data_path("vectors/tokenization/llama_cpp/tests.inp"));
+    ASSERT_GT(texts.size(), 1000u);
+    std::istringstream lines(texts);
+    constexpr EncodeOptions kPlain{.add_special_tokens = false, .parse_special = false};
+    for (std::string line; std::getline(lines, line);) {
+      EXPECT_EQ(again.encode(line, kPlain), tokenizer.encode(line, kPlain)) << path << ": " << line;
+    }
+    EXPECT_EQ(again.encode("Once upon a time"), tokenizer.encode("Once upon a time")) << path;
+  }
+}
+
+TEST(GgufTokenizer, RefusesToWriteWhatTheFormatHasNoNameFor) {
+  ONDOL_REQUIRE_DATA("tokenizers/t5-small");
+  const Tokenizer unigram = load_tokenizer(test::data_path("tokenizers/t5-small"));
+  const std::string message =
+      testing::error_of([&] { tokenization::write_gguf_tokenizer(unigram, unigram.vocab_size(), "t5"); });
+  EXPECT_NE(message.find("its model is \"Unigram\", not BPE (t5)"), std::string::npos) << message;
 }
 
 }  // namespace
