@@ -3,6 +3,7 @@
 
 #include <ondol/base/error.h>
 
+#include "tokenizer/bpe_json.h"
 #include "tokenizer/byte_level_bpe.h"
 
 namespace ondol::tokenization {
@@ -19,22 +20,11 @@ std::unique_ptr<Model> make_byte_level_bpe(const Json& spec, StringTable vocabul
   if (bool_at(spec, "byte_fallback", false, where)) {
     throw UsageError(concat("\"byte_fallback\" makes no sense for byte-level BPE (", where, ")"));
   }
-  if (const auto dropout = spec.find("dropout"); dropout != spec.end() && !dropout->is_null() && *dropout != 0) {
-    throw UsageError(concat("\"dropout\" is not supported (", where, ")"));
-  }
   ByteLevelBpe::Config config;
   config.ignore_merges = bool_at(spec, "ignore_merges", false, where);
   config.unk_token = string_at(spec, "unk_token", "", where);
   config.source = where;
-  config.merges.reserve(merges.size());
-  for (const auto& [left, right] : merges) {
-    const int32_t left_id = vocabulary.find(left), right_id = vocabulary.find(right);
-    if (left_id < 0 || right_id < 0) {
-      throw UsageError(concat("merge ", config.merges.size(), " names \"", left_id < 0 ? left : right,
-                              "\", which is not in the vocabulary (", where, ".merges)"));
-    }
-    config.merges.push_back({left_id, right_id, static_cast<uint32_t>(config.merges.size())});
-  }
+  config.merges = numbered_merges(spec, vocabulary, merges, where);
   config.vocabulary = std::move(vocabulary);
   return std::make_unique<ByteLevelBpe>(std::move(config));
 }

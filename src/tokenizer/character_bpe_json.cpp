@@ -3,6 +3,7 @@
 
 #include <ondol/base/error.h>
 
+#include "tokenizer/bpe_json.h"
 #include "tokenizer/character_bpe.h"
 
 namespace ondol::tokenization {
@@ -11,9 +12,6 @@ std::unique_ptr<Model> make_character_bpe(const Json& spec, StringTable vocabula
                                           const std::vector<std::pair<std::string, std::string>>& merges,
                                           const std::string& file) {
   const std::string where = file + ", model";
-  if (const auto dropout = spec.find("dropout"); dropout != spec.end() && !dropout->is_null() && *dropout != 0) {
-    throw UsageError(concat("\"dropout\" is not supported (", where, ")"));
-  }
   CharacterBpe::Config config;
   config.ignore_merges = bool_at(spec, "ignore_merges", false, where);
   config.fuse_unk = bool_at(spec, "fuse_unk", false, where);
@@ -22,15 +20,7 @@ std::unique_ptr<Model> make_character_bpe(const Json& spec, StringTable vocabula
   config.prefix = string_at(spec, "continuing_subword_prefix", "", where);
   config.suffix = string_at(spec, "end_of_word_suffix", "", where);
   config.source = where;
-  config.merges.reserve(merges.size());
-  for (const auto& [left, right] : merges) {
-    const int32_t left_id = vocabulary.find(left), right_id = vocabulary.find(right);
-    if (left_id < 0 || right_id < 0) {
-      throw UsageError(concat("merge ", config.merges.size(), " names \"", left_id < 0 ? left : right,
-                              "\", which is not in the vocabulary (", where, ".merges)"));
-    }
-    config.merges.push_back({left_id, right_id, static_cast<uint32_t>(config.merges.size())});
-  }
+  config.merges = numbered_merges(spec, vocabulary, merges, where);
   config.vocabulary = std::move(vocabulary);
   return std::make_unique<CharacterBpe>(std::move(config));
 }
