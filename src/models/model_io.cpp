@@ -53,10 +53,12 @@ void keep_quantized(FamilyModel& model, const WeightSource& source, const std::v
 
 /// Gives a model its values. The source is checked before anything is allocated: a configuration may claim any size.
 std::unique_ptr<Model> fill(std::unique_ptr<FamilyModel> model, const WeightSource& source, DType dtype, Device device,
-                            bool keep) {
+                            const LoadOptions& options, bool keep) {
   const std::vector<std::string> names = match_weights(*model, source);
+  if (options.extend) options.extend(*model);
   if (keep) keep_quantized(*model, source, names, dtype, device);
   model->parameters().materialize(dtype, device);
+  model->parameters().initialize_extras(options.seed);
   for (size_t i = 0; i < names.size(); ++i) {
     const WeightSlot& slot = model->weights()[i];
     if (slot.parameter.quantized() != nullptr) continue;
@@ -89,7 +91,7 @@ std::unique_ptr<Model> load_model(const std::string& path, const LoadOptions& op
     std::unique_ptr<FamilyModel> model = build(config, dtype);
     const std::string generation = (fs::path(path) / "generation_config.json").string();
     if (fs::exists(generation)) model->set_generation_config(load_json(generation), generation);
-    return fill(std::move(model), SafetensorsSource(path), dtype, device, false);
+    return fill(std::move(model), SafetensorsSource(path), dtype, device, options, false);
   }
   if (!is_gguf_file(path)) {
     throw UsageError(concat("cannot load model: neither a directory nor a GGUF file (", path, ")"),
@@ -105,13 +107,15 @@ std::unique_ptr<Model> load_model(const std::string& path, const LoadOptions& op
   } catch (const Error& error) {
     throw Error(name_gguf_keys(find_gguf_architecture(file), error.what()), error.hint(), error.kind());
   }
-  return fill(std::move(model), GgufSource(file, config), dtype, device, options.keep_quantized);
+  return fill(std::move(model), GgufSource(file, config), dtype, device, options, options.keep_quantized);
 }
 
-std::unique_ptr<Model> create_model(const std::string& config_path, DType dtype, Device device, uint64_t seed) {
+std::unique_ptr<Model> create_model(const std::string& config_path, DType dtype, Device device, uint64_t seed,
+                                    const ModelExtension& extend) {
   const std::string path = config_path_of(config_path);
   const Json document = load_json(path);
   std::unique_ptr<FamilyModel> model = build(JsonReader(document, path), dtype);
+  if (extend) extend(*model);
   model->parameters().materialize(dtype, device);
   model->parameters().initialize(seed);
   return model;

@@ -20,10 +20,6 @@ int64_t aligned(int64_t elements) {
   return (elements + ParameterStore::kAlignment - 1) / ParameterStore::kAlignment * ParameterStore::kAlignment;
 }
 
-Tensor slice(const Tensor& flat, const ParameterStore::Entry& entry) {
-  return flat.narrow(0, entry.offset, entry.shape.numel()).reshape(entry.shape);
-}
-
 /// Philox keyed by the name, in f32, rounded to the parameter's dtype.
 void draw(const ParameterStore::Entry& entry, uint64_t seed) {
   const Init& init = entry.init;
@@ -45,6 +41,10 @@ void draw(const ParameterStore::Entry& entry, uint64_t seed) {
 
 }  // namespace
 
+Tensor ParameterStore::Entry::slice(const Tensor& flat) const {
+  return flat.narrow(0, offset, shape.numel()).reshape(shape);
+}
+
 Tensor WeightSlot::view(const Tensor& whole) const {
   Tensor part = row_count < 0 ? whole : whole.narrow(0, row_start, row_count);
   return transposed ? part.transpose(-1, -2) : part;
@@ -55,6 +55,27 @@ Variable ParameterStore::add(const std::string& name, const Shape& shape, const 
   ONDOL_CHECK(names_.insert(name).second, "parameter ", name, " added twice");
   entries_.push_back({name, shape, init, Variable(Tensor(), true), 0});
   return entries_.back().variable;
+}
+
+Variable ParameterStore::add_extra(const std::string& name, const Shape& shape, const Init& init) {
+  if (names_.contains(name)) {
+    const Variable before = extra(name);
+    for (const Entry& entry : entries_) {
+      ONDOL_CHECK(!entry.variable.same_as(before) || entry.shape == shape, "parameter ", name, " has shape ",
+                  entry.shape, ", and is wanted as ", shape);
+    }
+    return before;
+  }
+  const Variable added = add(name, shape, init);
+  entries_.back().extra = true;
+  return added;
+}
+
+Variable ParameterStore::extra(const std::string& name) const {
+  for (const Entry& entry : entries_) {
+    if (entry.extra && entry.name == name) return entry.variable;
+  }
+  throw Error(concat("the model was not extended by a parameter \"", name, "\""));
 }
 
 Variable ParameterStore::add_buffer(const std::string& name, const Shape& shape, const Init& init) {
@@ -83,7 +104,7 @@ void ParameterStore::materialize(DType dtype, Device device) {
   values_ = Tensor::empty({flat_elements_}, dtype, device);
   values_.zero();  // the padding too, so that whole-buffer passes see defined values
   for (Entry& entry : entries_) {
-    if (entry.variable.quantized() == nullptr) entry.variable.set_value(slice(values_, entry));
+    if (entry.variable.quantized() == nullptr) entry.variable.set_value(entry.slice(values_));
   }
   for (Entry& buffer : buffers_) {
     const Tensor& before = buffer.variable.value();
@@ -95,6 +116,12 @@ void ParameterStore::materialize(DType dtype, Device device) {
 void ParameterStore::initialize(uint64_t seed) {
   for (const Entry& entry : entries_) draw(entry, seed);
   for (const Entry& buffer : buffers_) draw(buffer, seed);
+}
+
+void ParameterStore::initialize_extras(uint64_t seed) {
+  for (const Entry& entry : entries_) {
+    if (entry.extra) draw(entry, seed);
+  }
 }
 
 void ParameterStore::check_trainable() const {
@@ -114,7 +141,7 @@ void ParameterStore::use_gradient_buffer(const Tensor& flat) {
   ONDOL_CHECK(flat.numel() == flat_elements_, "gradient buffer of ", flat.numel(), " elements, ", flat_elements_,
               " expected");
   gradients_ = flat;
-  for (const Entry& entry : entries_) entry.variable.set_grad_buffer(slice(gradients_, entry));
+  for (const Entry& entry : entries_) entry.variable.set_grad_buffer(entry.slice(gradients_));
 }
 
 void ParameterStore::clear_gradients() {
@@ -123,7 +150,7 @@ void ParameterStore::clear_gradients() {
 
 void ParameterStore::finish_gradients() {
   for (const Entry& entry : entries_) {
-    if (!entry.variable.has_grad()) slice(gradients_, entry).zero();
+    if (!entry.variable.has_grad()) entry.slice(gradients_).zero();
   }
 }
 

@@ -19,6 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 constexpr const char* kPrefix = "checkpoint-";
 constexpr const char* kOptimizerFile = "optimizer.safetensors";
+constexpr const char* kExtrasFile = "extra.safetensors";
 constexpr const char* kStateFile = "trainer_state.json";
 
 /// RUN/.NAME.tmp-PROCESS: hidden, and removed by the next run if this one dies.
@@ -121,6 +122,26 @@ void write_optimizer(const std::string& directory, const CheckpointParts& parts)
   write_safetensors(directory + "/" + kOptimizerFile, tensors, options);
 }
 
+/// Parameters that no file of the model holds; no file when there are none.
+void write_extras(const std::string& directory, const ParameterStore& store, const Tensor& values) {
+  NamedTensors tensors;
+  for (const ParameterStore::Entry& entry : store.entries()) {
+    if (entry.extra) tensors.emplace_back(entry.name, entry.slice(values));
+  }
+  SafetensorsWriteOptions options;
+  options.floating_dtype = DType::f32;  // as they are read, before they are rounded to the model's dtype
+  if (!tensors.empty()) write_safetensors(directory + "/" + kExtrasFile, tensors, options);
+}
+
+/// Copies a tensor of a file into one that it must fit.
+void read_tensor(const SafetensorsFile& file, const std::string& name, const Tensor& target) {
+  const Tensor source = file.tensor(name);
+  ONDOL_CHECK(source.shape() == target.shape() && source.dtype() == target.dtype(), "tensor \"", name, "\" has shape ",
+              source.shape(), " in ", dtype_name(source.dtype()), ", expected ", target.shape(), " in ",
+              dtype_name(target.dtype()), " (", file.path(), ")");
+  target.copy_from(source.to(target.device()));
+}
+
 }  // namespace
 
 NamedTensors checkpoint_tensors(const Model& model, const Optimizer& optimizer) {
@@ -136,6 +157,9 @@ std::string write_checkpoint(const std::string& run_directory, const CheckpointP
       SaveOptions options;
       if (parts.snapshot != nullptr) options.flat_values = parts.snapshot->values;
       save_model(parts.model, directory, options);
+      const ParameterStore& parameters = parts.model.parameters();
+      write_extras(directory, parameters,
+                   parts.snapshot != nullptr ? parts.snapshot->values : parameters.flat_values());
       if (parts.tokenizer != nullptr) parts.tokenizer->save(directory);
       write_optimizer(directory, parts);
       write_file_atomic(directory + "/" + kStateFile, state_json(parts.state));
@@ -201,19 +225,22 @@ TrainerState read_trainer_state(const std::string& directory) {
   return state;
 }
 
+void load_extras(const std::string& directory, const ParameterStore& store) {
+  std::optional<SafetensorsFile> file;
+  for (const ParameterStore::Entry& entry : store.entries()) {
+    if (!entry.extra) continue;
+    if (!file) file.emplace(directory + "/" + kExtrasFile);
+    read_tensor(*file, entry.name, entry.variable.value());
+  }
+}
+
 void load_optimizer(const std::string& directory, const ParameterStore& store, const Optimizer& optimizer) {
   const SafetensorsFile file(directory + "/" + kOptimizerFile);
   for (const auto& [key, value] : file.metadata()) {
     ONDOL_CHECK(key != "layout" || value == layout_of(store), "optimizer state belongs to a model of another layout (",
                 file.path(), ")");
   }
-  const auto load = [&](const std::string& name, const Tensor& target) {
-    const Tensor source = file.tensor(name);
-    ONDOL_CHECK(source.shape() == target.shape() && source.dtype() == DType::f32, "tensor \"", name, "\" has shape ",
-                source.shape(), ", expected ", target.shape(), " in f32 (", file.path(), ")");
-    target.copy_from(source.to(target.device()));
-  };
-  if (file.has("master")) load("master", optimizer.master());
+  if (file.has("master")) read_tensor(file, "master", optimizer.master());
   optimizer.publish();
   for (const auto& [name, tensor] : optimizer.state()) {
     if (!file.has(name)) {
@@ -221,7 +248,7 @@ void load_optimizer(const std::string& directory, const ParameterStore& store, c
           concat("optimizer state has no \"", name, "\": it was written by another optimizer (", file.path(), ")"),
           "keep optimizer.type and optimizer.ema_decay, or start from the weights with model.from");
     }
-    load(name, tensor);
+    read_tensor(file, name, tensor);
   }
 }
 

@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include <ondol/base/file.h>
+#include <ondol/train/objective.h>
 
 #include "base/json_reader.h"
 #include "models/gguf_architecture.h"
@@ -14,9 +15,18 @@ namespace {
 namespace fs = std::filesystem;
 
 std::unique_ptr<Model> build(const TrainConfig& config, const std::string& device, const std::string& checkpoint) {
+  const ModelExtension extend = [&config](Model& model) {
+    for (const StageConfig& stage : config.stages) make_objective(stage.objective)->extend(model);
+  };
   const std::string& directory = checkpoint.empty() ? config.model.from : checkpoint;
-  if (!directory.empty()) return load_model(directory, {.device = device, .dtype = DType::f32, .keep_quantized = false});
-  return create_model(config.model.config, DType::f32, resolve_device(device), config.seed);
+  if (directory.empty()) {
+    return create_model(config.model.config, DType::f32, resolve_device(device), config.seed, extend);
+  }
+  std::unique_ptr<Model> model = load_model(
+      directory,
+      {.device = device, .dtype = DType::f32, .keep_quantized = false, .extend = extend, .seed = config.seed});
+  if (!checkpoint.empty()) load_extras(checkpoint, model->parameters());
+  return model;
 }
 
 }  // namespace

@@ -44,6 +44,25 @@ TEST(ParameterStore, RefusesRepeatedNamesAndLateParameters) {
   EXPECT_THROW(store.use_gradient_buffer(Tensor::zeros({3})), Error);
 }
 
+TEST(ParameterStore, ExtrasLieInTheSameBuffersAndAreDrawnAlone) {
+  ParameterStore store;
+  const Variable weight = store.add("weight", {4, 4}, Init::normal(1.0f));
+  const Variable extra = store.add_extra("objective.weight", {2, 4}, Init::normal(1.0f));
+  EXPECT_TRUE(store.add_extra("objective.weight", {2, 4}, Init::normal(1.0f)).same_as(extra));
+  EXPECT_TRUE(store.extra("objective.weight").same_as(extra));
+  EXPECT_THROW(store.add_extra("objective.weight", {4, 2}, Init::zeros()), Error);
+  EXPECT_THROW(store.add_extra("weight", {4, 4}, Init::zeros()), Error);
+  EXPECT_THROW(store.extra("weight"), Error);
+  store.materialize(DType::f32, Device{});
+  weight.value().fill(7.0);
+  store.initialize_extras(3);
+  EXPECT_EQ(weight.value().to_vector<float>(), std::vector<float>(16, 7.0f));
+  const std::vector<float> drawn = extra.value().to_vector<float>();
+  store.initialize(3);
+  EXPECT_EQ(extra.value().to_vector<float>(), drawn);
+  EXPECT_EQ(store.count(), 24);
+}
+
 TEST(ParameterStore, RefusesMoreWeightsThanCanBeCounted) {
   ParameterStore store;
   for (int i = 0; i < 16; ++i) store.add("w" + std::to_string(i), {int64_t{1} << 30, int64_t{1} << 30}, Init::zeros());

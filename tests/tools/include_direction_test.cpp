@@ -18,8 +18,8 @@ namespace fs = std::filesystem;
 
 const std::map<std::string, int> kRanks = {{"base", 0},     {"backend", 1},   {"tensor", 2},      {"io", 3},
                                            {"data", 3},     {"tokenizer", 3}, {"distributed", 3}, {"ops", 4},
-                                           {"autograd", 5}, {"nn", 6},        {"models", 7},      {"train", 8},
-                                           {"generate", 8}, {"predict", 8},   {"tools", 9}};
+                                           {"autograd", 5}, {"nn", 6},        {"models", 7},      {"train", 9},
+                                           {"generate", 8}, {"predict", 8},   {"tools", 10}};
 const std::map<std::string, int> kSideRooms = {{"io", 0}, {"data", 0}, {"tokenizer", 0}, {"distributed", 0}};
 
 /// The layer that the first directory of a path names ("ondol/" left out), or "".

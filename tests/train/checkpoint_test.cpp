@@ -103,6 +103,30 @@ TEST_P(RoundTrip, EverythingComesBack) {
   EXPECT_EQ(SafetensorsFile(path + "/optimizer.safetensors").has("master"), dtype == DType::bf16);
 }
 
+TEST(Checkpoint, ParametersOfTheTrainingAloneComeBack) {
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    testing::TemporaryDirectory directory;
+    testing::write_tiny_inputs(directory);
+    const ModelExtension extend = [](Model& model) {
+      model.parameters().add_extra("objective.projection", {3, 5}, Init::normal(1.0f));
+    };
+    const auto model = create_model(directory / "model.json", dtype, {}, 5, extend);
+    const auto optimizer = make_optimizer({}, model->parameters());
+    TrainerState state;
+    state.step = 1;
+    const std::string written =
+        write_checkpoint(directory.path(), {.model = *model, .optimizer = *optimizer, .state = state}, 0);
+    const auto values = [](const Model& of) {
+      return of.parameters().extra("objective.projection").value().to_vector<float>();
+    };
+    const auto read = load_model(written, {.dtype = DType::f32, .extend = extend, .seed = 6});
+    EXPECT_NE(values(*read), values(*model));
+    load_extras(written, read->parameters());
+    EXPECT_EQ(values(*read), values(*model));
+    EXPECT_EQ(load_model(written)->parameters().count() + 15, read->parameters().count());
+  }
+}
+
 TEST(Checkpoint, OldestAreRemoved) {
   Fixture fixture;
   for (const int64_t step : {2, 10, 30, 100}) fixture.write(step, 2);

@@ -10,6 +10,7 @@
 //   Tensor logits = model->logits(model->hidden({.input_ids = ids}, context).value());
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -164,10 +165,15 @@ class Model {
   ParameterStore parameters_;
 };
 
+/// Is shown a model before its parameters get memory, so that it may add some for training (ParameterStore::add_extra).
+using ModelExtension = std::function<void(Model&)>;
+
 struct LoadOptions {
   std::string device = "auto";  // "auto", "cpu", "cuda", "cuda:N"
   std::optional<DType> dtype;   // default: bf16 for a model saved in bf16, else f32
   bool keep_quantized = true;   // of GGUF files: weights stay quantised, for inference; false: dtype, for training
+  ModelExtension extend;
+  uint64_t seed = 0;  // of what `extend` adds
 };
 
 /// "auto": the first GPU when the build and the machine have one, else the CPU.
@@ -179,7 +185,8 @@ std::unique_ptr<Model> load_model(const std::string& path, const LoadOptions& op
 
 /// From a config.json alone (a file, or the directory that holds it); weights are drawn from the family's
 /// initialisation.
-std::unique_ptr<Model> create_model(const std::string& config_path, DType dtype, Device device, uint64_t seed);
+std::unique_ptr<Model> create_model(const std::string& config_path, DType dtype, Device device, uint64_t seed,
+                                    const ModelExtension& extend = {});
 
 /// Writes config.json, generation_config.json and model.safetensors (shards with an index above max_shard_bytes).
 /// `values` replaces the model's own flat values (master weights); dtype converts (default: the model's).

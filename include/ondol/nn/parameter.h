@@ -68,14 +68,22 @@ class ParameterStore {
   /// are 0 when a file leaves them out.
   Variable add_buffer(const std::string& name, const Shape& shape, const Init& init);
 
+  /// Registers a parameter of the training alone (a projection that a loss needs, an adapter): it lies in the same flat
+  /// buffers, but is no tensor of the model's files. A second call with the same name and shape gives the same one.
+  Variable add_extra(const std::string& name, const Shape& shape, const Init& init);
+  /// Throws Error when there is none of that name.
+  Variable extra(const std::string& name) const;
+
   /// Throws UsageError when a parameter is kept as quantised rows (Variable::set_quantized); those are for inference.
   void check_trainable() const;
-  /// Allocates the flat buffer and makes every parameter that is not quantised a view of it. Values are uninitialised, but for those of
-  /// buffers that had some.
+  /// Allocates the flat buffer and makes every parameter that is not quantised a view of it. Values are uninitialised,
+  /// but for those of buffers that had some.
   void materialize(DType dtype, Device device);
   /// Draws every parameter from its Init: Philox keyed by (seed, hash of the name, element), computed in f32 and
   /// rounded.
   void initialize(uint64_t seed);
+  /// The same for those of add_extra alone.
+  void initialize_extras(uint64_t seed);
   /// Allocates the flat f32 gradient buffer; the parameters' gradients become views of it.
   void enable_gradients();
   /// Marks all gradients as absent. Parameters that take no part in a backward are zeroed by finish_gradients.
@@ -98,6 +106,10 @@ class ParameterStore {
     Init init;
     Variable variable;
     int64_t offset = 0;
+    bool extra = false;  // of add_extra
+
+    /// The part of a flat tensor in the layout of the store that is this parameter's.
+    Tensor slice(const Tensor& flat) const;
   };
   const std::vector<Entry>& entries() const { return entries_; }
 

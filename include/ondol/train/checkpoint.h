@@ -72,6 +72,9 @@ std::string find_checkpoint(const std::string& run_directory,
 
 TrainerState read_trainer_state(const std::string& directory);
 
+/// The values of parameters that ParameterStore::add_extra made.
+void load_extras(const std::string& directory, const ParameterStore& store);
+
 /// Master weights (when the checkpoint has them) and optimizer state, into tensors of the same layout.
 void load_optimizer(const std::string& directory, const ParameterStore& store, const Optimizer& optimizer);
 

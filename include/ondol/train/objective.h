@@ -38,6 +38,9 @@ class Objective {
   /// Its section of the configuration with every default written out, JSON.
   virtual std::string settings() const = 0;
 
+  /// Adds the parameters that the objective itself needs (ParameterStore::add_extra, names "objective....").
+  virtual void extend(Model& /*model*/) const {}
+
   /// Tokens of text that make a sample of data.sequence_length; by default as many.
   virtual int64_t tokens_per_sample(int64_t sequence_length) const { return sequence_length; }
 
