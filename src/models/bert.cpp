@@ -8,20 +8,9 @@ namespace ondol {
 
 namespace {
 
-EncoderSettings read_settings(const JsonReader& config) {
-  EncoderSettings defaults;
-  defaults.vocab_size = 30522;
-  defaults.hidden_size = 768;
-  defaults.num_layers = defaults.num_heads = 12;
-  defaults.intermediate_size = 3072;
-  defaults.position_rows = 512;
-  defaults.token_types = 2;
-  return read_bert_settings(config, defaults);
-}
-
 class Bert final : public EncoderModel {
  public:
-  explicit Bert(const JsonReader& config) : EncoderModel(config, read_settings(config)) {
+  explicit Bert(const JsonReader& config) : EncoderModel(config, read_bert_settings(config, bert_defaults())) {
     read_architecture(config, {{"BertForPreTraining", Head::masked_language_model},
                                {"BertModel", Head::none},
                                {"BertForMaskedLM", Head::masked_language_model},
@@ -46,11 +35,7 @@ class Bert final : public EncoderModel {
       lm_head_ = head;
       if (pretraining) next_sentence_ = add_dense("cls.seq_relationship", 2, hidden);
     } else if (info_.head != Head::none) {
-      const bool answers = info_.head == Head::question_answering;
-      LabelHead head;
-      head.out = add_dense(answers ? "qa_outputs" : "classifier", head_outputs(), hidden);
-      head.dropout = answers ? 0.0f : settings_.label_dropout;
-      label_head_ = head;
+      add_plain_label_head(settings_.label_dropout, 0.0f);
     }
   }
 

@@ -59,11 +59,7 @@ class DistilBert final : public EncoderModel {
       head.dropout = config.get<float>("seq_classif_dropout", 0.2f, half_open(0.0, 1.0));
       label_head_ = head;
     } else if (info_.head != Head::none) {
-      const bool answers = info_.head == Head::question_answering;
-      LabelHead head;
-      head.out = add_dense(answers ? "qa_outputs" : "classifier", head_outputs(), hidden);
-      head.dropout = answers ? config.get<float>("qa_dropout", 0.1f, half_open(0.0, 1.0)) : settings_.hidden_dropout;
-      label_head_ = head;
+      add_plain_label_head(settings_.hidden_dropout, config.get<float>("qa_dropout", 0.1f, half_open(0.0, 1.0)));
     }
   }
 

@@ -10,14 +10,10 @@ namespace ondol {
 namespace {
 
 EncoderSettings read_settings(const JsonReader& config) {
-  EncoderSettings defaults;
-  defaults.vocab_size = 30522;
+  EncoderSettings defaults = bert_defaults();
   defaults.hidden_size = 256;
-  defaults.num_layers = 12;
   defaults.num_heads = 4;
   defaults.intermediate_size = 1024;
-  defaults.position_rows = 512;
-  defaults.token_types = 2;
   defaults.embedding_size = config.get<int64_t>("embedding_size", 128, between(1, 1 << 20));
   return read_bert_settings(config, defaults);
 }
@@ -66,11 +62,7 @@ class Electra final : public EncoderModel {
       head.dropout = settings_.label_dropout;
       label_head_ = head;
     } else if (info_.head != Head::none) {
-      const bool answers = info_.head == Head::question_answering;
-      LabelHead head;
-      head.out = add_dense(answers ? "qa_outputs" : "classifier", head_outputs(), hidden);
-      head.dropout = answers ? 0.0f : settings_.label_dropout;
-      label_head_ = head;
+      add_plain_label_head(settings_.label_dropout, 0.0f);
     }
   }
 };

@@ -26,6 +26,14 @@ LossScale half(const LossScale& scale) { return {0.5 * scale.value, scale.factor
 
 }  // namespace
 
+void EncoderModel::add_plain_label_head(float dropout, float answer_dropout) {
+  const bool answers = info_.head == Head::question_answering;
+  LabelHead head;
+  head.out = add_dense(answers ? "qa_outputs" : "classifier", head_outputs(), info_.hidden_size);
+  head.dropout = answers ? answer_dropout : dropout;
+  label_head_ = head;
+}
+
 int64_t EncoderModel::head_outputs() const {
   if (info_.head == Head::question_answering) return 2;
   if (info_.head == Head::replaced_token_detection) return 1;

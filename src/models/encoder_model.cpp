@@ -9,6 +9,17 @@
 
 namespace ondol {
 
+EncoderSettings bert_defaults() {
+  EncoderSettings settings;
+  settings.vocab_size = 30522;
+  settings.hidden_size = 768;
+  settings.num_layers = settings.num_heads = 12;
+  settings.intermediate_size = 3072;
+  settings.position_rows = 512;
+  settings.token_types = 2;
+  return settings;
+}
+
 EncoderSettings read_bert_settings(const JsonReader& c, EncoderSettings s) {
   s.vocab_size = c.get<int64_t>("vocab_size", s.vocab_size, between(1, 1 << 28));
   s.hidden_size = c.get<int64_t>("hidden_size", s.hidden_size, between(1, 1 << 20));

@@ -31,6 +31,8 @@ struct EncoderSettings {
   int64_t embedding_width() const { return embedding_size > 0 ? embedding_size : hidden_size; }
 };
 
+/// BERT's values of keys that are not there.
+EncoderSettings bert_defaults();
 /// The keys that BERT, RoBERTa and ELECTRA share; `defaults` holds the values of keys that are not there.
 EncoderSettings read_bert_settings(const JsonReader& config, EncoderSettings defaults);
 
@@ -90,6 +92,8 @@ class EncoderModel : public FamilyModel {
   /// The product that ends a masked language model's head. `bias` is the name of its bias in files; an untied head has
   /// the bias `decoder`.bias, and then `bias`, where it is another one, takes no part (as in transformers).
   OutputProjection add_vocabulary_projection(const std::string& decoder, const std::string& bias, int64_t width);
+  /// The head of one product, "classifier" or, of answers, "qa_outputs", with these dropouts before it.
+  void add_plain_label_head(float dropout, float answer_dropout);
   int64_t head_outputs() const;  // of LabelHead::out
 
   std::string tied_name(const std::string& name) const override;

@@ -7,13 +7,8 @@ namespace ondol {
 namespace {
 
 EncoderSettings read_settings(const JsonReader& config) {
-  EncoderSettings defaults;
+  EncoderSettings defaults = bert_defaults();
   defaults.vocab_size = 50265;
-  defaults.hidden_size = 768;
-  defaults.num_layers = defaults.num_heads = 12;
-  defaults.intermediate_size = 3072;
-  defaults.position_rows = 512;
-  defaults.token_types = 2;
   defaults.position_padding = config.get<int32_t>("pad_token_id", 1, at_least(0));
   return read_bert_settings(config, defaults);
 }
@@ -48,11 +43,7 @@ class Roberta final : public EncoderModel {
       head.dropout = settings_.label_dropout;
       label_head_ = head;
     } else if (info_.head != Head::none) {
-      const bool answers = info_.head == Head::question_answering;
-      LabelHead head;
-      head.out = add_dense(answers ? "qa_outputs" : "classifier", head_outputs(), hidden);
-      head.dropout = answers ? 0.0f : settings_.label_dropout;
-      label_head_ = head;
+      add_plain_label_head(settings_.label_dropout, 0.0f);
     }
   }
 

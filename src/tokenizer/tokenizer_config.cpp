@@ -1,4 +1,5 @@
 // tokenizer_config.json: the roles of special tokens, the chat template.
+#include <algorithm>
 #include <charconv>
 
 #include <ondol/base/error.h>
@@ -67,6 +68,24 @@ TokenizerConfig read_tokenizer_config(std::string_view text, const std::string& 
   }
   config.chat_template = read_chat_template(root, name);
   return config;
+}
+
+std::vector<AddedToken> tokens_of_roles(const StringTable& vocabulary, const TokenizerConfig& config,
+                                        bool mask_takes_space) {
+  std::vector<AddedToken> tokens = config.added_tokens;
+  for (const auto& [role, content] : config.special_tokens) {
+    const int32_t id = vocabulary.find(content);
+    const bool known = std::any_of(tokens.begin(), tokens.end(),
+                                   [&, &text = content](const AddedToken& token) { return token.content == text; });
+    if (id < 0 || known) continue;
+    AddedToken token;
+    token.id = id;
+    token.content = content;
+    token.special = true;
+    token.lstrip = mask_takes_space && role == "mask";
+    tokens.push_back(token);
+  }
+  return tokens;
 }
 
 std::string write_tokenizer_config(const TokenizerConfig& config) {

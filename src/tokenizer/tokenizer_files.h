@@ -24,6 +24,11 @@ std::string write_tokenizer_json(const Tokenizer::Impl& impl);
 TokenizerConfig read_tokenizer_config(std::string_view text, const std::string& name);
 std::string write_tokenizer_config(const TokenizerConfig& config);
 
+/// The configuration's added tokens, and behind them those of the vocabulary that it gives a role; the mask token takes
+/// the space before it along where that is wished (RoBERTa).
+std::vector<AddedToken> tokens_of_roles(const StringTable& vocabulary, const TokenizerConfig& config,
+                                        bool mask_takes_space);
+
 /// One added token of tokenizer.json or of "added_tokens_decoder"; the id comes from elsewhere in the latter.
 AddedToken read_added_token(const Json& spec, int64_t id, const std::string& where);
 

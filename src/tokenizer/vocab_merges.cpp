@@ -51,19 +51,7 @@ std::shared_ptr<const Tokenizer::Impl> read_vocab_and_merges(const std::string& 
   StringTable vocabulary =
       make_vocabulary(parse_vocab_json(read_file(vocab_path, kMaxFileBytes), vocab_path), vocab_path);
   add_conventional_roles(vocabulary, config);
-  std::vector<AddedToken> added_tokens = config.added_tokens;
-  for (const auto& [role, content] : config.special_tokens) {
-    const int32_t id = vocabulary.find(content);
-    const bool known = std::any_of(added_tokens.begin(), added_tokens.end(),
-                                   [&, &text = content](const AddedToken& token) { return token.content == text; });
-    if (id < 0 || known) continue;
-    AddedToken token;
-    token.id = id;
-    token.content = content;
-    token.special = true;
-    token.lstrip = role == "mask";  // RoBERTa's <mask> takes the space before it along
-    added_tokens.push_back(token);
-  }
+  std::vector<AddedToken> added_tokens = tokens_of_roles(vocabulary, config, /*mask_takes_space=*/true);
   TokenizerSpecs specs;
   specs.pre_tokenizer = byte_level_spec(config.add_prefix_space, true);
   specs.decoder = byte_level_spec(true, true);

@@ -30,18 +30,7 @@ std::shared_ptr<const Tokenizer::Impl> assemble_bert(StringTable vocabulary, con
   for (const auto& [role, token] : roles) {
     if (!config.special_tokens.contains(role) && vocabulary.find(token) >= 0) config.special_tokens[role] = token;
   }
-  std::vector<AddedToken> added_tokens = config.added_tokens;
-  for (const auto& [role, content] : config.special_tokens) {
-    const int32_t id = vocabulary.find(content);
-    const bool known = std::any_of(added_tokens.begin(), added_tokens.end(),
-                                   [&, &text = content](const AddedToken& token) { return token.content == text; });
-    if (id < 0 || known) continue;
-    AddedToken token;
-    token.id = id;
-    token.content = content;
-    token.special = true;
-    added_tokens.push_back(token);
-  }
+  std::vector<AddedToken> added_tokens = tokens_of_roles(vocabulary, config, /*mask_takes_space=*/false);
   TokenizerSpecs specs;
   specs.normalizer = {{"type", "BertNormalizer"},
                       {"clean_text", true},
