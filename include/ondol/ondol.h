@@ -19,6 +19,11 @@
 #include <ondol/generate/perplexity.h>
 #include <ondol/io/model_weights.h>
 #include <ondol/io/safetensors.h>
+#include <ondol/metrics/classification.h>
+#include <ondol/metrics/entities.h>
+#include <ondol/metrics/question_answering.h>
+#include <ondol/metrics/summarization.h>
+#include <ondol/metrics/translation.h>
 #include <ondol/models/model.h>
 #include <ondol/predict/predict.h>
 #include <ondol/tokenizer/bpe_trainer.h>

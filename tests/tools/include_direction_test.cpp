@@ -1,5 +1,5 @@
 // The rule of direction (docs/architecture.md): base <- backend <- tensor <- ops <- autograd <- nn <- models <- {train,
-// generate} <- tools; io, data, tokenizer and distributed use tensor and below, and each other.
+// generate} <- tools; io, data, tokenizer, metrics and distributed use tensor and below, and each other.
 #include <algorithm>
 #include <cctype>
 #include <filesystem>
@@ -16,11 +16,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const std::map<std::string, int> kRanks = {{"base", 0},     {"backend", 1},   {"tensor", 2},      {"io", 3},
-                                           {"data", 3},     {"tokenizer", 3}, {"distributed", 3}, {"ops", 4},
-                                           {"autograd", 5}, {"nn", 6},        {"models", 7},      {"train", 9},
-                                           {"generate", 8}, {"predict", 8},   {"tools", 10}};
-const std::map<std::string, int> kSideRooms = {{"io", 0}, {"data", 0}, {"tokenizer", 0}, {"distributed", 0}};
+const std::map<std::string, int> kRanks = {{"base", 0},  {"backend", 1},   {"tensor", 2},      {"io", 3},
+                                           {"data", 3},  {"tokenizer", 3}, {"distributed", 3}, {"metrics", 3},
+                                           {"ops", 4},   {"autograd", 5},  {"nn", 6},          {"models", 7},
+                                           {"train", 9}, {"generate", 8},  {"predict", 8},     {"tools", 10}};
+const std::map<std::string, int> kSideRooms = {
+    {"io", 0}, {"data", 0}, {"tokenizer", 0}, {"distributed", 0}, {"metrics", 0}};
 
 /// The layer that the first directory of a path names ("ondol/" left out), or "".
 std::string layer_of(std::string path) {
