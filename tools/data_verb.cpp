@@ -7,6 +7,8 @@
 
 #include "json_output.h"
 #include "option_checks.h"
+#include "train/batch_text.h"
+#include "train/model_setup.h"
 #include "train/run_data.h"
 #include "verbs.h"
 
@@ -51,40 +53,52 @@ void run_prepare(const PrepareOptions& options, const GlobalOptions& global) {
 
 OrderedJson tensor_json(const ondol::Tensor& tensor) {
   if (!tensor.defined()) return nullptr;
+  const auto values = [](const ondol::Tensor& part) {
+    return is_floating(part.dtype()) ? OrderedJson(part.to_vector<float>()) : OrderedJson(part.to_vector<int32_t>());
+  };
+  if (tensor.ndim() == 1) return values(tensor);
   OrderedJson rows = OrderedJson::array();
-  for (int64_t r = 0; r < tensor.size(0); ++r) rows.push_back(tensor.select(0, r).to_vector<int32_t>());
+  for (int64_t r = 0; r < tensor.size(0); ++r) rows.push_back(values(tensor.select(0, r)));
   return rows;
 }
 
+OrderedJson batch_json(int64_t number, const ondol::Batch& batch) {
+  OrderedJson out = {{"batch", number},
+                     {"input_ids", tensor_json(batch.input_ids)},
+                     {"labels", tensor_json(batch.labels)},
+                     {"attention_mask", tensor_json(batch.attention_mask)},
+                     {"document_ids", tensor_json(batch.document_ids)},
+                     {"positions", tensor_json(batch.positions)}};
+  for (const auto& [name, tensor] : batch.others) out[name] = tensor_json(tensor);
+  return out;
+}
+
+/// Batches as the first steps of a run get them: what the objective makes of the samples.
 void run_inspect(const InspectOptions& options, const GlobalOptions& global) {
   const ondol::TrainConfig config = ondol::TrainConfig::from_file(options.config, options.overrides);
   const ondol::StageConfig& stage = config.stages.front();
-  const std::optional<ondol::Tokenizer> tokenizer = ondol::load_run_tokenizer(config);
-  const ondol::TextEncoder encoder = tokenizer ? ondol::make_text_encoder(*tokenizer) : ondol::TextEncoder();
-  ondol::DataLoader loader(stage.data, ondol::DataSplit::train,
-                           ondol::make_data_context(tokenizer ? &*tokenizer : nullptr, encoder, config.output + "/data",
-                                                    tokenizer ? tokenizer->vocab_size() : 0));
+  const std::unique_ptr<ondol::Model> model = ondol::outline_training_model(config);
+  ondol::RunData data(config, *model, config.output + "/data");
+  data.open_stage(0, "");
+  const ondol::Tokenizer* tokenizer = data.tokenizer();
   const int64_t rows = std::min(options.rows, stage.batch_size);
   if (!global.json) {
-    write_output(concat(loader.describe(), "\n", loader.samples_per_epoch(), " samples an epoch, ", stage.batch_size,
-                        " a batch; the first ", rows, " of each:\n"));
+    write_output(concat(data.train().describe(), "\n", data.train().samples_per_epoch(), " samples an epoch, ",
+                        stage.batch_size, " a batch; the first ", rows, " of each:\n"));
   }
   const auto spell = [&](int32_t id) {  // quoted and escaped: tokens hold line breaks and halves of characters
     return json_text(tokenizer->decode(std::vector<int32_t>{id}));
   };
   for (int64_t i = 0; i < options.batches; ++i) {
-    const ondol::Batch batch = loader.next(stage.batch_size, 0, rows);
-    if (!global.json) {
-      write_output(concat("\nbatch ", i, "\n",
-                          ondol::describe_batch(batch, tokenizer ? spell : std::function<std::string(int32_t)>())));
+    const ondol::Batch batch = data.objective().prepare(data.train().next(stage.batch_size, 0, rows),
+                                                        data.objective_context(i + 1, /*training=*/true));
+    if (global.json) {
+      write_json(batch_json(i, batch));
       continue;
     }
-    write_json({{"batch", i},
-                {"input_ids", tensor_json(batch.input_ids)},
-                {"labels", tensor_json(batch.labels)},
-                {"attention_mask", tensor_json(batch.attention_mask)},
-                {"document_ids", tensor_json(batch.document_ids)},
-                {"positions", tensor_json(batch.positions)}});
+    write_output(
+        concat("\nbatch ", i, "\n", ondol::batch_text(batch, *model, tokenizer), "\n",
+               ondol::describe_batch(batch, tokenizer != nullptr ? spell : std::function<std::string(int32_t)>())));
   }
 }
 

@@ -31,6 +31,21 @@ std::unique_ptr<FamilyModel> build(const JsonReader& config, DType dtype) {
   return find_family(config)(config);
 }
 
+std::unique_ptr<FamilyModel> build_directory(const std::string& path, const JsonReader& config, DType dtype) {
+  std::unique_ptr<FamilyModel> model = build(config, dtype);
+  const std::string generation = (fs::path(path) / "generation_config.json").string();
+  if (fs::exists(generation)) model->set_generation_config(load_json(generation), generation);
+  return model;
+}
+
+std::unique_ptr<FamilyModel> build_gguf(const GgufFile& file, const JsonReader& config, DType dtype) {
+  try {
+    return build(config, dtype);
+  } catch (const Error& error) {
+    throw Error(name_gguf_keys(find_gguf_architecture(file), error.what()), error.hint(), error.kind());
+  }
+}
+
 /// Makes weights whose tensors are all quantised in the file quantised parameters. The CPU can use every format.
 void keep_quantized(FamilyModel& model, const WeightSource& source, const std::vector<std::string>& names, DType dtype,
                     Device device) {
@@ -88,10 +103,7 @@ std::unique_ptr<Model> load_model(const std::string& path, const LoadOptions& op
     const Json document = load_json(config_path);
     const JsonReader config(document, config_path);
     const DType dtype = options.dtype.value_or(configured_dtype(config));
-    std::unique_ptr<FamilyModel> model = build(config, dtype);
-    const std::string generation = (fs::path(path) / "generation_config.json").string();
-    if (fs::exists(generation)) model->set_generation_config(load_json(generation), generation);
-    return fill(std::move(model), SafetensorsSource(path), dtype, device, options, false);
+    return fill(build_directory(path, config, dtype), SafetensorsSource(path), dtype, device, options, false);
   }
   if (!is_gguf_file(path)) {
     throw UsageError(concat("cannot load model: neither a directory nor a GGUF file (", path, ")"),
@@ -101,13 +113,20 @@ std::unique_ptr<Model> load_model(const std::string& path, const LoadOptions& op
   const Json document = read_gguf_config(file);
   const JsonReader config(document, path, ErrorKind::failure);
   const DType dtype = options.dtype.value_or(configured_dtype(config));
-  std::unique_ptr<FamilyModel> model;
-  try {
-    model = build(config, dtype);
-  } catch (const Error& error) {
-    throw Error(name_gguf_keys(find_gguf_architecture(file), error.what()), error.hint(), error.kind());
+  return fill(build_gguf(file, config, dtype), GgufSource(file, config), dtype, device, options,
+              options.keep_quantized);
+}
+
+std::unique_ptr<Model> outline_model(const std::string& path) {
+  if (is_gguf_file(path)) {
+    const GgufFile file(path);
+    const Json document = read_gguf_config(file);
+    return build_gguf(file, JsonReader(document, path, ErrorKind::failure), DType::f32);
   }
-  return fill(std::move(model), GgufSource(file, config), dtype, device, options, options.keep_quantized);
+  const std::string config_path = config_path_of(path);
+  const Json document = load_json(config_path);
+  const JsonReader config(document, config_path);
+  return fs::is_directory(path) ? build_directory(path, config, DType::f32) : build(config, DType::f32);
 }
 
 std::unique_ptr<Model> create_model(const std::string& config_path, DType dtype, Device device, uint64_t seed,

@@ -46,6 +46,10 @@ TrainingModel make_training_model(const TrainConfig& config, const std::string& 
   return made;
 }
 
+std::unique_ptr<Model> outline_training_model(const TrainConfig& config) {
+  return outline_model(config.model.from.empty() ? config.model.config : config.model.from);
+}
+
 std::string model_fingerprint(const TrainConfig& config) {
   const fs::path source(config.model.config.empty() ? config.model.from : config.model.config);
   if (is_gguf_file(source.string())) {

@@ -17,6 +17,9 @@ struct TrainingModel {
 /// `checkpoint` may be "". Master weights are read or drawn in f32 and only then rounded to the model's dtype.
 TrainingModel make_training_model(const TrainConfig& config, const std::string& device, const std::string& checkpoint);
 
+/// The run's model without weights.
+std::unique_ptr<Model> outline_training_model(const TrainConfig& config);
+
 /// Of the configuration file that the model is made from; "" when there is none (any more).
 std::string model_fingerprint(const TrainConfig& config);
 

@@ -21,31 +21,15 @@ std::string tokenizer_path(const TrainConfig& config) {
 
 }  // namespace
 
-std::optional<Tokenizer> load_run_tokenizer(const TrainConfig& config) {
-  const std::string path = tokenizer_path(config);
-  return path.empty() ? std::nullopt : std::optional(load_tokenizer(path));
-}
-
-DataContext make_data_context(const Tokenizer* tokenizer, const TextEncoder& encoder, std::string cache_directory,
-                              int64_t vocab_size) {
-  DataContext context;
-  context.cache_directory = std::move(cache_directory);
-  context.vocab_size = vocab_size;
-  if (tokenizer != nullptr) {
-    context.encoder = &encoder;
-    context.pad_id = tokenizer->special_token_id("pad").value_or(0);
-  }
-  return context;
-}
-
 RunData::RunData(const TrainConfig& config, const Model& model, std::string cache_directory)
     : config_(config), model_(model), cache_directory_(std::move(cache_directory)) {
-  tokenizer_ = load_run_tokenizer(config);
-  if (!tokenizer_) return;
+  const std::string path = tokenizer_path(config);
+  if (path.empty()) return;
+  tokenizer_ = load_tokenizer(path);
   const int64_t rows = model.info().vocab_size;
   if (tokenizer_->vocab_size() > rows) {
     throw UsageError(concat("tokenizer does not fit the model: it has ", tokenizer_->vocab_size(),
-                            " tokens, the model's vocab_size is ", rows, " (", tokenizer_path(config), ")"),
+                            " tokens, the model's vocab_size is ", rows, " (", path, ")"),
                      "train a smaller tokenizer or set vocab_size in the model's configuration");
   }
   encoder_ = make_text_encoder(*tokenizer_);
@@ -59,7 +43,13 @@ RunData::Loaders RunData::make_loaders(size_t stage, const Objective& objective)
     throw UsageError(
         concat("data.sequence_length is ", now.data.sequence_length, ", the model allows ", limit, " positions"));
   }
-  const DataContext context = make_data_context(tokenizer(), encoder_, cache_directory_, model_.info().vocab_size);
+  DataContext context;
+  context.cache_directory = cache_directory_;
+  context.vocab_size = model_.info().vocab_size;
+  if (tokenizer_) {
+    context.encoder = &encoder_;
+    context.pad_id = tokenizer_->special_token_id("pad").value_or(0);
+  }
   DataConfig data = now.data;
   data.sequence_length = objective.tokens_per_sample(data.sequence_length);
   Loaders loaders;

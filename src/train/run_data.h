@@ -12,13 +12,6 @@
 
 namespace ondol {
 
-/// The tokenizer of a run: the configured one, or that of the model directory it starts from; none without either.
-std::optional<Tokenizer> load_run_tokenizer(const TrainConfig& config);
-
-/// What data are opened with. `encoder` is that of the tokenizer (null: there is none) and must outlive the loaders.
-DataContext make_data_context(const Tokenizer* tokenizer, const TextEncoder& encoder, std::string cache_directory,
-                              int64_t vocab_size);
-
 class RunData {
  public:
   /// Loads the tokenizer and checks it against the model. Tokenized text is kept in cache_directory.

@@ -188,6 +188,10 @@ std::unique_ptr<Model> load_model(const std::string& path, const LoadOptions& op
 std::unique_ptr<Model> create_model(const std::string& config_path, DType dtype, Device device, uint64_t seed,
                                     const ModelExtension& extend = {});
 
+/// A model without weights, for checks and preparations that look at its configuration alone; from whatever load_model
+/// and create_model take. It computes nothing.
+std::unique_ptr<Model> outline_model(const std::string& path);
+
 /// Writes config.json, generation_config.json and model.safetensors (shards with an index above max_shard_bytes).
 /// `values` replaces the model's own flat values (master weights); dtype converts (default: the model's).
 struct SaveOptions {
