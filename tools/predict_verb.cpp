@@ -23,7 +23,8 @@ struct Options {
   std::string model, task;
   std::optional<std::string> text, pair, file, pooling;
   std::optional<int64_t> top_k;
-  int64_t max_answer_tokens = 15;
+  int64_t max_answer_tokens = 15, stride = 128;
+  std::optional<double> null_threshold;
   bool normalize = false;
   ondol::PredictOptions texts;
 };
@@ -134,7 +135,11 @@ class Predictor {
   }
 
   std::vector<OrderedJson> answer(const std::vector<TextInput>& texts) {
-    const ondol::AnswerOptions how{options_.top_k.value_or(1), options_.max_answer_tokens, options_.texts};
+    const ondol::AnswerOptions how{.count = options_.top_k.value_or(1),
+                                   .max_answer_tokens = options_.max_answer_tokens,
+                                   .stride = options_.stride,
+                                   .no_answer_threshold = options_.null_threshold,
+                                   .texts = options_.texts};
     const auto all = ondol::answer_questions(*model_, *tokenizer_, texts, how);
     std::vector<OrderedJson> answers;
     for (size_t i = 0; i < all.size(); ++i) {
@@ -226,6 +231,11 @@ void add_predict_verb(Program& program) {
   verb->add_option("--max-answer-tokens", options->max_answer_tokens, "Longest answer of qa")
       ->check(whole_number<int64_t>(1))
       ->capture_default_str();
+  verb->add_option("--stride", options->stride, "Tokens that neighbouring windows of a qa context share")
+      ->check(whole_number<int64_t>())
+      ->capture_default_str();
+  verb->add_option("--null-threshold", options->null_threshold,
+                   "qa may answer nothing: when that scores better by more than this");
   verb->add_option("--batch-tokens", options->texts.batch_tokens, "Tokens that run together (default: by device)")
       ->check(whole_number<int64_t>(1));
   program.run_on(verb, [options, &program] { run_predict(*options, program.global); });

@@ -193,23 +193,63 @@ TEST(AnswerQuestions, TheBestSpansOfTheContext) {
   const auto answers = answer_questions(*bert.model, bert.tokenizer, {{text}}, {.count = 40, .max_answer_tokens = 3});
   // [CLS] who sat [SEP] the cat sat on the red mat . [SEP]
   const std::vector<float> start = bert.output(text, "start_logits"), end = bert.output(text, "end_logits");
-  const auto distribution = [](const std::vector<float>& scores) {
-    std::vector<float> kept(1, scores[0]);
-    kept.insert(kept.end(), scores.begin() + 4, scores.begin() + 12);
-    return softmax(kept, 0, kept.size());
-  };
-  const std::vector<double> starts = distribution(start), ends = distribution(end);
   std::vector<double> expected;
-  for (size_t i = 1; i <= 8; ++i) {
-    for (size_t j = i; j <= 8 && j < i + 3; ++j) expected.push_back(starts[i] * ends[j]);
+  double sum = 0.0;
+  for (size_t i = 4; i <= 11; ++i) {
+    for (size_t j = i; j <= 11 && j < i + 3; ++j) {
+      expected.push_back(std::exp(static_cast<double>(start[i]) + end[j]));
+      sum += expected.back();
+    }
   }
   std::sort(expected.rbegin(), expected.rend());
   ASSERT_GE(answers[0].size(), 20u);
-  EXPECT_NEAR(answers[0][0].score, expected[0], 1e-6);
-  EXPECT_NEAR(answers[0][1].score, expected[1], 1e-6);
+  EXPECT_NEAR(answers[0][0].score, expected[0] / sum, 1e-6);
+  EXPECT_NEAR(answers[0][1].score, expected[1] / sum, 1e-6);
   for (const Answer& answer : answers[0]) {
     EXPECT_EQ(text.pair->substr(answer.range.begin, answer.range.end - answer.range.begin), answer.text);
   }
+}
+
+/// The model has 16 positions: windows of 11 tokens of the context, of which 4 are those of the window before.
+TEST(AnswerQuestions, LongContextsAreReadInWindows) {
+  Loaded bert("BertForQuestionAnswering");
+  const std::vector<std::string> words = {"the", "cat", "dog", "sat", "on",   "mat",   "log",
+                                          "red", "who", "is",  "in",  "blue", "house", "."};
+  std::string context;
+  std::vector<size_t> begins;
+  for (size_t i = 0; i < 29; ++i) {
+    begins.push_back(context.size() + (i > 0 ? 1 : 0));
+    context += (i > 0 ? " " : "") + words[(i * i + 3 * i) % words.size()];
+  }
+  begins.push_back(context.size() + 1);
+  struct Best {
+    double score = -1e9;
+    size_t begin = 0, end = 0;
+  } best;
+  double null_score = 1e9;
+  for (size_t first = 0; first < 22; first += 7) {
+    const size_t last = std::min<size_t>(first + 11, 29);
+    const TextInput piece{"who sat", context.substr(begins[first], begins[last] - 1 - begins[first])};
+    const std::vector<float> start = bert.output(piece, "start_logits"), end = bert.output(piece, "end_logits");
+    null_score = std::min(null_score, static_cast<double>(start[0]) + end[0]);
+    for (size_t i = first; i < last; ++i) {
+      for (size_t j = i; j < std::min(last, i + 3); ++j) {
+        const double score = static_cast<double>(start[4 + i - first]) + end[4 + j - first];
+        if (score > best.score) best = {score, begins[i], begins[j + 1] - 1};
+      }
+    }
+  }
+  AnswerOptions options{.max_answer_tokens = 3, .stride = 4};
+  const std::vector<TextInput> texts = {{"who sat", context}, {"who", "the cat ."}};
+  const auto answers = answer_questions(*bert.model, bert.tokenizer, texts, options);
+  ASSERT_EQ(answers[0].size(), 1u);
+  EXPECT_EQ(answers[0][0].range, (TextRange{best.begin, best.end}));
+  EXPECT_EQ(answers[0][0].text, context.substr(best.begin, best.end - best.begin));
+  options.no_answer_threshold = null_score - best.score + 1e-3;
+  EXPECT_EQ(answer_questions(*bert.model, bert.tokenizer, texts, options)[0][0].range,
+            (TextRange{best.begin, best.end}));
+  options.no_answer_threshold = null_score - best.score - 1e-3;
+  EXPECT_EQ(answer_questions(*bert.model, bert.tokenizer, texts, options)[0][0].text, "");
 }
 
 TEST(Predict, TextsThatDoNotFit) {

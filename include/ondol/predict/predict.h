@@ -86,14 +86,19 @@ std::vector<std::vector<MaskFill>> fill_masks(Model& model, const Tokenizer& tok
 struct AnswerOptions {
   int64_t count = 1;
   int64_t max_answer_tokens = 15;
-  PredictOptions texts = {};
+  int64_t max_question_tokens = 64;  // longer questions are cut
+  int64_t stride = 128;              // tokens that neighbouring windows of a context share
+  /// When set, a question may have no answer, an empty text: its score must be higher by more than this.
+  std::optional<double> no_answer_threshold = {};
+  PredictOptions texts = {};  // max_tokens: of a window, 384 at most unless it is given; nothing is cut off
 };
 struct Answer {
   std::string text;
-  double score = 0;  // probability of the start times that of the end, among the tokens of the context
+  double score = 0;  // probability among the candidates: the 20 best spans (or `count`)
   TextRange range;   // bytes of the context
 };
-/// The best spans of the pair (the context) as answers to the text (the question), the best first, each text once.
+/// The best spans of the pair (the context) as answers to the text (the question), the best first, each text once. Long
+/// contexts are read in windows.
 std::vector<std::vector<Answer>> answer_questions(Model& model, const Tokenizer& tokenizer,
                                                   std::span<const TextInput> texts, const AnswerOptions& options = {});
 
