@@ -83,6 +83,7 @@ Variable linear_cross_entropy(const Variable& hidden, const Tensor& labels, cons
   options.ignore_index = inputs.ignore_index;
   options.softcap = inputs.softcap;
   options.gradients = tape != nullptr;
+  options.weight_gradient = inputs.weight.requires_grad();
   if (inputs.bias.defined()) options.bias = inputs.bias.value();
   if (inputs.weight.requires_grad() && tape != nullptr) {
     const GradientTarget target = inputs.weight.grad_target();

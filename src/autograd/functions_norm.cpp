@@ -26,7 +26,11 @@ void record_norm(Tape* tape, const Variable& x, const Variable& residual, const 
       gradients.weight = target.tensor;
       gradients.accumulate = target.accumulate;
     }
-    if (bias.requires_grad()) gradients.bias = bias.grad_target().tensor;
+    if (bias.requires_grad()) {
+      const GradientTarget target = bias.grad_target();
+      gradients.bias = target.tensor;
+      gradients.accumulate = target.accumulate;
+    }
     const Tensor grad = ops::norm_backward(out.take_grad().contiguous(), grad_sum, forward,
                                            weight.defined() ? weight.value() : Tensor(), weight_offset, gradients);
     if (x.requires_grad()) x.add_grad(grad);

@@ -53,7 +53,7 @@ Tensor WeightSlot::view(const Tensor& whole) const {
 Variable ParameterStore::add(const std::string& name, const Shape& shape, const Init& init) {
   ONDOL_CHECK(!values_.defined(), "parameter ", name, " added after materialize");
   ONDOL_CHECK(names_.insert(name).second, "parameter ", name, " added twice");
-  entries_.push_back({name, shape, init, Variable(Tensor(), true), 0});
+  entries_.push_back({name, shape, init, Variable(Tensor(), true), 0, true, false});
   return entries_.back().variable;
 }
 
@@ -81,8 +81,13 @@ Variable ParameterStore::extra(const std::string& name) const {
 Variable ParameterStore::add_buffer(const std::string& name, const Shape& shape, const Init& init) {
   ONDOL_CHECK(!values_.defined(), "buffer ", name, " added after materialize");
   ONDOL_CHECK(names_.insert(name).second, "buffer ", name, " added twice");
-  buffers_.push_back({name, shape, init, Variable(Tensor(), false), 0});
+  buffers_.push_back({name, shape, init, Variable(Tensor(), false), 0, false, false});
   return buffers_.back().variable;
+}
+
+void ParameterStore::set_trainable(const std::function<bool(const Entry&)>& trainable) {
+  ONDOL_CHECK(!values_.defined(), "what is trained must be decided before materialize");
+  for (Entry& entry : entries_) entry.trainable = trainable(entry);
 }
 
 void ParameterStore::materialize(DType dtype, Device device) {
@@ -93,14 +98,20 @@ void ParameterStore::materialize(DType dtype, Device device) {
                 "too many weights to count: parameter ", entry.name, " ", entry.shape);
   }
   flat_elements_ = 0;
-  for (const bool matrices : {true, false}) {
+  const auto place = [this](bool trainable, bool matrices) {
     for (Entry& entry : entries_) {
-      if ((entry.shape.ndim() >= 2) != matrices || entry.variable.quantized() != nullptr) continue;
+      if (entry.trainable != trainable || (entry.shape.ndim() >= 2) != matrices) continue;
+      entry.variable.set_requires_grad(trainable);
+      if (entry.variable.quantized() != nullptr) continue;
       entry.offset = flat_elements_;
       flat_elements_ += aligned(entry.shape.numel());
     }
-    if (matrices) matrix_elements_ = flat_elements_;
-  }
+    return flat_elements_;
+  };
+  matrix_elements_ = place(true, true);
+  trainable_elements_ = place(true, false);
+  place(false, true);
+  place(false, false);
   values_ = Tensor::empty({flat_elements_}, dtype, device);
   values_.zero();  // the padding too, so that whole-buffer passes see defined values
   for (Entry& entry : entries_) {
@@ -126,22 +137,24 @@ void ParameterStore::initialize_extras(uint64_t seed) {
 
 void ParameterStore::check_trainable() const {
   for (const Entry& entry : entries_) {
-    if (entry.variable.quantized() == nullptr) continue;
+    if (!entry.trainable || entry.variable.quantized() == nullptr) continue;
     throw UsageError(concat("parameter \"", entry.name, "\" is quantised: the model cannot be trained or saved"),
                      "convert it to f32 or bf16 first: ondol convert SRC DST --dtype bf16");
   }
 }
 
 void ParameterStore::enable_gradients() {
-  if (!gradients_.defined()) use_gradient_buffer(Tensor::zeros({flat_elements_}, DType::f32, values_.device()));
+  if (!gradients_.defined()) use_gradient_buffer(Tensor::zeros({trainable_elements_}, DType::f32, values_.device()));
 }
 
 void ParameterStore::use_gradient_buffer(const Tensor& flat) {
   check_trainable();
-  ONDOL_CHECK(flat.numel() == flat_elements_, "gradient buffer of ", flat.numel(), " elements, ", flat_elements_,
-              " expected");
+  ONDOL_CHECK(flat.numel() == trainable_elements_, "gradient buffer of ", flat.numel(), " elements, ",
+              trainable_elements_, " expected");
   gradients_ = flat;
-  for (const Entry& entry : entries_) entry.variable.set_grad_buffer(entry.slice(gradients_));
+  for (const Entry& entry : entries_) {
+    if (entry.trainable) entry.variable.set_grad_buffer(entry.slice(gradients_));
+  }
 }
 
 void ParameterStore::clear_gradients() {
@@ -150,13 +163,19 @@ void ParameterStore::clear_gradients() {
 
 void ParameterStore::finish_gradients() {
   for (const Entry& entry : entries_) {
-    if (!entry.variable.has_grad()) entry.slice(gradients_).zero();
+    if (entry.trainable && !entry.variable.has_grad()) entry.slice(gradients_).zero();
   }
 }
 
 int64_t ParameterStore::count() const {
   int64_t total = 0;
   for (const Entry& entry : entries_) total += entry.shape.numel();
+  return total;
+}
+
+int64_t ParameterStore::trainable_count() const {
+  int64_t total = 0;
+  for (const Entry& entry : entries_) total += entry.trainable ? entry.shape.numel() : 0;
   return total;
 }
 

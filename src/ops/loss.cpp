@@ -149,14 +149,16 @@ LinearCrossEntropyResult linear_cross_entropy(const Tensor& hidden, const Tensor
   LinearCrossEntropyResult result;
   Tensor grad_rows;  // of counting.hidden, with a row of zeros behind when rows were left out
   if (options.gradients) {
-    result.grad_weight = options.grad_weight.defined() ? options.grad_weight
-                                                       : Tensor::empty({vocab_size, hidden_size}, DType::f32, device);
-    check_shape(op, "grad_weight", result.grad_weight, weight.shape());
+    if (options.weight_gradient) {
+      result.grad_weight = options.grad_weight.defined() ? options.grad_weight
+                                                         : Tensor::empty({vocab_size, hidden_size}, DType::f32, device);
+      check_shape(op, "grad_weight", result.grad_weight, weight.shape());
+      if (rows == 0 && !options.accumulate_weight) result.grad_weight.zero();
+    }
     if (options.bias.defined()) result.grad_bias = Tensor::zeros({vocab_size}, DType::f32, device);
     const bool gathered = counting.places.defined();
     grad_rows = Tensor::empty({rows + (gathered ? 1 : 0), hidden_size}, hidden.dtype(), device);
     if (gathered) grad_rows.narrow(0, rows, 1).zero();
-    if (rows == 0 && !options.accumulate_weight) result.grad_weight.zero();
   }
   const Tensor losses = Tensor::empty({rows}, DType::f32, device), lse = Tensor::empty({rows}, DType::f32, device);
   const int64_t chunk =
@@ -200,6 +202,7 @@ LinearCrossEntropyResult linear_cross_entropy(const Tensor& hidden, const Tensor
       grad_logits.copy_from(logits);
     }
     matmul_into(grad_rows.narrow(0, begin, count), grad_logits, weight, false);
+    if (!options.weight_gradient) continue;
     linear_backward_weight_into(result.grad_weight, grad_logits, hidden_chunk, begin > 0 || options.accumulate_weight);
   }
   result.loss = scale(sum(losses, 0), options.scale.value);

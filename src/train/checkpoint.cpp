@@ -88,13 +88,14 @@ std::string checkpoint_path(const std::string& run_directory, int64_t step) {
   return concat(run_directory, "/", kPrefix, step);
 }
 
-/// Names, shapes and places of the parameters, so that flat tensors of another layout are refused.
+/// Names, shapes and places of what is trained, so that flat tensors of another layout are refused.
 std::string layout_of(const ParameterStore& store) {
   std::string text;
   for (const ParameterStore::Entry& entry : store.entries()) {
+    if (!entry.trainable) continue;
     text += concat(entry.name, " ", entry.shape, " ", entry.offset, "\n");
   }
-  return concat(store.flat_elements(), "-", crc32(0, text.data(), text.size()));
+  return concat(store.trainable_elements(), "-", crc32(0, text.data(), text.size()));
 }
 
 std::string state_json(const TrainerState& state) {

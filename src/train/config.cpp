@@ -115,6 +115,8 @@ std::string TrainConfig::resolved_json() const {
   train["max_grad_norm"] = max_grad_norm;
   train["dtype"] = dtype_name(dtype);
   train["seed"] = seed;
+  train["freeze"] = freeze.patterns;
+  train["freeze_layers"] = freeze.layers;
   train["deterministic"] = deterministic;
   train["on_non_finite"] = on_non_finite;
   out["train"] = train;

@@ -120,6 +120,8 @@ TrainConfig read_single(const Json& document, const std::string& name) {
   config.max_grad_norm = train.get("max_grad_norm", config.max_grad_norm, at_least(0.0));
   config.dtype = dtype_from_name(train.get_enum("dtype", "f32", {"f32", "bf16"}));
   config.seed = train.get<uint64_t>("seed", config.seed);
+  config.freeze.patterns = train.get<std::vector<std::string>>("freeze", {});
+  config.freeze.layers = train.get<int64_t>("freeze_layers", 0, at_least(0));
   config.deterministic = train.get("deterministic", config.deterministic);
   config.on_non_finite = train.get_enum("on_non_finite", config.on_non_finite, {"stop", "skip"});
 

@@ -6,7 +6,7 @@ namespace ondol {
 
 Tensor GradientSum::take_buffer() {
   if (free_.empty()) {
-    return Tensor::zeros({store_.flat_elements()}, DType::f32, store_.flat_values().device());
+    return Tensor::zeros({store_.trainable_elements()}, DType::f32, store_.flat_values().device());
   }
   Tensor buffer = std::move(free_.back());
   free_.pop_back();

@@ -7,6 +7,7 @@
 
 #include "base/json_reader.h"
 #include "models/gguf_architecture.h"
+#include "train/trainable.h"
 
 namespace ondol {
 
@@ -17,6 +18,7 @@ namespace fs = std::filesystem;
 std::unique_ptr<Model> build(const TrainConfig& config, const std::string& device, const std::string& checkpoint) {
   const ModelExtension extend = [&config](Model& model) {
     for (const StageConfig& stage : config.stages) make_objective(stage.objective)->extend(model);
+    choose_trainable(model, config.freeze);
   };
   const std::string& directory = checkpoint.empty() ? config.model.from : checkpoint;
   if (directory.empty()) {
@@ -37,8 +39,13 @@ TrainingModel make_training_model(const TrainConfig& config, const std::string& 
   ParameterStore& parameters = made.model->parameters();
   Tensor master;
   if (config.dtype != DType::f32) {  // the buffer of f32 values becomes the master
-    master = parameters.flat_values();
-    parameters.materialize(config.dtype, master.device());
+    const Tensor values = parameters.flat_values();
+    master = parameters.trainable_values();
+    parameters.materialize(config.dtype, values.device());
+    if (master.numel() < values.numel()) {
+      parameters.flat_values().copy_from(values);
+      master = master.clone();  // the values that stay as they are need not be kept in f32
+    }
   }
   made.optimizer = make_optimizer(config.optimizer, parameters, master);
   made.optimizer->publish();

@@ -17,7 +17,7 @@ struct Segment {
 
 std::vector<Segment> decay_segments(const OptimizerConfig& config, const ParameterStore& store) {
   const auto decay = static_cast<float>(config.weight_decay);
-  const int64_t all = store.flat_elements(), matrices = store.matrix_elements();
+  const int64_t all = store.trainable_elements(), matrices = store.matrix_elements();
   std::vector<Segment> segments;
   if (config.decay == "all") {
     segments = {{0, all, decay}};
@@ -92,7 +92,7 @@ class Sgd final : public Optimizer {
 
 Optimizer::Optimizer(const OptimizerConfig& config, ParameterStore& store, Tensor master)
     : store_(store), master_(std::move(master)), ema_decay_(config.ema_decay) {
-  const Tensor& values = store.flat_values();
+  const Tensor values = store.trainable_values();
   if (values.dtype() == DType::f32) {
     ONDOL_CHECK(!master_.defined(), "an f32 model is its own master");
     master_ = values;
@@ -100,8 +100,8 @@ Optimizer::Optimizer(const OptimizerConfig& config, ParameterStore& store, Tenso
     if (!master_.defined()) master_ = values.to(DType::f32);
     low_precision_ = values;
   }
-  ONDOL_CHECK(master_.dtype() == DType::f32 && master_.numel() == store.flat_elements(), "master weights of ",
-              master_.numel(), " elements, ", store.flat_elements(), " in f32 expected");
+  ONDOL_CHECK(master_.dtype() == DType::f32 && master_.numel() == values.numel(), "master weights of ", master_.numel(),
+              " elements, ", values.numel(), " in f32 expected");
   if (ema_decay_ > 0.0) average_ = master_.clone();
   scalars_ = ops::make_optimizer_scalars(master_.device());
 }
@@ -123,7 +123,8 @@ NamedTensors Optimizer::state() const {
   return tensors;
 }
 
-AveragedWeights::AveragedWeights(ParameterStore& store, const Optimizer& optimizer) : values_(store.flat_values()) {
+AveragedWeights::AveragedWeights(ParameterStore& store, const Optimizer& optimizer)
+    : values_(store.trainable_values()) {
   if (!optimizer.average().defined()) return;
   saved_ = values_.clone();
   values_.copy_from(optimizer.average());

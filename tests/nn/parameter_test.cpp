@@ -91,6 +91,38 @@ TEST(ParameterStore, GradientsAreViewsOfOneBuffer) {
   EXPECT_FALSE(unused.has_grad());
 }
 
+TEST(ParameterStore, WhatIsNotTrainedLiesBehindAndHasNoGradient) {
+  ParameterStore store;
+  const Variable frozen_bias = store.add("frozen.bias", {5}, Init::ones());
+  const Variable frozen = store.add("frozen.weight", {3, 7}, Init::ones());
+  const Variable bias = store.add("bias", {4}, Init::ones());
+  const Variable weight = store.add("weight", {2, 3}, Init::ones());
+  store.set_trainable([](const ParameterStore::Entry& entry) { return !entry.name.starts_with("frozen."); });
+  store.materialize(DType::f32, Device{});
+  EXPECT_EQ(store.matrix_elements(), 16);
+  EXPECT_EQ(store.trainable_elements(), 32);
+  EXPECT_EQ(store.flat_elements(), 32 + 32 + 16);
+  EXPECT_EQ(store.trainable_values().numel(), 32);
+  EXPECT_EQ(store.count(), 5 + 21 + 4 + 6);
+  EXPECT_EQ(store.trainable_count(), 4 + 6);
+  EXPECT_EQ(store.entries()[3].offset, 0);   // weight
+  EXPECT_EQ(store.entries()[2].offset, 16);  // bias
+  EXPECT_EQ(store.entries()[1].offset, 32);  // frozen.weight
+  EXPECT_EQ(store.entries()[0].offset, 64);  // frozen.bias
+  EXPECT_FALSE(frozen.requires_grad());
+  EXPECT_FALSE(frozen_bias.requires_grad());
+  EXPECT_TRUE(weight.requires_grad());
+  EXPECT_TRUE(bias.requires_grad());
+  store.enable_gradients();
+  EXPECT_EQ(store.flat_gradients().numel(), 32);
+  store.flat_gradients().fill(7.0);
+  store.clear_gradients();
+  store.finish_gradients();
+  EXPECT_EQ(store.flat_gradients().narrow(0, 0, 6).to_vector<float>(), std::vector<float>(6, 0.0f));
+  EXPECT_THROW(store.use_gradient_buffer(Tensor::zeros({80})), Error);
+  EXPECT_THROW(store.set_trainable([](const ParameterStore::Entry&) { return true; }), Error);
+}
+
 TEST(WeightSlot, ViewsRowsAndTransposes) {
   const Tensor whole = Tensor::from_vector<float>({0, 1, 2, 3, 4, 5, 6, 7}, {4, 2});
   const Variable parameter(whole);

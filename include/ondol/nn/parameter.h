@@ -5,10 +5,13 @@
 //   store.materialize(DType::bf16, device);               // one flat buffer; w.value() is a view of it
 //
 // All parameters lie in one flat buffer, matrices (two or more dimensions) before vectors, each at a multiple of 16
-// elements, so that the optimizer, clipping and checkpoints work on a few long arrays.
+// elements, so that the optimizer, clipping and checkpoints work on a few long arrays. Those that are not trained
+// (set_trainable) lie behind the others: gradients, master weights and optimizer state cover the first
+// trainable_elements() of the buffer and nothing else.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <unordered_set>
 #include <vector>
@@ -74,7 +77,24 @@ class ParameterStore {
   /// Throws Error when there is none of that name.
   Variable extra(const std::string& name) const;
 
-  /// Throws UsageError when a parameter is kept as quantised rows (Variable::set_quantized); those are for inference.
+  struct Entry {
+    std::string name;
+    Shape shape;
+    Init init;
+    Variable variable;
+    int64_t offset = 0;
+    bool trainable = true;
+    bool extra = false;  // of add_extra
+
+    /// The part of a flat tensor in the layout of the store that is this parameter's.
+    Tensor slice(const Tensor& flat) const;
+  };
+
+  /// Decides, before materialize, which of the parameters registered so far are trained; without it all are. From
+  /// materialize on the others take no gradient, and a backward does not go below the lowest one that is trained.
+  void set_trainable(const std::function<bool(const Entry&)>& trainable);
+
+  /// Throws UsageError when a parameter that is trained is kept as quantised rows (Variable::set_quantized).
   void check_trainable() const;
   /// Allocates the flat buffer and makes every parameter that is not quantised a view of it. Values are uninitialised,
   /// but for those of buffers that had some.
@@ -84,33 +104,27 @@ class ParameterStore {
   void initialize(uint64_t seed);
   /// The same for those of add_extra alone.
   void initialize_extras(uint64_t seed);
-  /// Allocates the flat f32 gradient buffer; the parameters' gradients become views of it.
+  /// Allocates the flat f32 gradient buffer; the gradients of what is trained become views of it.
   void enable_gradients();
   /// Marks all gradients as absent. Parameters that take no part in a backward are zeroed by finish_gradients.
   void clear_gradients();
   void finish_gradients();
-  /// Gives every parameter a slice of another flat gradient buffer (same layout), for sums over micro-batches.
+  /// Gives what is trained slices of another flat gradient buffer (same layout), for sums over micro-batches.
   void use_gradient_buffer(const Tensor& flat);
 
   const Tensor& flat_values() const { return values_; }
   const Tensor& flat_gradients() const { return gradients_; }
-  /// Elements of the flat buffer, padding included; the first matrix_elements() of them belong to matrices.
+  /// Elements of the flat buffer, padding included; the first trainable_elements() of them are trained, of which the
+  /// first matrix_elements() belong to matrices.
   int64_t flat_elements() const { return flat_elements_; }
+  int64_t trainable_elements() const { return trainable_elements_; }
   int64_t matrix_elements() const { return matrix_elements_; }
-  /// Number of weights, without padding.
+  /// The part of flat_values() that is trained.
+  Tensor trainable_values() const { return values_.narrow(0, 0, trainable_elements_); }
+  /// Number of weights, without padding; of those that are trained.
   int64_t count() const;
+  int64_t trainable_count() const;
 
-  struct Entry {
-    std::string name;
-    Shape shape;
-    Init init;
-    Variable variable;
-    int64_t offset = 0;
-    bool extra = false;  // of add_extra
-
-    /// The part of a flat tensor in the layout of the store that is this parameter's.
-    Tensor slice(const Tensor& flat) const;
-  };
   const std::vector<Entry>& entries() const { return entries_; }
 
  private:
@@ -120,6 +134,7 @@ class ParameterStore {
   Tensor values_;
   Tensor gradients_;
   int64_t flat_elements_ = 0;
+  int64_t trainable_elements_ = 0;
   int64_t matrix_elements_ = 0;
 };
 

@@ -40,6 +40,7 @@ struct LinearCrossEntropyOptions {
   LossScale scale;  // of the sum: 1 / (global count of target tokens) makes it a mean
   int32_t ignore_index = kIgnoreIndex;
   bool gradients = false;
+  bool weight_gradient = true;     // false: with gradients, but for grad_weight
   Tensor grad_weight;              // (V, C) f32: where the gradient of weight goes; undefined: a new tensor
   bool accumulate_weight = false;  // add to grad_weight instead of overwriting it
   Tensor bias;              // (V), optional, dtype of hidden
@@ -50,7 +51,7 @@ struct LinearCrossEntropyOptions {
 struct LinearCrossEntropyResult {
   Tensor loss;         // one element, f32: scale * sum
   Tensor grad_hidden;  // of loss, with gradients: dtype of hidden
-  Tensor grad_weight;  // (V, C) f32: options.grad_weight when that was given
+  Tensor grad_weight;  // (V, C) f32, if wanted: options.grad_weight when that was given
   Tensor grad_bias;    // (V) f32 when there is a bias
 };
 

@@ -38,6 +38,10 @@ struct TrainConfig {
   std::string tokenizer;  // directory or file; "" when no text is read
   std::vector<StageConfig> stages;
   OptimizerConfig optimizer;
+  struct Freeze {
+    std::vector<std::string> patterns;  // of names of parameters that are not trained
+    int64_t layers = 0;                 // > 0: nor embeddings and the lowest layers
+  } freeze;
 
   double max_grad_norm = 1.0;  // 0: no clipping
   DType dtype = DType::f32;

@@ -3,7 +3,8 @@
 //   auto optimizer = make_optimizer({.type = "adamw", .weight_decay = 0.1}, model->parameters(), master);
 //   optimizer->step({.learning_rate = 3e-4, .gradient_scale = 1.0, .update = 1});   // uses store.flat_gradients()
 //
-// f32 models: the model's values are the master weights. bf16 models: `master` holds them in f32 and every update
+// Only what is trained (ParameterStore::set_trainable) is updated and has state. f32 models: the model's values are the
+// master weights. bf16 models: `master` holds them in f32 and every update
 // writes the rounded copy into the model in the same pass. Formulas: torch.optim.AdamW (Loshchilov & Hutter 2019) and
 // torch.optim.SGD.
 #pragma once
@@ -50,7 +51,7 @@ class Optimizer {
   /// The flat f32 tensors that a checkpoint keeps beside the model: exp_avg, exp_avg_sq, momentum_buffer, average.
   NamedTensors state() const;
 
-  /// f32, flat: the store's own values in f32 runs.
+  /// f32, flat, of what is trained: the store's own values in f32 runs.
   const Tensor& master() const { return master_; }
   /// The exponential moving average of the master weights, which begins with the first of them: f32, flat; undefined
   /// without ema_decay.
@@ -90,7 +91,7 @@ class AveragedWeights {
   Tensor saved_;  // what the model held before; undefined without an average
 };
 
-/// `master` is f32 of the store's flat size; undefined: the store's own values (f32) or a copy of them (bf16).
+/// `master` is f32 with the store's trainable_elements(); undefined: the store's own values (f32) or a copy (bf16).
 /// Throws UsageError on an unknown type.
 std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config, ParameterStore& store, Tensor master = {});
 
