@@ -63,17 +63,15 @@ Place place_of(const std::string& name) {
   return place;
 }
 
-/// Every run of components of every name: what a pattern without * could have said.
-std::vector<std::string> all_patterns(const std::vector<NamedTensor>& tensors) {
+/// Every run of `length` components of every name: what a pattern without * could have said.
+std::vector<std::string> all_patterns(const std::vector<NamedTensor>& tensors, size_t length) {
   std::set<std::string> runs;
   for (const NamedTensor& tensor : tensors) {
     const std::vector<std::string> parts = components(tensor.name);
-    for (size_t begin = 0; begin < parts.size(); ++begin) {
-      std::string run;
-      for (size_t end = begin; end < parts.size(); ++end) {
-        run += (end > begin ? "." : "") + parts[end];
-        runs.insert(run);
-      }
+    for (size_t begin = 0; begin + length <= parts.size(); ++begin) {
+      std::string run = parts[begin];
+      for (size_t i = begin + 1; i < begin + length; ++i) run += "." + parts[i];
+      runs.insert(run);
     }
   }
   return {runs.begin(), runs.end()};
@@ -126,7 +124,7 @@ std::vector<size_t> ParameterNames::find(const std::string& pattern, const std::
     if (name_matches(pattern, tensors_[i].name)) found.push_back(i);
   }
   if (!found.empty()) return found;
-  const std::string near = nearest_name(pattern, all_patterns(tensors_));
+  const std::string near = nearest_name(pattern, all_patterns(tensors_, components(pattern).size()));
   throw UsageError(concat(setting, " \"", pattern, "\" matches no parameter of the model"),
                    near.empty() ? concat("parameters have names like \"", tensors_.front().name, "\" and \"",
                                          tensors_[tensors_.size() / 2].name, "\"")

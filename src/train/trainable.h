@@ -1,6 +1,7 @@
 // Which parameters of a model a run trains.
 #pragma once
 
+#include <ondol/models/model.h>
 #include <ondol/train/config.h>
 
 namespace ondol {

@@ -1,0 +1,150 @@
+// Parameters that a run does not train: names, layers, what is left of gradients and state, resume.
+#include <gtest/gtest.h>
+
+#include <ondol/io/safetensors.h>
+
+#include "support/error_of.h"
+#include "support/temporary_directory.h"
+#include "train/parameter_names.h"
+#include "train/tiny_run.h"
+#include "train/trainable.h"
+
+namespace ondol {
+namespace {
+
+using testing::tiny_config;
+
+TEST(NamePattern, MatchesPartsInARow) {
+  const std::string name = "bert.encoder.layer.1.attention.self.query.weight";
+  for (const char* pattern : {"bert", "encoder.layer.1", "encoder.layer.1.*", "layer.?", "*query*", "attention.self",
+                              "encoder.layer", "weight", "*", "bert.*.weight", "encoder.*.query", name.c_str()}) {
+    EXPECT_TRUE(name_matches(pattern, name)) << pattern;
+  }
+  for (const char* pattern : {"er", "encoder.layer.2", "layer.", "query.weight.x", "ayer.1", ""}) {
+    EXPECT_FALSE(name_matches(pattern, name)) << pattern;
+  }
+  EXPECT_FALSE(name_matches("layer.1", "bert.encoder.layer.11.output.dense.bias"));
+}
+
+std::string llama_config(const testing::TemporaryDirectory& directory) {
+  return directory.write("llama.json", R"({"model_type": "llama", "architectures": ["LlamaForCausalLM"],
+      "vocab_size": 32, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2,
+      "num_key_value_heads": 1, "max_position_embeddings": 32, "tie_word_embeddings": false})");
+}
+
+TEST(ParameterNames, DepthCountsFromTheInput) {
+  const testing::TemporaryDirectory directory;
+  const auto model = create_model(llama_config(directory), DType::f32, {}, 1);
+  const ParameterNames names(*model);
+  EXPECT_EQ(names.layers(), 3);
+  const auto depth = [&](const std::string& name) {
+    for (const NamedTensor& tensor : names.tensors()) {
+      if (tensor.name == name) return tensor.depth;
+    }
+    return int64_t{-1};
+  };
+  EXPECT_EQ(depth("model.embed_tokens.weight"), 0);
+  EXPECT_EQ(depth("model.layers.0.self_attn.k_proj.weight"), 1);
+  EXPECT_EQ(depth("model.layers.2.mlp.down_proj.weight"), 3);
+  EXPECT_EQ(depth("model.norm.weight"), 4);
+  EXPECT_EQ(depth("lm_head.weight"), 4);
+  const std::vector<size_t> keys = names.find("k_proj", "x");
+  ASSERT_EQ(keys.size(), 3u);
+  EXPECT_EQ(names.tensors()[keys[0]].row_start, 16);
+  EXPECT_EQ(names.tensors()[keys[0]].rows, 8);
+}
+
+TEST(Freeze, WhatCannotBeIsNamed) {
+  const testing::TemporaryDirectory directory;
+  const auto error = [&](const TrainConfig::Freeze& freeze) {
+    return testing::error_of([&] {
+      create_model(llama_config(directory), DType::f32, {}, 1, [&](Model& model) { choose_trainable(model, freeze); });
+    });
+  };
+  EXPECT_EQ(error({.patterns = {"layer.0"}}), "train.freeze \"layer.0\" matches no parameter of the model");
+  EXPECT_NE(error({.patterns = {"q_proj"}})
+                .find("\"model.layers.0.self_attn.q_proj.weight\" but not "
+                      "\"model.layers.0.self_attn.k_proj.weight\""),
+            std::string::npos);
+  EXPECT_EQ(error({.layers = 4}), "train.freeze_layers is 4, the model has 3 layers");
+  EXPECT_EQ(error({.patterns = {"*"}}), "train.freeze leaves nothing to train");
+  EXPECT_EQ(error({.patterns = {"q_proj", "k_proj", "v_proj"}, .layers = 2}), "no error");
+  try {
+    create_model(llama_config(directory), DType::f32, {}, 1,
+                 [&](Model& model) { choose_trainable(model, {.patterns = {"model.layer.0"}}); });
+    FAIL();
+  } catch (const UsageError& usage) {
+    EXPECT_EQ(usage.hint(), "did you mean \"model.layers.0\"?");
+  }
+}
+
+std::vector<float> tensor_of(const std::string& path, const std::string& name) {
+  return SafetensorsFile(path + "/model.safetensors").tensor(name).to_vector<float>();
+}
+
+class FrozenRun : public ::testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Freeze, FrozenRun, ::testing::Values("f32", "bf16"));
+
+/// A step of plain gradient descent without clipping moves what is trained as if all were, and nothing else.
+TEST_P(FrozenRun, GradientsOfTheRestAreTheSame) {
+  const testing::TemporaryDirectory directory;
+  testing::write_tiny_inputs(directory);
+  std::vector<std::string> set = {std::string("train.dtype=") + GetParam(),
+                                  "optimizer.type=sgd",
+                                  "train.steps=1",
+                                  "train.max_grad_norm=0",
+                                  "checkpoint.every=1",
+                                  "schedule.type=constant",
+                                  "schedule.warmup_steps=0"};
+  const auto run = [&](const std::string& name) {
+    Trainer trainer(tiny_config(directory, name, set), {.device = "cpu"});
+    return trainer.run().directory;
+  };
+  const std::string all = run("all");
+  set.push_back(R"(train.freeze=["h.1.mlp", "ln_1.bias", "wpe"])");
+  const std::string some = run("some");
+  set.back() = "optimizer.learning_rate=0";
+  const std::string none = run("none");
+  const SafetensorsFile weights(some + "/model.safetensors");
+  for (const SafetensorsEntry& entry : weights.entries()) {
+    const bool frozen = entry.name.find("h.1.mlp") != std::string::npos || entry.name.ends_with("ln_1.bias") ||
+                        entry.name.ends_with("wpe.weight");
+    EXPECT_EQ(tensor_of(some, entry.name), tensor_of(frozen ? none : all, entry.name)) << entry.name;
+    const bool visible = std::string(GetParam()) == "f32" || entry.name.ends_with("wte.weight");  // not rounded away
+    if (visible) {
+      EXPECT_NE(tensor_of(all, entry.name), tensor_of(none, entry.name)) << entry.name;
+    }
+  }
+}
+
+TEST_P(FrozenRun, LowestLayersHaveNoStateAndResumeIsIdentical) {
+  const testing::TemporaryDirectory directory;
+  testing::write_tiny_inputs(directory, /*dropout=*/0.1);
+  const std::vector<std::string> set = {std::string("train.dtype=") + GetParam(), "train.freeze_layers=1"};
+  struct Stop : TrainObserver {
+    void on_step(const StepMetrics& metrics) override { stop = stop || metrics.step == at; }
+    int64_t at = 0;
+    std::atomic<bool> stop{false};
+  };
+  Trainer whole(tiny_config(directory, "whole", set), {.device = "cpu"});
+  EXPECT_TRUE(whole.run().finished);
+  Stop stop;
+  stop.at = 5;
+  Trainer first(tiny_config(directory, "parts", set), {.device = "cpu", .stop = &stop.stop, .observer = &stop});
+  EXPECT_FALSE(first.run().finished);
+  Trainer second(tiny_config(directory, "parts", set), {.device = "cpu"});
+  EXPECT_TRUE(second.run().finished);
+  for (const char* file : {"final/model.safetensors", "checkpoint-12/optimizer.safetensors"}) {
+    EXPECT_EQ(directory.read(std::string("whole/") + file), directory.read(std::string("parts/") + file)) << file;
+  }
+  // Layer 1 and the last norm are trained: their weights, of 16 hidden units, with biases and 4 norm vectors of 16.
+  const SafetensorsFile state(directory / "whole/checkpoint-12/optimizer.safetensors");
+  const int64_t matrices = 16 * 48 + 16 * 16 + 2 * 16 * 64, vectors = 48 + 16 + 64 + 16 + 4 * 16 + 2 * 16;
+  EXPECT_EQ(state.tensor("exp_avg").numel(), matrices + vectors);
+  if (std::string(GetParam()) == "bf16") {
+    EXPECT_EQ(state.tensor("master").numel(), matrices + vectors);
+  }
+}
+
+}  // namespace
+}  // namespace ondol
