@@ -9,6 +9,10 @@ std::vector<DataSource> read_sources(const JsonReader& data, const std::string& 
     DataSource source{entry.require<std::string>("path"), std::nullopt};
     if (entry.has("weight")) source.weight = entry.require<double>("weight", above(0));
     entry.accept("weight");
+    if (entry.has("final_weight")) {
+      if (!source.weight) entry.fail("final_weight", "the source has no \"weight\" to begin with");
+      source.final_weight = entry.require<double>("final_weight", above(0));
+    }
     sources.push_back(std::move(source));
   }
   return sources;
@@ -21,6 +25,7 @@ DataConfig read_data_config(const JsonReader& data) {
   config.validation = read_sources(data, "validation");
   config.validation_fraction = data.get<double>("validation_fraction", config.validation_fraction, half_open(0, 1));
   config.sequence_length = data.get<int64_t>("sequence_length", config.sequence_length, between(1, 1 << 24));
+  config.mixture_samples = data.get<int64_t>("mixture_samples", config.mixture_samples, at_least(1));
   config.packing = data.get<bool>("packing", config.packing);
   config.document_mask = data.get<bool>("document_mask", config.document_mask);
   config.shuffle = data.get<bool>("shuffle", config.shuffle);

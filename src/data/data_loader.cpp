@@ -29,8 +29,15 @@ std::vector<double> weights_of(const std::vector<detail::OpenedSource>& sources)
   return weights;
 }
 
+std::vector<double> final_weights_of(const std::vector<detail::OpenedSource>& sources) {
+  std::vector<double> weights;
+  for (const auto& source : sources) weights.push_back(source.final_weight);
+  return weights;
+}
+
 // What decides which sample has which number, besides the data.
-uint64_t order_fingerprint(const DataConfig& config, DataSplit split, const std::vector<double>& weights) {
+uint64_t order_fingerprint(const DataConfig& config, DataSplit split,
+                           const std::vector<detail::OpenedSource>& sources) {
   uint64_t value = mix_fingerprint(0, static_cast<uint64_t>(config.sequence_length));
   const bool shuffle = config.shuffle && split == DataSplit::train;
   for (const bool flag : {config.packing, shuffle, split == DataSplit::train, !config.validation.empty()}) {
@@ -38,7 +45,10 @@ uint64_t order_fingerprint(const DataConfig& config, DataSplit split, const std:
   }
   value = mix_fingerprint(value, shuffle ? config.shuffle_seed : 0);
   value = mix_fingerprint(value, std::bit_cast<uint64_t>(config.validation_fraction));
-  for (const double weight : weights) value = mix_fingerprint(value, std::bit_cast<uint64_t>(weight));
+  for (const double weight : weights_of(sources)) value = mix_fingerprint(value, std::bit_cast<uint64_t>(weight));
+  if (final_weights_of(sources) == weights_of(sources)) return value;
+  for (const double weight : final_weights_of(sources)) value = mix_fingerprint(value, std::bit_cast<uint64_t>(weight));
+  value = mix_fingerprint(value, static_cast<uint64_t>(config.mixture_samples));
   return value;
 }
 
@@ -47,10 +57,10 @@ uint64_t order_fingerprint(const DataConfig& config, DataSplit split, const std:
 struct DataLoader::State {
   State(const DataConfig& config, DataSplit split, const DataContext& context)
       : sources(detail::open_sources(config, split, context)),
-        mixture(weights_of(sources)),
+        mixture(weights_of(sources), final_weights_of(sources), config.mixture_samples),
         shuffle(config.shuffle && split == DataSplit::train),
         seed(config.shuffle_seed),
-        order(order_fingerprint(config, split, weights_of(sources))) {
+        order(order_fingerprint(config, split, sources)) {
     for (const auto& source : sources) data = mix_fingerprint(data, source.fingerprint);
   }
 
@@ -137,7 +147,7 @@ void DataLoader::restore(const std::string& state, bool allow_changed_data) {
         "restore the settings, or start anew with --resume never");
   }
   const std::vector<int64_t> counters = reader.require<std::vector<int64_t>>("counters");
-  Mixture mixture(weights_of(state_->sources));
+  Mixture mixture = state_->mixture;
   mixture.restore(counters);
   ONDOL_CHECK(mixture.total() == reader.require<int64_t>("position"),
               "cannot resume data: position and counters of the state do not agree");

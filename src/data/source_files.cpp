@@ -192,6 +192,7 @@ std::vector<OpenedSource> open_sources(const DataConfig& config, DataSplit split
   for (const DataSource& entry : entries) {
     sources.push_back(open_source({entry}, config, split, context));
     sources.back().weight = entry.weight.value_or(1.0);
+    sources.back().final_weight = entry.final_weight.value_or(sources.back().weight);
     if (sources.back().samples->layout() != sources[0].samples->layout()) {
       throw UsageError(concat("data: samples of different layout cannot be mixed (", sources[0].name, " and ",
                               sources.back().name, ")"));

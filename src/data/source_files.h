@@ -13,7 +13,7 @@ namespace ondol::detail {
 
 struct OpenedSource {
   std::string name;  // for describe and errors
-  double weight = 1;
+  double weight = 1, final_weight = 1;
   std::unique_ptr<SampleSource> samples;
   uint64_t fingerprint = 0;  // of the content
 };

@@ -75,6 +75,7 @@ class Llama final : public CausalModel {
     info_.hidden_size = c.hidden_size;
     info_.num_layers = c.num_layers;
     info_.max_positions = c.max_positions;
+    info_.rope_theta = c.rope.theta;
     info_.num_kv_heads = c.num_kv_heads;
     info_.head_dim = c.head_dim;
     const int64_t q_size = c.num_heads * c.head_dim, kv_size = c.num_kv_heads * c.head_dim;
@@ -87,6 +88,15 @@ class Llama final : public CausalModel {
     for (int64_t l = 0; l < c.num_layers; ++l) layers_.push_back(make_layer(concat("model.layers.", l, "."), normal));
     final_norm_ = add_weight("model.norm.weight", {c.hidden_size}, Init::ones());
     output_.weight = c.tied ? embed_tokens_ : add_weight("lm_head.weight", {c.vocab_size, c.hidden_size}, normal);
+  }
+
+  void change_rotary_positions(double theta, int64_t max_positions) override {
+    config_values_.rope.theta = theta;
+    config_values_.rope.max_positions = config_values_.max_positions = max_positions;
+    info_.rope_theta = theta;
+    info_.max_positions = max_positions;
+    write_rope_config(config_, config_values_.rope);
+    config_["max_position_embeddings"] = max_positions;
   }
 
   std::string base_prefix() const override { return "model."; }
@@ -151,12 +161,13 @@ class Llama final : public CausalModel {
     } else if (!input.positions.defined()) {
       rows = std::min(most, input.input_ids.size(1));
     }
-    if (rope_tables_.empty() || rope_tables_.back().cos.size(0) < rows) {
+    if (rope_tables_.empty() || table_theta_ != config_values_.rope.theta || rope_tables_.back().cos.size(0) < rows) {
       constexpr uint64_t kLeastRows = 256;
       RopeConfig rope = config_values_.rope;
       rope.max_positions =
           std::min(most, static_cast<int64_t>(std::bit_ceil(std::max(kLeastRows, static_cast<uint64_t>(rows)))));
       rope_tables_.push_back(ops::make_rope_table(rope, device()));
+      table_theta_ = rope.theta;
     }
     return rope_tables_.back();
   }
@@ -186,8 +197,9 @@ class Llama final : public CausalModel {
                              {.weight = layer.down_proj_weight, .bias = layer.down_proj_bias, .residual = attended});
   }
 
-  const LlamaConfig config_values_;
+  LlamaConfig config_values_;
   std::deque<RopeTable> rope_tables_;  // growing; earlier ones stay, captured steps read them
+  double table_theta_ = 0.0;           // of the last one
   Variable embed_tokens_, final_norm_;
   std::vector<LlamaLayer> layers_;
 };

@@ -34,6 +34,10 @@ OutputProjection Model::output_projection() const {
   throw UsageError(concat("a ", info_.model_type, " model (", info_.architecture, ") does not predict the next token"));
 }
 
+void Model::change_rotary_positions(double, int64_t) {
+  throw UsageError(concat("a ", info_.model_type, " model has no rotary positions, its length cannot be changed"));
+}
+
 void Model::encode(const Tensor&, const std::vector<int32_t>&, KvCache&) {
   throw UsageError(concat("a ", info_.model_type, " model (", info_.architecture, ") has no encoder beside a decoder"));
 }

@@ -1,5 +1,6 @@
 #include <ondol/train/config.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include <ondol/base/file.h>
@@ -19,6 +20,7 @@ OrderedJson sources_json(const std::vector<DataSource>& sources) {
   for (const DataSource& source : sources) {
     OrderedJson entry = {{"path", source.path}};
     if (source.weight) entry["weight"] = *source.weight;
+    if (source.final_weight) entry["final_weight"] = *source.final_weight;
     list.push_back(entry);
   }
   return list;
@@ -53,7 +55,20 @@ OrderedJson schedule_json(const ScheduleConfig& schedule) {
 }
 
 OrderedJson sizes_json(const StageConfig& stage) {
-  return {{"steps", stage.steps}, {"batch_size", stage.batch_size}, {"micro_batch_size", stage.micro_batch_size}};
+  OrderedJson out = {
+      {"steps", stage.steps}, {"batch_size", stage.batch_size}, {"micro_batch_size", stage.micro_batch_size}};
+  for (const auto& [key, ramp] : {std::pair{"batch_ramp", stage.batch_ramp}, {"length_ramp", stage.length_ramp}}) {
+    if (ramp.steps > 0) out[key] = {{"start", ramp.start}, {"steps", ramp.steps}};
+  }
+  return out;
+}
+
+/// Null without any.
+OrderedJson positions_json(const StageConfig& stage) {
+  OrderedJson out;
+  if (stage.rope_theta) out["rope_theta"] = *stage.rope_theta;
+  if (stage.max_positions) out["max_position_embeddings"] = *stage.max_positions;
+  return out;
 }
 
 OrderedJson stage_json(const StageConfig& stage) {
@@ -63,6 +78,7 @@ OrderedJson stage_json(const StageConfig& stage) {
   out["optimizer"] = {{"learning_rate", stage.learning_rate}};
   out["schedule"] = schedule_json(stage.schedule);
   out["train"] = sizes_json(stage);
+  if (const OrderedJson positions = positions_json(stage); !positions.is_null()) out["model"] = positions;
   return out;
 }
 
@@ -79,6 +95,10 @@ OrderedJson data_json(const DataConfig& data) {
   out["validation"] = sources_json(data.validation);
   out["validation_fraction"] = data.validation_fraction;
   if (data.sequence_length > 0) out["sequence_length"] = data.sequence_length;
+  if (std::any_of(data.train.begin(), data.train.end(),
+                  [](const DataSource& s) { return s.final_weight.has_value(); })) {
+    out["mixture_samples"] = data.mixture_samples;
+  }
   out["packing"] = data.packing;
   out["document_mask"] = data.document_mask;
   out["shuffle"] = data.shuffle;
@@ -106,6 +126,7 @@ std::string TrainConfig::resolved_json() const {
   OrderedJson out;
   if (!model.config.empty()) out["model"]["config"] = model.config;
   if (!model.from.empty()) out["model"]["from"] = model.from;
+  if (const OrderedJson positions = positions_json(first); !positions.is_null()) out["model"].update(positions);
   if (!tokenizer.empty()) out["tokenizer"]["path"] = tokenizer;
   out["data"] = data_json(first.data);
   out["objective"] = OrderedJson::parse(first.objective);

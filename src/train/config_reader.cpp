@@ -1,8 +1,11 @@
 #include "train/config_reader.h"
 
+#include <bit>
+
 #include <ondol/train/objective.h>
 
 #include "data/data_config.h"
+#include "train/ramps.h"
 
 namespace ondol {
 
@@ -85,6 +88,40 @@ ScheduleConfig read_schedule(const JsonReader& reader, int64_t stage_steps, doub
   return config;
 }
 
+RampConfig read_ramp(const JsonReader& train, const char* key, int64_t stage_steps) {
+  RampConfig ramp;
+  if (!train.has(key)) return ramp;
+  const JsonReader reader = train.child(key);
+  ramp.start = reader.require<int64_t>("start", at_least(1));
+  ramp.steps = reader.require<int64_t>("steps", between(1, static_cast<double>(stage_steps)));
+  return ramp;
+}
+
+/// batch_ramp and length_ramp; their ends are batch_size and data.sequence_length.
+void read_ramps(const JsonReader& train, StageConfig& stage) {
+  stage.batch_ramp = read_ramp(train, "batch_ramp", stage.steps);
+  stage.length_ramp = read_ramp(train, "length_ramp", stage.steps);
+  const int64_t batch = stage.batch_ramp.start, length = stage.length_ramp.start, full = stage.data.sequence_length;
+  if (batch > stage.batch_size || batch % stage.micro_batch_size != 0) {
+    train.fail("batch_ramp", concat("begins with ", batch, " samples, which must be a multiple of micro_batch_size (",
+                                    stage.micro_batch_size, ") and at most batch_size (", stage.batch_size, ")"));
+  }
+  if (length > 0 && (full % length != 0 || !std::has_single_bit(static_cast<uint64_t>(full / length)))) {
+    train.fail("length_ramp",
+               concat("begins with ", length, " tokens, from which doubling does not lead to data.sequence_length (",
+                      full, ")"));
+  }
+  if (length > 0 && !stage.data.packing) train.fail("length_ramp", "needs data.packing");
+}
+
+/// What a stage changes about the positions of a rotary model.
+void read_positions(const JsonReader& model, StageConfig& stage) {
+  if (model.has("rope_theta")) stage.rope_theta = model.require<double>("rope_theta", above(0.0));
+  if (model.has("max_position_embeddings")) {
+    stage.max_positions = model.require<int64_t>("max_position_embeddings", between(1, 1 << 28));
+  }
+}
+
 StageConfig read_stage(const JsonReader& root, double learning_rate) {
   StageConfig stage;
   const JsonReader train = root.require_child("train");
@@ -96,6 +133,9 @@ StageConfig read_stage(const JsonReader& root, double learning_rate) {
                concat("must divide train.batch_size (", stage.batch_size, "), got ", stage.micro_batch_size));
   }
   stage.data = read_data(root.require_child("data"));
+  read_ramps(train, stage);
+  read_positions(root.child("model"), stage);
+  if (stage.data.mixture_samples == 0) stage.data.mixture_samples = count_stage_samples(stage);
   stage.learning_rate = learning_rate;
   stage.schedule = read_schedule(root.child("schedule"), stage.steps, learning_rate);
   stage.objective = make_objective(root.child("objective"))->settings();
@@ -159,6 +199,8 @@ void check_stage_keys(const JsonReader& stage) {
   for (const char* section : {"data", "schedule", "objective"}) stage.raw(section);
   const JsonReader train = stage.child("train");
   for (const char* key : {"steps", "batch_size", "micro_batch_size"}) train.accept(key);
+  for (const char* section : {"batch_ramp", "length_ramp"}) train.raw(section);
+  for (const char* key : {"rope_theta", "max_position_embeddings"}) stage.child("model").accept(key);
   stage.child("optimizer").accept("learning_rate");
 }
 

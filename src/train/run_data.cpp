@@ -50,6 +50,10 @@ RunData::Loaders RunData::make_loaders(size_t stage, const Objective& objective)
     context.encoder = &encoder_;
     context.pad_id = tokenizer_->special_token_id("pad").value_or(0);
   }
+  if (now.length_ramp.steps > 0 && objective.tokens_per_sample(now.data.sequence_length) != now.data.sequence_length) {
+    throw UsageError(concat("train.length_ramp does not go with this objective, whose samples are no plain tokens (",
+                            now.objective, ")"));
+  }
   DataConfig data = now.data;
   data.sequence_length = objective.tokens_per_sample(data.sequence_length);
   Loaders loaders;

@@ -17,6 +17,7 @@
 #include "train/checkpoint_writer.h"
 #include "train/model_setup.h"
 #include "train/peak_flops.h"
+#include "train/ramps.h"
 #include "train/run_data.h"
 #include "train/run_log.h"
 #include "train/training_step.h"
@@ -93,6 +94,9 @@ struct Trainer::Impl {
   const StageConfig& stage() const { return config.stages[static_cast<size_t>(state.stage)]; }
   bool done() const { return state.stage >= static_cast<int64_t>(config.stages.size()); }
   void skip_finished_stages();
+  void change_positions(const StageConfig& wanted);
+  void open_stage(size_t number, const std::string& position);
+  void check_later_stages();
 
   Batch next_batch();
   StepArguments step_arguments() const;
@@ -145,6 +149,29 @@ void Trainer::Impl::skip_finished_stages() {
   }
 }
 
+/// What the stage says about the positions of the model; what it leaves out stays as it is.
+void Trainer::Impl::change_positions(const StageConfig& wanted) {
+  if (!wanted.rope_theta && !wanted.max_positions) return;
+  Model& model = *training.model;
+  model.change_rotary_positions(wanted.rope_theta.value_or(model.info().rope_theta.value_or(0.0)),
+                                wanted.max_positions.value_or(model.info().max_positions));
+}
+
+void Trainer::Impl::open_stage(size_t number, const std::string& position) {
+  change_positions(config.stages[number]);
+  data->open_stage(number, position);
+}
+
+/// All later stages, so that a mistake in one does not wait until its turn comes.
+void Trainer::Impl::check_later_stages() {
+  const ModelInfo now = training.model->info();
+  for (size_t later = static_cast<size_t>(state.stage) + 1; later < config.stages.size(); ++later) {
+    change_positions(config.stages[later]);
+    data->check_stage(later);
+  }
+  if (now.rope_theta) training.model->change_rotary_positions(*now.rope_theta, now.max_positions);
+}
+
 void Trainer::Impl::build(const std::string& checkpoint, const std::string& cache_directory) {
   state = TrainerState();
   const std::string fingerprint = model_fingerprint(config);
@@ -173,12 +200,10 @@ void Trainer::Impl::build(const std::string& checkpoint, const std::string& cach
                                                : measured_peak_flops(training.model->device(), config.dtype);
   // The data of a stage that has just ended are opened as well: the next stage may go on with them.
   const size_t reading = std::min(static_cast<size_t>(state.stage), config.stages.size() - 1);
-  data->open_stage(reading, state.data_position);
+  open_stage(reading, state.data_position);
   skip_finished_stages();
-  if (!done() && static_cast<size_t>(state.stage) != reading) data->open_stage(static_cast<size_t>(state.stage), "");
-  for (size_t later = static_cast<size_t>(state.stage) + 1; later < config.stages.size(); ++later) {
-    data->check_stage(later);
-  }
+  if (!done() && static_cast<size_t>(state.stage) != reading) open_stage(static_cast<size_t>(state.stage), "");
+  check_later_stages();
   if (state.step > config.total_steps()) {
     options.observer->on_warning(concat("the checkpoint is of step ", state.step, ", the configuration ends at ",
                                         config.total_steps(), ": nothing is left to train"));
@@ -194,19 +219,20 @@ RunInfo Trainer::Impl::describe(const std::string& checkpoint) {
   info.total_steps = config.total_steps();
   info.parameters = training.model->parameters().count();
   const StageConfig& first = done() ? config.stages.back() : stage();
-  info.tokens_per_step = first.batch_size * first.data.sequence_length;
+  info.tokens_per_step = batch_size_at(first, state.stage_step + 1) * first.data.sequence_length;
   info.device = to_string(training.model->device());
   info.dtype = config.dtype;
   return info;
 }
 
 Batch Trainer::Impl::next_batch() {
-  return data->objective().prepare(data->train().next(stage().batch_size),
-                                   data->objective_context(state.step + 1, true));
+  const int64_t next = state.stage_step + 1;
+  Batch samples = cut_rows(data->train().next(batch_size_at(stage(), next)), row_parts_at(stage(), next));
+  return data->objective().prepare(std::move(samples), data->objective_context(state.step + 1, true));
 }
 
 StepArguments Trainer::Impl::step_arguments() const {
-  return {.micro_batch_size = stage().micro_batch_size,
+  return {.micro_batch_size = stage().micro_batch_size * row_parts_at(stage(), state.stage_step + 1),
           .step = state.step + 1,
           .learning_rate = learning_rate_at(stage().schedule, stage().learning_rate, state.stage_step + 1)};
 }
@@ -357,7 +383,7 @@ TrainResult Trainer::Impl::loop() {
     }
     const int64_t stage_before = state.stage;
     skip_finished_stages();
-    if (!done() && state.stage != stage_before) data->open_stage(static_cast<size_t>(state.stage), "");
+    if (!done() && state.stage != stage_before) open_stage(static_cast<size_t>(state.stage), "");
   }
   report_checkpoint(writer.wait());
   const std::string final_directory = config.output + "/final";

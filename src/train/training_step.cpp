@@ -70,7 +70,8 @@ void TrainingStep::start_reading() { started_.push_back({PendingRead(losses_), P
 void TrainingStep::start(const Objective& objective, const Batch& batch, const StepArguments& arguments) {
   upload_inputs(objective, batch, arguments);
   ops::upload_learning_rate(optimizer_.scalars(), static_cast<float>(arguments.learning_rate));
-  const std::string shape = concat(objective.settings(), " ", arguments.micro_batch_size, batch_.layout());
+  const std::string shape = concat(objective.settings(), " ", arguments.micro_batch_size, batch_.layout(), " ",
+                                   model_.info().rope_theta.value_or(0.0));
   graph_.run(shape, [&] {
     backward(objective, arguments.micro_batch_size);
     ops::clip_gradient(optimizer_.scalars(), losses_, sum_squares_, settings_.max_grad_norm,

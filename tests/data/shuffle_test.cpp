@@ -110,6 +110,25 @@ TEST(Mixture, ContinuesFromItsCounters) {
   for (int i = 0; i < 777; ++i) ASSERT_EQ(first.next(), second.next());
 }
 
+// What a source should have given is the integral of its share, which moves on a line.
+TEST(Mixture, SharesMoveFromTheirFirstToTheirLastWeights) {
+  constexpr int64_t kMoving = 1000;
+  Mixture mixture({3, 1}, {1, 4}, kMoving);
+  double due = 0;
+  std::vector<int64_t> middle;
+  for (int64_t i = 1; i <= 3000; ++i) {
+    const double x = std::min(1.0, (static_cast<double>(i) - 0.5) / kMoving);
+    due += 0.75 + x * (0.2 - 0.75);
+    mixture.next();
+    ASSERT_LT(std::fabs(static_cast<double>(mixture.counts()[0]) - due), 1.0) << i;
+    if (i == 1500) middle = mixture.counts();
+  }
+  Mixture resumed({3, 1}, {1, 4}, kMoving);
+  resumed.restore(middle);
+  for (int i = 0; i < 1500; ++i) resumed.next();
+  EXPECT_EQ(resumed.counts(), mixture.counts());
+}
+
 TEST(Mixture, RefusesBadWeights) {
   EXPECT_THROW(Mixture({}), UsageError);
   EXPECT_THROW(Mixture({1, 0}), UsageError);

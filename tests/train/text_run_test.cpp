@@ -1,8 +1,10 @@
 // From text to a trained model: tokenizer, packing, training, a directory that loads again.
+#include <atomic>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <memory>
 
 #include <gtest/gtest.h>
 
@@ -127,6 +129,89 @@ TEST(TextRun, LlamaLearnsASmallGrammar) {
             trainer.model().parameters().flat_values().to_vector<float>());
   EXPECT_EQ(load_tokenizer(result.directory).encode("the cat"),
             load_tokenizer(directory / "tokenizer").encode("the cat"));
+}
+
+/// A run whose batches and rows grow, then one with longer samples and slower rotation, with moving shares.
+TrainConfig growing_run(const testing::TemporaryDirectory& directory, const std::string& run) {
+  const auto source = [&](const char* file, double weight, double final_weight) {
+    return concat(R"({"path": ")", directory / file, R"(", "weight": )", weight, R"(, "final_weight": )", final_weight,
+                  "}");
+  };
+  return TrainConfig::from_json(
+      concat(R"({"model": {"config": ")", directory / "model.json", R"("}, "tokenizer": {"path": ")",
+             directory / "tokenizer", R"("}, "data": {"train": [)", source("a.txt", 3, 1), ", ", source("b.txt", 1, 2),
+             R"(], "document_separator": "blank_line", "sequence_length": 32}, "optimizer": {"learning_rate": 1e-2},
+      "stages": [{"train": {"steps": 8, "batch_size": 8, "micro_batch_size": 2, "batch_ramp": {"start": 2, "steps": 6},
+                            "length_ramp": {"start": 8, "steps": 4}}},
+                 {"train": {"steps": 3, "batch_size": 2}, "data": {"sequence_length": 128},
+                  "model": {"rope_theta": 500000.0, "max_position_embeddings": 128}},
+                 {"train": {"steps": 2, "batch_size": 2}, "data": {"sequence_length": 100}}],
+      "checkpoint": {"every": 1}, "output": ")",
+             directory / run, "\"}"));
+}
+
+TEST(TextRun, StagesGrowAndContinueAfterAnInterruption) {
+  const testing::TemporaryDirectory directory;
+  const std::string corpus = directory.write("a.txt", small_corpus(200));
+  directory.write("b.txt", small_corpus(100));
+  small_tokenizer(corpus).save(directory / "tokenizer");
+  directory.write("model.json", R"({"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 320,
+      "max_position_embeddings": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+      "num_attention_heads": 2, "num_key_value_heads": 1, "rope_theta": 10000.0, "tie_word_embeddings": true})");
+  struct Sizes : TrainObserver {
+    explicit Sizes(int64_t after) : last(after) {}
+    void on_step(const StepMetrics& metrics) override {
+      samples.push_back(metrics.samples);
+      tokens.push_back(metrics.tokens);
+      losses.push_back(metrics.loss);
+      if (metrics.step == last) stop.store(true);
+    }
+    int64_t last;
+    std::vector<int64_t> samples, tokens;
+    std::vector<double> losses;
+    std::atomic<bool> stop{false};
+  };
+  const auto run = [](const TrainConfig& config, int64_t until) {
+    auto sizes = std::make_unique<Sizes>(until);
+    Trainer(config, {.device = "cpu", .stop = &sizes->stop, .observer = sizes.get()}).run();
+    return sizes;
+  };
+  const auto whole = run(growing_run(directory, "whole"), 100);
+  // Rows of 8 tokens in steps 1 and 2, of 16 in steps 3 and 4; samples of 32 tokens: 2, 2, 4, 4, 6, 6, 8, 8.
+  EXPECT_EQ(whole->tokens,
+            (std::vector<int64_t>{64, 128, 256, 384, 576, 768, 1024, 1280, 1536, 1792, 2048, 2248, 2448}));
+  EXPECT_EQ(whole->samples, (std::vector<int64_t>{8, 16, 24, 32, 38, 44, 52, 60, 62, 64, 66, 68, 70}));
+
+  std::vector<double> losses;
+  for (const int64_t until : {3, 7, 9, 12, 100}) {
+    const auto part = run(growing_run(directory, "parts"), until);
+    losses.insert(losses.end(), part->losses.begin(), part->losses.end());
+  }
+  EXPECT_EQ(losses, whole->losses);
+  const auto first = load_model(directory / "whole/final"), second = load_model(directory / "parts/final");
+  EXPECT_EQ(first->parameters().flat_values().to_vector<float>(),
+            second->parameters().flat_values().to_vector<float>());
+  EXPECT_EQ(first->info().max_positions, 128);
+  EXPECT_EQ(first->info().rope_theta, 500000.0);
+}
+
+TEST(TextRun, SizesThatDoNotFitAreNamed) {
+  const testing::TemporaryDirectory directory;
+  const auto error_of = [&](const std::string& train) {
+    try {
+      TrainConfig::from_json(concat(R"({"model": {"config": "m"}, "data": {"train": [{"path": "x"}],
+          "sequence_length": 48}, "train": {"steps": 10, "batch_size": 8, "micro_batch_size": 2, )",
+                                    train, "}}"));
+    } catch (const UsageError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_EQ(error_of(R"("batch_ramp": {"start": 4, "steps": 10})"), "");
+  EXPECT_NE(error_of(R"("batch_ramp": {"start": 3, "steps": 10})").find("batch_ramp"), std::string::npos);
+  EXPECT_NE(error_of(R"("batch_ramp": {"start": 4, "steps": 11})").find("batch_ramp.steps"), std::string::npos);
+  EXPECT_NE(error_of(R"("length_ramp": {"start": 16, "steps": 5})").find("length_ramp"), std::string::npos);
+  EXPECT_EQ(error_of(R"("length_ramp": {"start": 12, "steps": 5})"), "");
 }
 
 TEST(TextRun, ATokenizerLargerThanTheModelIsRefused) {

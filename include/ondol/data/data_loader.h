@@ -36,11 +36,15 @@ struct DataSource {
   std::string path;  // `*`, `?` and `[…]` as in a shell
   /// Share of the samples. When no source has one, all are one corpus, every sample of which is seen once an epoch.
   std::optional<double> weight;
+  /// Share at the end of DataConfig::mixture_samples, from which on it stays; it moves there linearly. By default
+  /// weight.
+  std::optional<double> final_weight;
 };
 
 struct DataConfig {
   std::vector<DataSource> train;
   std::vector<DataSource> validation;  // weights are not used here
+  int64_t mixture_samples = 0;         // after which final weights hold
   /// Without validation sources: the last part of each training source, cut at a document where there is one.
   double validation_fraction = 0;
   int64_t sequence_length = 0;  // required, but for .safetensors rows

@@ -58,6 +58,7 @@ struct ModelInfo {
   std::string architecture;  // "GPT2LMHeadModel", ...
   Head head = Head::none;
   int64_t vocab_size = 0, hidden_size = 0, num_layers = 0, max_positions = 0;
+  std::optional<double> rope_theta;        // base of rotary positions, where the model has some
   int64_t max_source_positions = 0;        // of an encoder beside the decoder
   int64_t source_vocab_size = 0;           // of that encoder
   int64_t num_kv_heads = 0, head_dim = 0;  // sizes of the KV cache
@@ -147,6 +148,10 @@ class Model {
   virtual OutputProjection output_projection() const;
   /// hidden (.., C) -> logits (.., V), dtype of the model.
   Tensor logits(const Tensor& hidden) const;
+
+  /// Gives rotary positions another base and another limit, from the next forward on; the configuration says so too.
+  /// Throws UsageError when the model has none.
+  virtual void change_rotary_positions(double theta, int64_t max_positions);
 
   /// Encoder-decoders: reads the sources (B, T), sources[b] having lengths[b] tokens and padding behind them, and
   /// leaves in the cache what decoding needs of them. hidden() with that cache then takes decoder_input_ids alone.

@@ -19,11 +19,22 @@
 
 namespace ondol {
 
+/// A size that begins small and grows within a stage; without steps it is what it is from the beginning.
+struct RampConfig {
+  int64_t start = 0;
+  int64_t steps = 0;
+};
+
 /// What may change between the phases of a run. A run without "stages" has one.
 struct StageConfig {
   int64_t steps = 0;
   int64_t batch_size = 0;        // samples of one optimizer step, over all ranks
   int64_t micro_batch_size = 0;  // samples of one forward and backward; divides batch_size
+  RampConfig batch_ramp;         // of batch_size: linear, in whole micro-batches
+  RampConfig length_ramp;        // of data.sequence_length: doubling; samples are cut, none is lost
+  // Of models with rotary positions, from this stage on.
+  std::optional<double> rope_theta;
+  std::optional<int64_t> max_positions;
   DataConfig data;
   double learning_rate = 0.0;  // the peak
   ScheduleConfig schedule;
