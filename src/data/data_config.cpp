@@ -6,7 +6,12 @@ namespace {
 std::vector<DataSource> read_sources(const JsonReader& data, const std::string& key) {
   std::vector<DataSource> sources;
   for (const JsonReader& entry : data.children(key)) {
-    DataSource source{entry.require<std::string>("path"), std::nullopt};
+    DataSource source{.path = entry.require<std::string>("path")};
+    source.target_path = entry.get<std::string>("target_path", "");
+    source.format = entry.get_enum("format", "", {"", "jsonl", "json", "csv", "tsv", "conll"});
+    if (!source.format.empty() && !source.target_path.empty()) {
+      entry.fail("format", "lines of two files (target_path) have no other format");
+    }
     if (entry.has("weight")) source.weight = entry.require<double>("weight", above(0));
     entry.accept("weight");
     if (entry.has("final_weight")) {
@@ -36,6 +41,13 @@ DataConfig read_data_config(const JsonReader& data) {
               "use \"file\", \"line\", \"blank_line\" or the separating text");
   }
   config.text_field = data.get<std::string>("text_field", config.text_field);
+  const Json& fields = data.raw("fields");
+  if (!fields.is_null() && !fields.is_object()) data.fail("fields", "must be an object of names");
+  for (const auto& [field, name] : fields.items()) {
+    if (!name.is_string()) data.fail("fields", concat("the name of ", quoted_name(field), " must be a text"));
+    config.fields[field] = name.get<std::string>();
+  }
+  config.columns = data.get<std::vector<std::string>>("columns", {});
   return config;
 }
 

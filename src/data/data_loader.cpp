@@ -1,7 +1,9 @@
 #include <ondol/data/data_loader.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstdio>
+#include <numeric>
 
 #include <ondol/base/error.h>
 #include <ondol/data/mixture.h>
@@ -93,7 +95,7 @@ Batch DataLoader::next(int64_t samples, int64_t first_row, int64_t rows) {
   State& state = *state_;
   struct Pick {
     size_t source;
-    int64_t count;
+    int64_t index;
   };
   std::vector<Pick> picks;
   picks.reserve(static_cast<size_t>(rows));
@@ -102,14 +104,47 @@ Batch DataLoader::next(int64_t samples, int64_t first_row, int64_t rows) {
     const size_t source = state.mixture.next();
     if (i >= first_row && i < first_row + rows) picks.push_back({source, state.mixture.counts()[source] - 1});
   }
-  Batch batch = state.sources[0].samples->allocate(rows);
+  detail::RowLengths lengths;
+  for (Pick& pick : picks) {
+    pick.index = state.index_of(pick.source, pick.index);
+    lengths.include(state.sources[pick.source].samples->lengths(pick.index));
+  }
+  Batch batch = state.sources[0].samples->allocate(rows, lengths);
   batch.first_sample = first_sample;
   // One thread copies some 400 million tokens a second from the mapping: no need to wake the pool.
   for (int64_t row = 0; row < rows; ++row) {
     const Pick& pick = picks[static_cast<size_t>(row)];
-    state.sources[pick.source].samples->read(state.index_of(pick.source, pick.count), batch, row);
+    state.sources[pick.source].samples->read(pick.index, batch, row);
   }
   return batch;
+}
+
+Batch DataLoader::at(std::span<const int64_t> samples) const {
+  ONDOL_CHECK(state_->sources.size() == 1, "[data] samples of a mixture have no numbers of their own");
+  const detail::SampleSource& source = *state_->sources[0].samples;
+  detail::RowLengths lengths;
+  for (const int64_t sample : samples) {
+    ONDOL_CHECK(sample >= 0 && sample < source.size(), "[data] no sample ", sample, " of ", source.size());
+    lengths.include(source.lengths(sample));
+  }
+  Batch batch = source.allocate(static_cast<int64_t>(samples.size()), lengths);
+  batch.first_sample = samples.empty() ? 0 : samples[0];
+  for (size_t row = 0; row < samples.size(); ++row) source.read(samples[row], batch, static_cast<int64_t>(row));
+  return batch;
+}
+
+SampleOrigin DataLoader::origin(int64_t sample) const { return state_->sources[0].samples->origin(sample); }
+
+std::vector<int64_t> DataLoader::by_length(int64_t count) const {
+  const detail::SampleSource& source = *state_->sources[0].samples;
+  std::vector<int64_t> samples(static_cast<size_t>(count));
+  std::iota(samples.begin(), samples.end(), int64_t{0});
+  const auto tokens = [&source](int64_t sample) {
+    const detail::RowLengths lengths = source.lengths(sample);
+    return lengths.longest[0] + lengths.longest[1];
+  };
+  std::stable_sort(samples.begin(), samples.end(), [&](int64_t a, int64_t b) { return tokens(a) > tokens(b); });
+  return samples;
 }
 
 int64_t DataLoader::position() const { return state_->mixture.total(); }
@@ -155,7 +190,8 @@ void DataLoader::restore(const std::string& state, bool allow_changed_data) {
 }
 
 Batch DataLoader::example() const {
-  Batch batch = state_->sources[0].samples->allocate(1);
+  const detail::SampleSource& source = *state_->sources[0].samples;
+  Batch batch = source.allocate(1, source.lengths(0));
   for (const Tensor* tensor :
        {&batch.input_ids, &batch.labels, &batch.attention_mask, &batch.document_ids, &batch.positions}) {
     if (tensor->defined()) tensor->zero();

@@ -38,13 +38,13 @@ class RowSource final : public SampleSource {
 
   int64_t size() const override { return end_ - begin_; }
 
-  Batch allocate(int64_t rows) const override {
+  Batch allocate(int64_t rows, const RowLengths&) const override {
     Batch batch;
     batch.labels_shifted = false;
     for (const Column& column : columns_) {
       std::vector<int64_t> sizes = {rows};
       sizes.insert(sizes.end(), column.row_shape.begin(), column.row_shape.end());
-      field(batch, column.name) = Tensor::empty(Shape(std::span<const int64_t>(sizes)), column.dtype);
+      batch_field(batch, column.name) = Tensor::empty(Shape(std::span<const int64_t>(sizes)), column.dtype);
     }
     return batch;
   }
@@ -56,7 +56,7 @@ class RowSource final : public SampleSource {
     const int64_t in_file = global - starts_[f];
     for (const Column& column : columns_) {
       const Tensor source = files_[f].tensor(column.name).narrow(0, in_file, 1);
-      const Tensor& target = field(batch, column.name);
+      const Tensor& target = batch_field(batch, column.name);
       check(source, column, f, in_file);
       target.narrow(0, row, 1).copy_from(source);
     }
@@ -104,18 +104,6 @@ class RowSource final : public SampleSource {
     starts_.push_back(starts_.back() + rows);
   }
 
-  // Names that a batch has a field for; the others are kept in the order of the columns.
-  static Tensor& field(Batch& batch, const std::string& name) {
-    if (name == "input_ids") return batch.input_ids;
-    if (name == "labels") return batch.labels;
-    if (name == "attention_mask") return batch.attention_mask;
-    if (name == "position_ids") return batch.positions;
-    for (auto& [other, tensor] : batch.others) {
-      if (other == name) return tensor;
-    }
-    return batch.others.emplace_back(name, Tensor()).second;
-  }
-
   void check(const Tensor& source, const Column& column, size_t file, int64_t row) const {
     if (column.dtype == DType::f32) return;
     if (column.dtype == DType::u8) {
@@ -147,6 +135,17 @@ class RowSource final : public SampleSource {
 };
 
 }  // namespace
+
+Tensor& batch_field(Batch& batch, const std::string& name) {
+  if (name == "input_ids") return batch.input_ids;
+  if (name == "labels") return batch.labels;
+  if (name == "attention_mask") return batch.attention_mask;
+  if (name == "position_ids") return batch.positions;
+  for (auto& [other, tensor] : batch.others) {
+    if (other == name) return tensor;
+  }
+  return batch.others.emplace_back(name, Tensor()).second;
+}
 
 std::unique_ptr<SampleSource> make_row_source(const std::vector<std::string>& paths, int64_t vocab_size,
                                               double begin_fraction, double end_fraction) {

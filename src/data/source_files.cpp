@@ -107,8 +107,70 @@ int64_t split_point(const TokenStream& stream, double fraction) {
   return cut;
 }
 
+/// Which files, what they are read as, and what they become.
+OpenedSource open_records(const std::vector<DataSource>& entries, const DataConfig& config, DataSplit split,
+                          const DataContext& context) {
+  const RecordEncoder& encoder = *context.record_encoder;
+  const std::vector<std::string> known = encoder.fields();
+  for (const auto& [field, name] : config.fields) {
+    if (std::find(known.begin(), known.end(), field) != known.end()) continue;
+    std::string names;
+    for (const std::string& each : known) names += (names.empty() ? "" : ", ") + quoted_name(each);
+    throw UsageError(concat("data.fields: the objective has no field ", quoted_name(field)), "it has " + names);
+  }
+  OpenedSource source;
+  std::vector<RecordFile> files;
+  for (const DataSource& entry : entries) {
+    source.name += (source.name.empty() ? "" : " ") + entry.path;
+    const std::vector<std::string> paths = expand_path(entry.path);
+    if (!entry.target_path.empty() && paths.size() != 1) {
+      throw UsageError(
+          concat("data: a source with \"target_path\" is one file, not ", paths.size(), " (", entry.path, ")"));
+    }
+    for (const std::string& path : paths) {
+      files.push_back({path, entry.target_path, entry.format});
+      source.fingerprint = mix_fingerprint(source.fingerprint, file_fingerprint(path));
+      source.fingerprint = mix_fingerprint(source.fingerprint, record_format(files.back()));
+      if (entry.target_path.empty()) continue;
+      const std::string target = expand_path(entry.target_path).front();
+      source.fingerprint = mix_fingerprint(source.fingerprint, file_fingerprint(target));
+    }
+  }
+  for (const auto& [field, name] : config.fields)
+    source.fingerprint = mix_fingerprint(source.fingerprint, field + "=" + name);
+  for (const std::string& column : config.columns) source.fingerprint = mix_fingerprint(source.fingerprint, column);
+  source.fingerprint = mix_fingerprint(source.fingerprint, encoder.fingerprint());
+
+  RecordSourceSettings settings;
+  settings.reading = {.fields = config.fields,
+                      .columns = config.columns,
+                      .expand = [&encoder](const Json& document, const std::string& file) {
+                        return encoder.records_of(document, file);
+                      }};
+  settings.encoder = &encoder;
+  settings.packing = config.packing;
+  settings.sequence_length = config.sequence_length;
+  if (config.validation.empty() && config.validation_fraction > 0) {
+    const double cut = 1 - config.validation_fraction;
+    (split == DataSplit::train ? settings.end_fraction : settings.begin_fraction) = cut;
+  }
+  source.samples = make_record_source(files, settings);
+  if (source.samples->size() == 0) {
+    throw UsageError(concat("no examples: ", source.samples->describe(), " (", source.name, ")"));
+  }
+  return source;
+}
+
 OpenedSource open_source(const std::vector<DataSource>& entries, const DataConfig& config, DataSplit split,
                          const DataContext& context) {
+  if (context.record_encoder != nullptr) return open_records(entries, config, split, context);
+  for (const DataSource& entry : entries) {
+    if (entry.target_path.empty() && entry.format.empty()) continue;
+    throw UsageError(
+        concat("data: \"target_path\" and \"format\" are for structured examples, which the objective does "
+               "not read (",
+               entry.path, ")"));
+  }
   OpenedSource source;
   std::vector<std::shared_ptr<const TokenFile>> token_files;
   std::vector<std::string> row_files;

@@ -16,7 +16,7 @@ class PackedSource final : public SampleSource {
   // A sample reads one token beyond its inputs, the target of the last one.
   int64_t size() const override { return std::max<int64_t>(stream_.size() - 1, 0) / settings_.sequence_length; }
 
-  Batch allocate(int64_t rows) const override {
+  Batch allocate(int64_t rows, const RowLengths&) const override {
     const Shape shape{rows, settings_.sequence_length};
     Batch batch;
     batch.input_ids = Tensor::empty(shape, DType::i32);
@@ -79,7 +79,7 @@ class DocumentSource final : public SampleSource {
 
   int64_t size() const override { return samples_; }
 
-  Batch allocate(int64_t rows) const override {
+  Batch allocate(int64_t rows, const RowLengths&) const override {
     const Shape shape{rows, settings_.sequence_length};
     Batch batch;
     batch.input_ids = Tensor::empty(shape, DType::i32);

@@ -19,6 +19,8 @@ OrderedJson sources_json(const std::vector<DataSource>& sources) {
   OrderedJson list = OrderedJson::array();
   for (const DataSource& source : sources) {
     OrderedJson entry = {{"path", source.path}};
+    if (!source.target_path.empty()) entry["target_path"] = source.target_path;
+    if (!source.format.empty()) entry["format"] = source.format;
     if (source.weight) entry["weight"] = *source.weight;
     if (source.final_weight) entry["final_weight"] = *source.final_weight;
     list.push_back(entry);
@@ -105,6 +107,8 @@ OrderedJson data_json(const DataConfig& data) {
   out["shuffle_seed"] = data.shuffle_seed;
   out["document_separator"] = data.document_separator;
   out["text_field"] = data.text_field;
+  if (!data.fields.empty()) out["fields"] = data.fields;
+  if (!data.columns.empty()) out["columns"] = data.columns;
   return out;
 }
 

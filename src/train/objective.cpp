@@ -37,6 +37,8 @@ Batch with_input(Batch batch, const ModelInput& prepared) {
   return batch;
 }
 
+std::shared_ptr<const RecordEncoder> Objective::record_encoder(const RecordContext&) const { return nullptr; }
+
 void Objective::check_samples(const Batch& example, const ObjectiveContext& context) const {
   context.model.check_shapes(model_input(example), "data");
 }

@@ -4,6 +4,7 @@
 
 #include <ondol/train/text_encoder.h>
 
+#include "data/record_encoder.h"
 #include "train/config_json.h"
 
 namespace ondol {
@@ -55,13 +56,33 @@ RunData::Loaders RunData::make_loaders(size_t stage, const Objective& objective)
                             now.objective, ")"));
   }
   DataConfig data = now.data;
-  data.sequence_length = objective.tokens_per_sample(data.sequence_length);
+  const RecordContext records = record_context(now);
+  context.record_encoder = objective.record_encoder(records);
+  data.sequence_length =
+      context.record_encoder != nullptr ? records.sequence_length : objective.tokens_per_sample(data.sequence_length);
   Loaders loaders;
+  loaders.records = record_fingerprint(objective, now);
   loaders.train = std::make_unique<DataLoader>(data, DataSplit::train, context);
   if (!now.data.validation.empty() || now.data.validation_fraction > 0.0) {
+    if (context.record_encoder != nullptr) {
+      RecordContext evaluation = records;
+      evaluation.evaluation = true;
+      context.record_encoder = objective.record_encoder(evaluation);
+    }
     loaders.validation = std::make_unique<DataLoader>(data, DataSplit::validation, context);
   }
   return loaders;
+}
+
+RecordContext RunData::record_context(const StageConfig& stage) const {
+  const int64_t length = stage.data.sequence_length;
+  return {
+      .model = model_, .tokenizer = tokenizer(), .sequence_length = length > 0 ? length : model_.info().max_positions};
+}
+
+uint64_t RunData::record_fingerprint(const Objective& objective, const StageConfig& stage) const {
+  const auto encoder = objective.record_encoder(record_context(stage));
+  return encoder == nullptr ? 0 : encoder->fingerprint();
 }
 
 void RunData::check_samples(const Objective& objective, const Loaders& loaders) const {
@@ -81,7 +102,8 @@ ObjectiveContext RunData::objective_context(int64_t step, bool training) const {
 bool RunData::has_open(const StageConfig& stage, const Objective& objective) const {
   const int64_t length = stage.data.sequence_length;
   return stage_ && data_json(config_.stages[*stage_].data) == data_json(stage.data) &&
-         objective_->tokens_per_sample(length) == objective.tokens_per_sample(length);
+         objective_->tokens_per_sample(length) == objective.tokens_per_sample(length) &&
+         loaders_.records == record_fingerprint(objective, stage);
 }
 
 void RunData::open_stage(size_t stage, const std::string& position) {

@@ -36,10 +36,13 @@ class RunData {
  private:
   struct Loaders {
     std::unique_ptr<DataLoader> train, validation;
+    uint64_t records = 0;  // fingerprint of the encoder of structured examples; 0: none
   };
   Loaders make_loaders(size_t stage, const Objective& objective) const;
   /// Whether the loaders that are open give what this stage and objective read.
   bool has_open(const StageConfig& stage, const Objective& objective) const;
+  RecordContext record_context(const StageConfig& stage) const;
+  uint64_t record_fingerprint(const Objective& objective, const StageConfig& stage) const;
   void check_samples(const Objective& objective, const Loaders& loaders) const;
 
   const TrainConfig& config_;

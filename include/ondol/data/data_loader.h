@@ -15,6 +15,10 @@
 // samples i·B … (i+1)·B-1. Each source is gone through in a new pseudo-random order each epoch (shuffle) or in file
 // order.
 //
+// Objectives for structured examples (DataContext::record_encoder) read `.jsonl`, `.json`, `.csv`, `.tsv`, `.conll` and
+// pairs of files instead: an example becomes samples of a length of their own, which stay in memory, and a batch is
+// padded to its longest one, rounded up to a multiple of 8.
+//
 // From tokens, with T = sequence_length:
 //   packing        the stream of all tokens is cut every T tokens; a sample is T inputs and T targets
 //   no packing     a document is cut every T tokens into samples of its own, right-padded
@@ -22,8 +26,10 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -32,13 +38,19 @@
 
 namespace ondol {
 
+class RecordEncoder;
+
 struct DataSource {
   std::string path;  // `*`, `?` and `[…]` as in a shell
   /// Share of the samples. When no source has one, all are one corpus, every sample of which is seen once an epoch.
-  std::optional<double> weight;
+  std::optional<double> weight = {};
   /// Share at the end of DataConfig::mixture_samples, from which on it stays; it moves there linearly. By default
   /// weight.
-  std::optional<double> final_weight;
+  std::optional<double> final_weight = {};
+  /// Structured examples only: a second file, whose lines belong to those of the first one; and what kind of file it
+  /// is ("jsonl", "json", "csv", "tsv", "conll"; "": by its name).
+  std::string target_path = {};
+  std::string format = {};
 };
 
 struct DataConfig {
@@ -54,6 +66,9 @@ struct DataConfig {
   uint64_t shuffle_seed = 0;
   std::string document_separator = "file";
   std::string text_field = "text";
+  /// Structured examples: what an objective's fields are called in the files, and the columns of tables without header.
+  std::map<std::string, std::string> fields = {};
+  std::vector<std::string> columns = {};
 };
 
 enum class DataSplit { train, validation };
@@ -66,6 +81,15 @@ struct DataContext {
   /// Ids must be below it; 0: not checked here.
   int64_t vocab_size = 0;
   int32_t pad_id = 0;
+  /// Set by objectives that read structured examples: every file is then one of those (docs/finetuning.md).
+  std::shared_ptr<const RecordEncoder> record_encoder = nullptr;
+};
+
+/// Where a sample comes from; record is -1 for samples cut from tokens.
+struct SampleOrigin {
+  int64_t record = -1;    // number of the example among all of its files; several samples may be made of one
+  std::string place;      // "dev.tsv:17"
+  std::string reference;  // what the encoder has kept for evaluation
 };
 
 namespace detail {
@@ -84,6 +108,13 @@ class DataLoader {
   /// The next `samples` samples, of which rows [first_row, first_row + rows) are returned (rows < 0: all): a rank reads
   /// its share of the global batch and stays in step with the others.
   Batch next(int64_t samples, int64_t first_row = 0, int64_t rows = -1);
+
+  /// Samples of the first epoch in file order, by their numbers there, wherever next() stands. Throws when the sources
+  /// are a mixture.
+  Batch at(std::span<const int64_t> samples) const;
+  SampleOrigin origin(int64_t sample) const;
+  /// Samples 0 ... count-1, those with the most tokens first where samples have lengths of their own.
+  std::vector<int64_t> by_length(int64_t count) const;
 
   /// Global number of the next sample.
   int64_t position() const;

@@ -21,6 +21,8 @@
 namespace ondol {
 
 class JsonReader;
+class RecordEncoder;
+class Tokenizer;
 
 /// What random choices of an objective (masks, spans) may depend on.
 struct ObjectiveContext {
@@ -29,6 +31,14 @@ struct ObjectiveContext {
   uint64_t seed = 0;
   int64_t step = 0;
   bool training = true;
+};
+
+/// What the encoder of structured examples may depend on.
+struct RecordContext {
+  const Model& model;
+  const Tokenizer* tokenizer = nullptr;  // null: there is none
+  int64_t sequence_length = 0;           // data.sequence_length, or what the model allows
+  bool evaluation = false;               // of validation data
 };
 
 class Objective {
@@ -43,6 +53,10 @@ class Objective {
 
   /// Tokens of text that make a sample of data.sequence_length; by default as many.
   virtual int64_t tokens_per_sample(int64_t sequence_length) const { return sequence_length; }
+
+  /// Objectives for structured examples: what makes samples of them (src/data/record_encoder.h). By default nothing:
+  /// samples are cut from tokens.
+  virtual std::shared_ptr<const RecordEncoder> record_encoder(const RecordContext& context) const;
 
   /// Throws UsageError when samples like this one (its values mean nothing) do not fit the objective, the model and the
   /// vocabulary; called before a run begins. By default the model's own check.
