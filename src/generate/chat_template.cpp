@@ -1,5 +1,8 @@
 #include <ondol/generate/chat_template.h>
 
+#include <algorithm>
+#include <optional>
+
 #include <nlohmann/json.hpp>
 
 #include <ondol/base/error.h>
@@ -57,7 +60,7 @@ struct ChatTemplate::Content {
     throw UsageError(concat("chat template: ", what, " (", name, " line ", line, ")"));
   }
 
-  std::string render(const jinja::Dict& variables) const {
+  jinja::Rendered render(const jinja::Dict& variables) const {
     try {
       return jinja::render(block, variables);
     } catch (const jinja::RenderError& error) {
@@ -105,22 +108,77 @@ std::string ChatTemplate::render(const std::vector<ChatMessage>& messages, bool 
   }
   jinja::Dict variables = {{"messages", std::move(list)}, {"add_generation_prompt", add_generation_prompt}};
   for (const auto& [name, text] : variables_) variables.emplace_back(name, text);
-  return content_->render(variables);
+  return content_->render(variables).text;
 }
 
-std::string ChatTemplate::render_json(const std::string& text) const {
+namespace {
+
+/// The variables of a conversation that is given as JSON.
+jinja::Dict variables_of(const std::string& text) {
   parse_json(text, "conversation");  // limits and errors; the order of keys is kept by the other parser
   const auto json = nlohmann::ordered_json::parse(text);
   if (!json.is_object() || !json.contains("messages"))
     throw UsageError("a conversation is an object with \"messages\"");
   check_messages(json["messages"]);
-  const jinja::Value given = to_value(json);
-  jinja::Dict variables = given.dict("variables");
-  if (!json.contains("add_generation_prompt")) variables.emplace_back("add_generation_prompt", true);
+  return to_value(json).dict("variables");
+}
+
+const jinja::Value* find(const jinja::Dict& dict, const std::string& name) {
+  const auto entry = std::find_if(dict.begin(), dict.end(), [&](const auto& each) { return each.first == name; });
+  return entry == dict.end() ? nullptr : &entry->second;
+}
+
+void set_variable(jinja::Dict& dict, const std::string& name, const jinja::Value& value) {
+  std::erase_if(dict, [&](const auto& each) { return each.first == name; });
+  dict.emplace_back(name, value);
+}
+
+}  // namespace
+
+std::string ChatTemplate::render_json(const std::string& text) const {
+  jinja::Dict variables = variables_of(text);
+  if (find(variables, "add_generation_prompt") == nullptr) variables.emplace_back("add_generation_prompt", true);
   for (const auto& [name, value] : variables_) {
-    if (!json.contains(name)) variables.emplace_back(name, value);
+    if (find(variables, name) == nullptr) variables.emplace_back(name, value);
   }
-  return content_->render(variables);
+  return content_->render(variables).text;
+}
+
+Transcript ChatTemplate::render_transcript(const std::string& text) const {
+  jinja::Dict variables = variables_of(text);
+  for (const auto& [name, value] : variables_) {
+    if (find(variables, name) == nullptr) variables.emplace_back(name, value);
+  }
+  const jinja::List messages = find(variables, "messages")->list("messages");
+  set_variable(variables, "add_generation_prompt", false);
+  const jinja::Rendered whole = content_->render(variables);
+  Transcript transcript{whole.text, {}};
+  for (const auto& [begin, end] : whole.generated) transcript.assistant.push_back({begin, end});
+  if (!transcript.assistant.empty()) return transcript;
+
+  // Where the first `count` messages end in the whole conversation; nothing when they look otherwise there. Templates
+  // look at the first message, so that one is never missing.
+  const auto end_of = [&](size_t count, bool prompt) -> std::optional<size_t> {
+    if (count == 0) return 0;
+    set_variable(variables, "messages",
+                 jinja::List(messages.begin(), messages.begin() + static_cast<ptrdiff_t>(count)));
+    set_variable(variables, "add_generation_prompt", prompt);
+    const std::string part = content_->render(variables).text;
+    return whole.text.starts_with(part) ? std::optional(part.size()) : std::nullopt;
+  };
+  for (size_t i = 0; i < messages.size(); ++i) {
+    if (find(messages[i].dict("a message"), "role")->string("a role") != "assistant") continue;
+    std::optional<size_t> begin = end_of(i, true);
+    if (!begin) begin = end_of(i, false);
+    const std::optional<size_t> end = i + 1 == messages.size() ? whole.text.size() : end_of(i + 1, false);
+    if (!begin || !end) {
+      throw UsageError(concat("chat template: the conversation up to message ", begin ? i + 1 : i,
+                              " looks otherwise when more follows, so the assistant's part is not known"),
+                       "mark it with {% generation %} and {% endgeneration %} in chat_template.jinja");
+    }
+    transcript.assistant.push_back({*begin, *end});
+  }
+  return transcript;
 }
 
 }  // namespace ondol

@@ -23,6 +23,13 @@ struct ChatMessage {
   std::string content;
 };
 
+/// A finished conversation.
+struct Transcript {
+  std::string text;
+  /// The bytes that the assistant has written, in order, the tokens that end its turns among them.
+  std::vector<TextRange> assistant;
+};
+
 class ChatTemplate {
  public:
   /// Reads a template; `name` stands for its file in errors.
@@ -39,6 +46,11 @@ class ChatTemplate {
   /// `variables` is a JSON object: messages, tools, add_generation_prompt (true when absent) and whatever the template
   /// reads.
   std::string render_json(const std::string& variables) const;
+
+  /// A conversation to learn from (`variables` as for render_json). The assistant's part is what {% generation %}
+  /// blocks give; in templates without them, what the conversation up to its turn, with the prompt for it, grows by.
+  /// Throws UsageError when such a beginning is not that of the whole conversation.
+  Transcript render_transcript(const std::string& variables) const;
 
   /// The template of `of` for tokenizers that have none.
   static const std::string& plain();

@@ -24,6 +24,15 @@ class Evaluator {
 
   int line() const { return line_; }
 
+  Rendered render(const Block& block) {
+    Rendered result;
+    rendered_ = &result.text;
+    run(block, result.text);
+    result.generated = std::move(generated_);
+    return result;
+  }
+
+ private:
   Flow run(const Block& block, std::string& out) {
     for (const auto& statement : block) {
       const Flow flow = run(*statement, out);
@@ -32,7 +41,6 @@ class Evaluator {
     return Flow::normal;
   }
 
- private:
   /// Counts a step, and how deep it stands within others while it lasts.
   class Step {
    public:
@@ -90,10 +98,18 @@ class Evaluator {
         return Flow::leave_loop;
       case Statement::Kind::next_iteration:
         return Flow::next_iteration;
-      case Statement::Kind::plain_block:
-        return run(s.blocks[0], out);
+      case Statement::Kind::generation:
+        return run_generation(s, out);
     }
     return Flow::normal;
+  }
+
+  /// Text within macros and assigned blocks has no place in the rendering yet.
+  Flow run_generation(const Statement& s, std::string& out) {
+    const size_t begin = out.size();
+    const Flow flow = run(s.blocks[0], out);
+    if (&out == rendered_) generated_.emplace_back(begin, out.size());
+    return flow;
   }
 
   Flow run_branches(const Statement& s, std::string& out) {
@@ -381,6 +397,8 @@ class Evaluator {
   }
 
   std::vector<Dict> scopes_;  // functions, variables, then one for each loop or macro
+  const std::string* rendered_ = nullptr;
+  std::vector<std::pair<size_t, size_t>> generated_;
   int line_ = 1;
   int64_t steps_ = 0;
   size_t made_ = 0;
@@ -390,15 +408,13 @@ class Evaluator {
 
 }  // namespace
 
-std::string render(const Block& block, const Dict& variables) {
+Rendered render(const Block& block, const Dict& variables) {
   Evaluator evaluator(variables);
-  std::string out;
   try {
-    evaluator.run(block, out);
+    return evaluator.render(block);
   } catch (const Failure& failure) {
     throw RenderError{failure.what, evaluator.line()};
   }
-  return out;
 }
 
 }  // namespace ondol::jinja

@@ -70,7 +70,7 @@ class Parser {
       return make(name == "break" ? Statement::Kind::leave_loop : Statement::Kind::next_iteration);
     }
     if (name == "generation") {
-      auto node = make(Statement::Kind::plain_block);
+      auto node = make(Statement::Kind::generation);
       node->blocks.push_back(body("generation"));
       return node;
     }

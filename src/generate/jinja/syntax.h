@@ -54,7 +54,7 @@ struct Statement {
     macro,           // targets[0](parameters): blocks[0]
     leave_loop,      // break
     next_iteration,  // continue
-    plain_block      // blocks[0]
+    generation       // blocks[0], and where its text stands is remembered
   } kind;
   int line = 0;
   std::string text;
