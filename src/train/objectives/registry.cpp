@@ -10,9 +10,8 @@ struct ObjectiveType {
 };
 
 constexpr ObjectiveType kObjectives[] = {
-    {"clm", make_clm},
-    {"mlm", make_mlm},
-    {"span_corruption", make_span_corruption},
+    {"clm", make_clm},         {"mlm", make_mlm}, {"question_answering", make_question_answering},
+    {"seq2seq", make_seq2seq}, {"sft", make_sft}, {"span_corruption", make_span_corruption},
     {"tensors", make_tensors},
 };
 

@@ -1,0 +1,127 @@
+// Fine-tuning of encoder-decoders: the decoder learns the target of a source (translation, summaries).
+#include <algorithm>
+
+#include <ondol/data/documents.h>
+#include <ondol/train/text_encoder.h>
+
+#include "data/record_encoder.h"
+#include "train/objectives/objectives.h"
+
+namespace ondol {
+
+namespace {
+
+struct Seq2SeqSettings {
+  std::string source_prefix;  // "translate English to German: "
+  int64_t max_target_length = 128;
+};
+
+/// A text, or a list of texts: of sources the parts, of targets the versions.
+std::vector<std::string> texts_of(const Record& record, const std::string& field) {
+  if (!record.require(field).is_array()) return {record.text(field)};
+  std::vector<std::string> texts = record.texts(field);
+  if (texts.empty()) record.fail(concat("field ", record.label_of(field), " is empty"));
+  return texts;
+}
+
+class Seq2SeqEncoder final : public RecordEncoder {
+ public:
+  Seq2SeqEncoder(const Seq2SeqSettings& settings, const RecordContext& context)
+      : settings_(settings),
+        tokenizer_(*context.tokenizer),
+        source_length_(context.sequence_length),
+        pad_(context.model.info().pad_token_id.value_or(0)),
+        evaluation_(context.evaluation) {}
+
+  std::vector<SampleColumn> columns() const override {
+    return {{.name = "input_ids", .padding = pad_, .limit = source_length_},
+            {.name = "labels",
+             .kind = SampleColumn::target_sequence,
+             .padding = kIgnoreIndex,
+             .limit = settings_.max_target_length}};
+  }
+
+  uint64_t fingerprint() const override {
+    uint64_t value = mix_fingerprint(make_text_encoder(tokenizer_).fingerprint, settings_.source_prefix);
+    value = mix_fingerprint(value, static_cast<uint64_t>(source_length_));
+    return mix_fingerprint(value, static_cast<uint64_t>(settings_.max_target_length));
+  }
+
+  std::vector<std::string> fields() const override { return {"source", "target"}; }
+
+  void encode(const Record& record, EncodedRecord& out) const override {
+    std::string source = settings_.source_prefix;
+    const std::vector<std::string> parts = texts_of(record, "source"), targets = texts_of(record, "target");
+    for (const std::string& part : parts) source += (&part == &parts.front() ? "" : " ") + part;
+    EncodedSample sample;
+    sample.values = {ids_of(source, source_length_, out), target_ids(targets.front(), out)};
+    if (evaluation_) sample.reference = Json(targets).dump();
+    out.samples.push_back(std::move(sample));
+  }
+
+ private:
+  /// The special tokens stay when a text is cut.
+  std::vector<int32_t> ids_of(const std::string& text, int64_t limit, EncodedRecord& out) const {
+    std::vector<int32_t> ids = tokenizer_.encode(text);
+    if (static_cast<int64_t>(ids.size()) <= limit) return ids;
+    out.truncated = true;
+    return tokenizer_.encode(text, {.max_length = limit});
+  }
+
+  /// Tokenizers that put no end token behind a text get it here; that of a language may stand behind it (mBART).
+  std::vector<int32_t> target_ids(const std::string& text, EncodedRecord& out) const {
+    std::vector<int32_t> ids = ids_of(text, settings_.max_target_length, out);
+    const std::optional<int32_t> end = tokenizer_.special_token_id("eos");
+    if (!end || std::find(ids.begin(), ids.end(), *end) != ids.end()) return ids;
+    if (static_cast<int64_t>(ids.size()) == settings_.max_target_length) ids.pop_back();
+    ids.push_back(*end);
+    return ids;
+  }
+
+  Seq2SeqSettings settings_;
+  Tokenizer tokenizer_;
+  int64_t source_length_;
+  int32_t pad_;
+  bool evaluation_;
+};
+
+class Seq2SeqFineTuning final : public Objective {
+ public:
+  explicit Seq2SeqFineTuning(const JsonReader& section) {
+    settings_.source_prefix = section.get<std::string>("source_prefix", settings_.source_prefix);
+    settings_.max_target_length = section.get<int64_t>("max_target_length", settings_.max_target_length, at_least(1));
+  }
+
+  std::string settings() const override {
+    return Json{{"type", "seq2seq"},
+                {"source_prefix", settings_.source_prefix},
+                {"max_target_length", settings_.max_target_length}}
+        .dump();
+  }
+
+  std::shared_ptr<const RecordEncoder> record_encoder(const RecordContext& context) const override {
+    const ModelInfo& info = context.model.info();
+    if (info.head != Head::sequence_to_sequence) {
+      throw UsageError(concat("objective \"seq2seq\" needs an encoder-decoder, not a ", info.model_type, " model (",
+                              info.architecture, ")"),
+                       "decoders learn prompts and completions with the objective \"sft\"");
+    }
+    if (context.tokenizer == nullptr) throw UsageError("objective \"seq2seq\" needs a tokenizer (tokenizer.path)");
+    if (info.max_positions > 0 && settings_.max_target_length > info.max_positions) {
+      throw UsageError(concat("objective.max_target_length is ", settings_.max_target_length, ", the model allows ",
+                              info.max_positions, " positions"));
+    }
+    return std::make_shared<Seq2SeqEncoder>(settings_, context);
+  }
+
+ private:
+  Seq2SeqSettings settings_;
+};
+
+}  // namespace
+
+std::unique_ptr<Objective> make_seq2seq(const JsonReader& section) {
+  return std::make_unique<Seq2SeqFineTuning>(section);
+}
+
+}  // namespace ondol
