@@ -108,6 +108,8 @@ void TrainProgress::show_bar(const ondol::StepMetrics& metrics) {
 }
 
 void TrainProgress::on_step(const ondol::StepMetrics& metrics) {
+  step_seconds_ += metrics.seconds;
+  data_seconds_ += metrics.data_seconds;
   if (quiet_ || log_level() < LogLevel::info) return;
   const bool ends = metrics.step == first_step_ || metrics.step == total_steps_;
   const double since = std::chrono::duration<double>(Clock::now() - shown_).count();
@@ -117,6 +119,9 @@ void TrainProgress::on_step(const ondol::StepMetrics& metrics) {
     show_bar(metrics);
   } else {
     line(concat("step ", metrics.step, "/", total_steps_, "  ", numbers(metrics), "  ", time_left(metrics)));
+  }
+  if (metrics.step == total_steps_) {
+    line(formatted("reading and preparing samples took %.2f %% of the steps", 100.0 * data_seconds_ / step_seconds_));
   }
 }
 

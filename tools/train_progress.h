@@ -30,6 +30,7 @@ class TrainProgress final : public ondol::TrainObserver {
   bool bar_shown_ = false;
   int64_t first_step_ = 1;
   int64_t total_steps_ = 0;
+  double step_seconds_ = 0.0, data_seconds_ = 0.0;  // of all steps so far
   Clock::time_point started_;
   Clock::time_point shown_;
 };

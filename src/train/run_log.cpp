@@ -37,6 +37,7 @@ std::string metrics_line(const StepMetrics& metrics) {
   line["tokens"] = metrics.tokens;
   line["samples"] = metrics.samples;
   line["seconds"] = metrics.seconds;
+  line["data_seconds"] = metrics.data_seconds;
   line["tokens_per_second"] = metrics.tokens_per_second;
   line["mfu"] = nullptr;
   if (metrics.mfu) line["mfu"] = *metrics.mfu;

@@ -243,6 +243,7 @@ void Trainer::Impl::start_step() {
   StartedStep now;
   now.begin = now_seconds();
   const Batch batch = next_batch();
+  now.metrics.data_seconds = now_seconds() - now.begin;
   const StepArguments arguments = step_arguments();
   step->start(data->objective(), batch, arguments);
   now.first_sample = batch.first_sample;

@@ -42,7 +42,7 @@ std::string losses(const testing::TemporaryDirectory& directory, const std::stri
   std::string text;
   for (std::string line; std::getline(in, line);) {
     nlohmann::json entry = nlohmann::json::parse(line);
-    for (const char* key : {"seconds", "tokens_per_second", "mfu", "eval_seconds"}) entry.erase(key);
+    for (const char* key : {"seconds", "data_seconds", "tokens_per_second", "mfu", "eval_seconds"}) entry.erase(key);
     text += entry.dump() + "\n";
   }
   return text;

@@ -37,7 +37,7 @@ std::vector<nlohmann::json> metrics_of(const std::string& run) {
 std::string timeless_metrics(const std::string& run) {
   std::string text;
   for (nlohmann::json line : metrics_of(run)) {
-    for (const char* key : {"seconds", "tokens_per_second", "mfu", "eval_seconds"}) line.erase(key);
+    for (const char* key : {"seconds", "data_seconds", "tokens_per_second", "mfu", "eval_seconds"}) line.erase(key);
     text += line.dump() + "\n";
   }
   return text;
@@ -146,6 +146,8 @@ TEST(Trainer, LossFallsAndMetricsAreComplete) {
     EXPECT_EQ(line["samples"], 4 * step);
     EXPECT_EQ(line["tokens"], 4 * 16 * step);
     EXPECT_GT(line["seconds"].get<double>(), 0.0);
+    EXPECT_GT(line["data_seconds"].get<double>(), 0.0);
+    EXPECT_LT(line["data_seconds"].get<double>(), line["seconds"].get<double>());
     EXPECT_GT(line["mfu"].get<double>(), 0.0);
     EXPECT_NEAR(line["tokens_per_second"].get<double>() * line["seconds"].get<double>(), 64.0, 1e-6);
     last = line["loss"];

@@ -26,9 +26,10 @@ struct StepMetrics {
   double loss = 0.0;
   double grad_norm = 0.0;  // before clipping
   double learning_rate = 0.0;
-  int64_t tokens = 0;    // since the beginning of the run
-  int64_t samples = 0;   // since the beginning of the run
-  double seconds = 0.0;  // of this step
+  int64_t tokens = 0;         // since the beginning of the run
+  int64_t samples = 0;        // since the beginning of the run
+  double seconds = 0.0;       // of this step
+  double data_seconds = 0.0;  // of them, until the samples were read and prepared
   double tokens_per_second = 0.0;
   std::optional<double> mfu;  // share of the device's peak, when that is known
   bool skipped = false;
