@@ -1,6 +1,7 @@
 // embedding and embedding_backward.
 //
 // Formula: out[i, :] = table[ids[i], :]; grad_table[v, :] (+)= sum over i with ids[i] == v of grad_out[i, :].
+//          With parts the table is several tables one behind the other, and i / parts.ids says which one i reads.
 // Layout: table, grad_table (V, C), out, grad_out (count, C), contiguous.
 // Mapping: forward: one thread for each vector of the output. Backward: the ids are sorted stably with their positions
 //          (radix sort, 8 bits a pass), then one block for each run of equal ids adds up the rows in the order of i.
@@ -23,6 +24,15 @@ constexpr int kTile = 256;  // ids that one block of the sort handles, one for e
 constexpr int kDigits = 256;
 constexpr int kScanThreads = 1024;
 
+/// The row of all tables that id number i names, below 0 for an id outside its table.
+template <class Args>
+__device__ int64_t table_row(const Args& args, int64_t i) {
+  const int64_t id = args.ids[i];
+  const int64_t rows = args.parts.ids > 0 ? args.parts.rows : args.vocab_size;
+  if (id < 0 || id >= rows) return -1;
+  return args.parts.ids > 0 ? id + i / args.parts.ids * rows : id;
+}
+
 template <class T, int kCount>
 __global__ void embedding_kernel(EmbeddingArgs args) {
   const int64_t vectors = args.hidden_size / kCount;
@@ -30,10 +40,10 @@ __global__ void embedding_kernel(EmbeddingArgs args) {
   const int64_t i = index / vectors;
   if (i >= args.count) return;
   const int64_t c = (index - i * vectors) * kCount;
-  const int64_t id = args.ids[i];
+  const int64_t row = table_row(args, i);
   Floats<kCount> v;
-  if (id >= 0 && id < args.vocab_size) {
-    v = load_floats<kCount>(static_cast<const T*>(args.table) + id * args.hidden_size + c);
+  if (row >= 0) {
+    v = load_floats<kCount>(static_cast<const T*>(args.table) + row * args.hidden_size + c);
   } else {
 #pragma unroll
     for (int j = 0; j < kCount; ++j) v[j] = NAN;
@@ -50,9 +60,8 @@ struct SortBuffers {
 __global__ void sort_start_kernel(EmbeddingBackwardArgs args, SortBuffers out, uint32_t no_id) {
   const int64_t i = global_thread();
   if (i >= args.count) return;
-  const int64_t id = args.ids[i];
-  const bool counts = id >= 0 && id < args.vocab_size && id != args.padding_idx;
-  out.id[i] = counts ? static_cast<uint32_t>(id) : no_id;
+  const int64_t row = table_row(args, i);
+  out.id[i] = row >= 0 && row != args.padding_idx ? static_cast<uint32_t>(row) : no_id;
   out.position[i] = static_cast<uint32_t>(i);
 }
 

@@ -97,4 +97,16 @@ Variable embedding(const Variable& table, const Tensor& ids, int64_t padding_idx
   return out;
 }
 
+Variable take_rows(const Variable& x, const Tensor& rows) {
+  Tape* tape = recording(x);
+  Variable out = output(ops::take_rows(x.value(), rows), tape);
+  if (tape != nullptr) {
+    tape->record([x, rows, out] {
+      if (!out.has_grad()) return;
+      x.add_grad(ops::take_rows_backward(out.take_grad(), rows, x.shape()[1]).to(x.dtype()));
+    });
+  }
+  return out;
+}
+
 }  // namespace ondol::functions

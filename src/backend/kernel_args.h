@@ -142,12 +142,18 @@ struct CrossEntropyBackwardArgs {
   int64_t grad_row_stride;
 };
 
+/// Several tables one behind the other, of `rows` rows each: id number i names a row of table i / ids. 0: there is one.
+struct TableParts {
+  int64_t ids = 0, rows = 0;
+};
+
 /// out[i, :] = table[ids[i], :]. Ids were checked by the caller on the host when they are on the host.
 struct EmbeddingArgs {
   const void* table;  // (V, C)
   const int32_t* ids;
   void* out;  // (count, C)
   int64_t count, vocab_size, hidden_size;
+  TableParts parts;
 };
 
 /// grad_table[v, :] (+)= sum over i with ids[i] == v of grad_out[i, :], in the order of i. f32 table.
@@ -159,6 +165,7 @@ struct EmbeddingBackwardArgs {
   int64_t count, vocab_size, hidden_size;
   int64_t padding_idx;
   bool accumulate;
+  TableParts parts;
 };
 
 /// RMSNorm and LayerNorm with an optional residual: s = x + residual (stored in sum), out = norm(s) * weight + bias.

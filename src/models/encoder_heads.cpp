@@ -172,7 +172,12 @@ std::vector<Variable> EncoderModel::losses(const ModelInput& prepared, const std
     inputs.weight = lm_head_->output.weight;
     inputs.bias = lm_head_->output.bias;
     inputs.scale = scales.at(0);
-    if (labels.defined()) terms[0] = functions::linear_cross_entropy(transform(h), labels, inputs);
+    if (prepared.target_positions.defined()) {
+      const Variable rows = functions::take_rows(h, prepared.target_positions);
+      terms[0] = functions::linear_cross_entropy(transform(rows), prepared.target_labels, inputs);
+    } else if (labels.defined()) {
+      terms[0] = functions::linear_cross_entropy(transform(h), labels, inputs);
+    }
     if (next_sentence_.weight.defined() && prepared.next_sentence_label.defined()) {
       const Variable scores = functions::linear(pooled, {.weight = next_sentence_.weight, .bias = next_sentence_.bias});
       terms[1] = functions::cross_entropy(scores, prepared.next_sentence_label, scales.at(1));

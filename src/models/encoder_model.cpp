@@ -224,6 +224,33 @@ Variable EncoderModel::run_layer(size_t l, const Variable& h, const ModelInput& 
   return functions::layer_norm(sum, layer.output_norm.weight, layer.output_norm.bias, s.norm_eps);
 }
 
+/// Sets target_positions and target_labels where a row has labels at no more than half of its positions.
+void EncoderModel::gather_targets(ModelInput& input) {
+  if (!input.labels.defined()) return;
+  constexpr int64_t kMultiple = 8;  // so that few different shapes occur
+  const int64_t batch = input.labels.size(0), length = input.labels.size(1);
+  const std::vector<int32_t> labels = input.labels.to_vector<int32_t>();
+  int64_t most = 0;
+  for (int64_t b = 0; b < batch; ++b) {
+    const auto row = labels.begin() + b * length;
+    most = std::max<int64_t>(most, length - std::count(row, row + length, kIgnoreIndex));
+  }
+  const int64_t places = std::max(kMultiple, (most + kMultiple - 1) / kMultiple * kMultiple);
+  if (2 * places > length) return;
+  std::vector<int32_t> positions(static_cast<size_t>(batch * places), 0), values(positions.size(), kIgnoreIndex);
+  for (int64_t b = 0; b < batch; ++b) {
+    auto next = static_cast<size_t>(b * places);
+    for (int64_t t = 0; t < length; ++t) {
+      const int32_t label = labels[static_cast<size_t>(b * length + t)];
+      if (label == kIgnoreIndex) continue;
+      positions[next] = static_cast<int32_t>(t);
+      values[next++] = label;
+    }
+  }
+  input.target_positions = Tensor::from_vector(positions, {batch, places});
+  input.target_labels = Tensor::from_vector(values, {batch, places});
+}
+
 /// Tokens are counted from 0 in each sequence, by RoBERTa from padding + 1 without the padding.
 ModelInput EncoderModel::complete(ModelInput input) const {
   const Tensor ids = input.input_ids.contiguous();
@@ -259,6 +286,7 @@ ModelInput EncoderModel::complete(ModelInput input) const {
     }
     targets = Tensor::from_vector(values, targets.shape());
   };
+  if (info_.head == Head::masked_language_model) gather_targets(input);
   if (info_.head == Head::question_answering) {
     const auto inside = [&shape](size_t, int32_t value) { return value >= 0 && value < shape[1]; };
     ignore(input.start_positions, inside);

@@ -120,6 +120,7 @@ class EncoderModel : public FamilyModel {
     Dense qkv, o_proj, up_proj, down_proj;
     Norm attention_norm, output_norm;
   };
+  static void gather_targets(ModelInput& input);
   Variable embed(const ModelInput& input, const ForwardContext& context) const;
   Variable run_layer(size_t l, const Variable& h, const ModelInput& input, const ForwardContext& context);
   Variable first_positions(const Variable& h, const ModelInput& input) const;

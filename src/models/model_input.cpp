@@ -15,6 +15,7 @@ namespace {
 struct Field {
   const char* name;
   Tensor ModelInput::*tensor;
+  bool prepared = false;  // added by Model::prepare
 };
 
 constexpr std::array kFields = {
@@ -29,7 +30,17 @@ constexpr std::array kFields = {
     Field{"sentence_order_label", &ModelInput::sentence_order_label},
     Field{"start_positions", &ModelInput::start_positions},
     Field{"end_positions", &ModelInput::end_positions},
+    Field{"target_positions", &ModelInput::target_positions, true},
+    Field{"target_labels", &ModelInput::target_labels, true},
 };
+
+std::vector<std::string> names_of(bool prepared) {
+  std::vector<std::string> names;
+  for (const Field& field : kFields) {
+    if (field.prepared == prepared) names.emplace_back(field.name);
+  }
+  return names;
+}
 
 }  // namespace
 
@@ -45,11 +56,12 @@ Tensor* ModelInput::find(std::string_view name) {
 }
 
 const std::vector<std::string>& ModelInput::names() {
-  static const std::vector<std::string> all = [] {
-    std::vector<std::string> names;
-    for (const Field& field : kFields) names.emplace_back(field.name);
-    return names;
-  }();
+  static const std::vector<std::string> all = names_of(/*prepared=*/false);
+  return all;
+}
+
+const std::vector<std::string>& ModelInput::prepared_names() {
+  static const std::vector<std::string> all = names_of(/*prepared=*/true);
   return all;
 }
 

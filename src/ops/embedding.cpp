@@ -44,4 +44,50 @@ void embedding_backward_into(const Tensor& grad_table, const Tensor& grad_output
                                    grad_table.size(0), grad_table.size(1), padding_idx, accumulate});
 }
 
+Tensor take_rows(const Tensor& x, const Tensor& rows) {
+  constexpr const char* op = "take_rows";
+  check_data(op, "x", x);
+  check_dtype(op, "rows", rows, DType::i32, x);
+  ONDOL_CHECK(x.ndim() == 3 && rows.ndim() == 2 && rows.size(0) == x.size(0), "[", op, "] x has shape ", x.shape(),
+              ", rows ", rows.shape(), ": (B, T, C) and (B, P) are needed");
+  const Tensor table = x.contiguous(), places = rows.contiguous();
+  check_range_on_host(op, "row", places, x.size(1));
+  Tensor out = Tensor::empty({x.size(0), rows.size(1), x.size(2)}, x.dtype(), x.device());
+  if (out.numel() == 0) return out;
+  run_kernel(&KernelTable::embedding, x.device(), x.dtype(),
+             EmbeddingArgs{table.raw(),
+                           places.data<int32_t>(),
+                           out.raw(),
+                           places.numel(),
+                           x.size(0) * x.size(1),
+                           x.size(2),
+                           {rows.size(1), x.size(1)}});
+  return out;
+}
+
+Tensor take_rows_backward(const Tensor& grad_output, const Tensor& rows, int64_t length) {
+  constexpr const char* op = "take_rows_backward";
+  check_data(op, "grad_output", grad_output);
+  check_dtype(op, "rows", rows, DType::i32, grad_output);
+  ONDOL_CHECK(grad_output.ndim() == 3 && rows.ndim() == 2 && rows.size(0) == grad_output.size(0) &&
+                  rows.size(1) == grad_output.size(1),
+              "[", op, "] grad_output has shape ", grad_output.shape(), ", rows ", rows.shape());
+  const Tensor grads = grad_output.contiguous(), places = rows.contiguous();
+  check_range_on_host(op, "row", places, length);
+  const int64_t batch = rows.size(0), hidden = grad_output.size(2);
+  Tensor grad = Tensor::empty({batch, length, hidden}, DType::f32, grads.device());
+  if (grad.numel() == 0) return grad;
+  run_kernel(&KernelTable::embedding_backward, grads.device(), grads.dtype(),
+             EmbeddingBackwardArgs{grads.raw(),
+                                   places.data<int32_t>(),
+                                   grad.data<float>(),
+                                   places.numel(),
+                                   batch * length,
+                                   hidden,
+                                   /*padding_idx=*/-1,
+                                   /*accumulate=*/false,
+                                   {rows.size(1), length}});
+  return grad;
+}
+
 }  // namespace ondol::ops

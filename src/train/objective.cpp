@@ -34,6 +34,9 @@ Batch with_input(Batch batch, const ModelInput& prepared) {
         name == "input_ids" || name == "attention_mask" || name == "position_ids" || name == "labels";
     if (tensor.defined() && !has_field) batch.others.emplace_back(name, tensor);
   }
+  for (const std::string& name : ModelInput::prepared_names()) {
+    if (prepared.find(name)->defined()) batch.others.emplace_back(name, *prepared.find(name));
+  }
   return batch;
 }
 

@@ -214,6 +214,15 @@ void add_index(std::vector<OpCase>& cases, DType dtype) {
     c.exact = true;
     add(cases, std::move(c), [out](const auto& in, Round) { return reference::embedding(in[0], in[1], out); });
   }
+  for (const auto& [batch, length, hidden, taken] :
+       {std::array<int64_t, 4>{1, 1, 1, 1}, {3, 7, 5, 4}, {2, 40, 24, 33}, {4, 3, 130, 70}, {5, 64, 16, 0}}) {
+    OpCase c = tape_case("take_rows", dtype, concat(batch, "x", length, "x", hidden, " ", taken),
+                         {wanted({batch, length, hidden}, dtype),
+                          {.shape = {batch, taken}, .dtype = DType::i32, .fill = Fill::uniform_ids, .limit = length}},
+                         [](const auto& in) { return functions::take_rows(in[0], in[1].value()); });
+    c.exact = true;
+    add(cases, std::move(c), [](const auto& in, Round) { return reference::take_rows(in[0], in[1]); });
+  }
 }
 
 void add_linear(std::vector<OpCase>& cases, DType dtype) {

@@ -179,6 +179,20 @@ Array<T> embedding(const Array<T>& table, const Array<T>& ids, const Shape& out_
   return out;
 }
 
+/// x (B, T, C), rows (B, P) -> (B, P, C).
+template <class T>
+Array<T> take_rows(const Array<T>& x, const Array<T>& rows) {
+  const int64_t length = x.shape[1], hidden = x.shape[2], taken = rows.shape[1];
+  Array<T> out(Shape{x.shape[0], taken, hidden});
+  for (int64_t b = 0; b < x.shape[0]; ++b) {
+    for (int64_t p = 0; p < taken; ++p) {
+      const auto row = static_cast<int64_t>(rows[b * taken + p]);
+      for (int64_t c = 0; c < hidden; ++c) out[(b * taken + p) * hidden + c] = x[(b * length + row) * hidden + c];
+    }
+  }
+  return out;
+}
+
 /// torch.gather along dim.
 template <class T>
 Array<T> gather(const Array<T>& x, int dim, const Array<T>& index) {

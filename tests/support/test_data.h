@@ -21,7 +21,7 @@ inline bool has_data(const std::string& relative) { return std::filesystem::exis
 }  // namespace ondol::test
 
 /// Ends the test as skipped when the reference data is absent.
-#define ONDOL_REQUIRE_DATA(relative)                                       \
-  if (!::ondol::test::has_data(relative)) {                                \
-    GTEST_SKIP() << "skipped: no reference data (" << (relative) << ")";   \
+#define ONDOL_REQUIRE_DATA(relative)                                     \
+  if (!::ondol::test::has_data(relative)) {                              \
+    GTEST_SKIP() << "skipped: no reference data (" << (relative) << ")"; \
   }

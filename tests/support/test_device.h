@@ -1,5 +1,5 @@
-// The device of the tests of whole models and training runs: $ONDOL_TEST_DEVICE (tools/gpu_check sets "cuda"), else that
-// of the test program: the CPU, or the emulated GPU in cuda_tests.
+// The device of the tests of whole models and training runs: $ONDOL_TEST_DEVICE (tools/gpu_check sets "cuda"), else
+// that of the test program: the CPU, or the emulated GPU in cuda_tests.
 #pragma once
 
 #include <cstdlib>

@@ -52,6 +52,8 @@ Variable linear(const Variable& x, const LinearInputs& inputs);
 
 /// padding_idx: the row that receives no gradient, -1 for none.
 Variable embedding(const Variable& table, const Tensor& ids, int64_t padding_idx = -1);
+/// Row rows[b, p] of x[b]: (B, T, C), (B, P) i32 -> (B, P, C).
+Variable take_rows(const Variable& x, const Tensor& rows);
 
 // Norms. The forms with a residual return the norm of x + residual and the sum itself.
 struct NormWithSum {

@@ -33,6 +33,10 @@ struct ModelInput {
   Tensor sentence_order_label;            // (B)
   Tensor start_positions, end_positions;  // (B)
 
+  // Made by Model::prepare of few labels among many positions: where they stand and what they are, (B, P), so that a
+  // masked language model's head sees no other position. Places without a label are position 0 and kIgnoreIndex.
+  Tensor target_positions, target_labels;
+
   /// Instead of padding: input_ids and all that goes with them are (1, N), the sequences one after the other.
   SequenceOffsets sequences;
   /// labels[b, t] is what position t predicts already, not the token that stands there.
@@ -41,8 +45,9 @@ struct ModelInput {
   /// The tensor of a Hugging Face name; null when there is no input of that name.
   Tensor* find(std::string_view name);
   const Tensor* find(std::string_view name) const;
-  /// Every name that find knows.
+  /// Every name that find knows of tensors that are given, and of those that Model::prepare adds.
   static const std::vector<std::string>& names();
+  static const std::vector<std::string>& prepared_names();
 
   /// Contiguous, on a device.
   ModelInput to(Device device) const;

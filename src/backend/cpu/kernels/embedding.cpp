@@ -12,13 +12,19 @@ namespace {
 
 constexpr int64_t kColumnGrain = 64;  // four cache lines of floats, so that threads do not write to one line
 
+/// The row of all tables that id number i names.
+int64_t table_row(const TableParts& parts, const int32_t* ids, int64_t i) {
+  return ids[i] + (parts.ids > 0 ? i / parts.ids * parts.rows : 0);
+}
+
 template <class T>
 void embedding(const EmbeddingArgs& args, Stream) {
   const T* table = static_cast<const T*>(args.table);
   T* out = static_cast<T*>(args.out);
   parallel_for(args.count, rows_per_piece(args.hidden_size), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      std::memcpy(static_cast<void*>(out + i * args.hidden_size), table + args.ids[i] * args.hidden_size,
+      std::memcpy(static_cast<void*>(out + i * args.hidden_size),
+                  table + table_row(args.parts, args.ids, i) * args.hidden_size,
                   static_cast<size_t>(args.hidden_size) * sizeof(T));
     }
   });
@@ -45,7 +51,7 @@ void embedding_backward(const EmbeddingBackwardArgs& args, Stream) {
   parallel_for(cols, column_grain(args.count, cols), [&](int64_t begin, int64_t end) {
     for (int64_t i = 0; i < args.count; ++i) {
       if (args.ids[i] == args.padding_idx) continue;
-      add_to(args.grad_table + args.ids[i] * cols, grad_out + i * cols, begin, end);
+      add_to(args.grad_table + table_row(args.parts, args.ids, i) * cols, grad_out + i * cols, begin, end);
     }
   });
 }
