@@ -1,10 +1,11 @@
-// ondol data prepare | inspect.
+// ondol data prepare | inspect; the verbs that clean are in data_clean_verbs.cpp.
 #include <ondol/data/data_loader.h>
 #include <ondol/data/token_file.h>
 #include <ondol/tokenizer/tokenizer.h>
 #include <ondol/train/config.h>
 #include <ondol/train/text_encoder.h>
 
+#include "data_clean_verbs.h"
 #include "json_output.h"
 #include "option_checks.h"
 #include "train/batch_text.h"
@@ -107,6 +108,7 @@ void run_inspect(const InspectOptions& options, const GlobalOptions& global) {
 void add_data_verb(Program& program) {
   CLI::App* verb = program.app.add_subcommand("data", "Prepare and look at training data");
   verb->require_subcommand(1);
+  add_data_clean_verbs(*verb, program);
 
   auto prepare = std::make_shared<PrepareOptions>();
   CLI::App* prepare_verb = verb->add_subcommand("prepare", "Tokenize text once: writes PREFIX.bin and PREFIX.idx");

@@ -11,7 +11,9 @@
 #include <ondol/base/build_info.h>
 #include <ondol/base/error.h>
 #include <ondol/base/parallel.h>
+#include <ondol/data/clean.h>
 #include <ondol/data/data_loader.h>
+#include <ondol/data/language.h>
 #include <ondol/data/token_file.h>
 #include <ondol/generate/beam_search.h>
 #include <ondol/generate/chat_template.h>

@@ -156,6 +156,7 @@ bool DocumentReader::next_of_file(DocumentPiece& piece) {
   if (pending_.empty()) return false;
   piece.first = !started_;
   started_ = true;
+  line_number_ = 1;
   piece.last = cut == 0;
   if (cut == 0) cut = pending_.size();
   piece.text = pending_.substr(0, cut);
@@ -166,6 +167,7 @@ bool DocumentReader::next_of_file(DocumentPiece& piece) {
 bool DocumentReader::next_of_lines(DocumentPiece& piece) {
   while (reader_.read_line(piece.text)) {
     if (reader_.line_number() == 1) drop_byte_order_mark(piece.text);
+    line_number_ = reader_.line_number();
     if (!piece.text.empty()) return true;
   }
   return false;
@@ -179,7 +181,11 @@ bool DocumentReader::next_of_paragraphs(DocumentPiece& piece) {
       if (!piece.text.empty()) return true;
       continue;
     }
-    if (!piece.text.empty()) piece.text += '\n';
+    if (piece.text.empty()) {
+      line_number_ = reader_.line_number();
+    } else {
+      piece.text += '\n';
+    }
     piece.text += line;
   }
   return !piece.text.empty();
@@ -204,18 +210,22 @@ bool DocumentReader::next_of_separated(DocumentPiece& piece) {
     text = pending_.substr(0, end);
     pending_.erase(0, end == std::string::npos ? pending_.size() : end + separator.size());
     const auto is_break = [](char c) { return c == '\n' || c == '\r'; };
+    const auto begin = std::find_if_not(text.begin(), text.end(), is_break);
+    line_number_ = lines_passed_ + std::count(text.begin(), begin, '\n') + 1;
+    lines_passed_ += std::count(text.begin(), text.end(), '\n') + std::count(separator.begin(), separator.end(), '\n');
+    text.erase(text.begin(), begin);
     while (!text.empty() && is_break(text.back())) text.pop_back();
-    text.erase(0, static_cast<size_t>(std::find_if_not(text.begin(), text.end(), is_break) - text.begin()));
     if (!text.empty()) return true;
   }
   return false;
 }
 
 bool DocumentReader::next_of_json(DocumentPiece& piece) {
-  std::string line;
+  std::string& line = row_;
   while (reader_.read_line(line)) {
     if (reader_.line_number() == 1) drop_byte_order_mark(line);
     if (std::all_of(line.begin(), line.end(), is_space)) continue;
+    line_number_ = reader_.line_number();
     FieldFinder finder(options_.text_field, piece.text);
     const auto fail = [&](const std::string& why, const std::string& hint = "") {
       throw Error(concat("cannot read JSON line: ", why, " (", reader_.path(), ":", reader_.line_number(), ")"), hint);

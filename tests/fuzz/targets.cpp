@@ -22,6 +22,8 @@ constexpr Target kTargets[] = {
     {"train_config", run_train_config, train_config_seeds},
     {"token_file", run_token_file, token_file_seeds},
     {"documents", run_documents, documents_seeds},
+    {"json_row", run_json_row, json_row_seeds},
+    {"clean_text", run_clean_text, clean_text_seeds},
     {"manifest", run_manifest, manifest_seeds},
     {"trainer_state", run_trainer_state, trainer_state_seeds},
     {"metrics", run_metrics, metrics_seeds},

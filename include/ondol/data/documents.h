@@ -42,6 +42,11 @@ class DocumentReader {
   /// False at the end of the file.
   bool next(DocumentPiece& piece);
 
+  /// The line, counted from 1, on which the last document (not piece) began.
+  int64_t line_number() const { return line_number_; }
+  /// The whole line that the last document of a .jsonl file came from; empty for other files.
+  const std::string& row() const { return row_; }
+
  private:
   bool next_of_file(DocumentPiece& piece);
   bool next_of_lines(DocumentPiece& piece);
@@ -58,6 +63,9 @@ class DocumentReader {
   size_t searched_ = 0;    // bytes of pending_ known to hold no separator
   bool started_ = false;   // a piece of the present document was handed out
   bool finished_ = false;  // the file has no more bytes
+  int64_t line_number_ = 0;
+  int64_t lines_passed_ = 0;  // line breaks in front of pending_, where a text separates documents
+  std::string row_;
 };
 
 /// The files that a path with `*`, `?` or `[…]` stands for, sorted; a plain path stands for itself. Throws UsageError
