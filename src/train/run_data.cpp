@@ -94,6 +94,7 @@ void RunData::check_samples(const Objective& objective, const Loaders& loaders) 
 ObjectiveContext RunData::objective_context(int64_t step, bool training) const {
   return {.model = model_,
           .vocabulary = tokenizer_ ? &vocabulary_ : nullptr,
+          .tokenizer = tokenizer(),
           .seed = config_.seed,
           .step = step,
           .training = training};

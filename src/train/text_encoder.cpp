@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include <ondol/base/error.h>
+#include <ondol/train/vocabulary.h>
 
 namespace ondol {
 
@@ -60,11 +61,9 @@ TextEncoder make_text_encoder(const Tokenizer& tokenizer) {
   encoder.fingerprint = fingerprint(tokenizer);
   // The frame of a document is what the tokenizer puts around a text (<s> ...; [CLS] ... [SEP]); its end token in any
   // case.
-  const std::vector<int32_t> plain = tokenizer.encode("a", kPlain), framed = tokenizer.encode("a");
-  const auto text = std::search(framed.begin(), framed.end(), plain.begin(), plain.end());
-  encoder.eos_id = tokenizer.special_token_id("eos").value_or(-1);
-  if (text - framed.begin() == 1) encoder.bos_id = framed.front();
-  if (framed.end() - text == static_cast<ptrdiff_t>(plain.size()) + 1) encoder.eos_id = framed.back();
+  const TextFrame frame = text_frame(tokenizer);
+  encoder.bos_id = frame.begin.value_or(-1);
+  encoder.eos_id = frame.end.value_or(tokenizer.special_token_id("eos").value_or(-1));
   encoder.splits_at_newlines = splits_at_newlines(tokenizer);
   return encoder;
 }

@@ -1,5 +1,6 @@
 #include <ondol/train/vocabulary.h>
 
+#include <algorithm>
 #include <array>
 #include <string>
 #include <string_view>
@@ -28,7 +29,44 @@ const WordMark* find_mark(const Tokenizer& tokenizer) {
   return counts[best] * 100 < tokenizer.vocab_size() ? nullptr : &kMarks[best];
 }
 
+/// By its text, for every id.
+std::vector<bool> find_sentence_ends(const Tokenizer& tokenizer) {
+  constexpr std::string_view kEnds[] = {".", "!", "?", "\u3002", "\uFF01", "\uFF1F", "\u2026"};
+  constexpr std::string_view kClosing[] = {"\"", "'", ")", "]", "\u201D", "\u2019", "\u300D", "\u300F"};
+  std::vector<bool> out;
+  for (int32_t id = 0; id < tokenizer.vocab_size(); ++id) {
+    const std::vector<int32_t> ids = {id};
+    const std::string decoded = tokenizer.decode(ids, /*skip_special_tokens=*/true);
+    std::string_view text = decoded;
+    const auto drop_closing = [&text] {
+      for (const std::string_view mark : kClosing) {
+        if (!text.ends_with(mark)) continue;
+        text.remove_suffix(mark.size());
+        return true;
+      }
+      return false;
+    };
+    const bool breaks = text.find('\n') != std::string_view::npos;
+    while (drop_closing()) {
+    }
+    const bool ends =
+        std::any_of(std::begin(kEnds), std::end(kEnds), [&text](std::string_view e) { return text.ends_with(e); });
+    out.push_back(breaks || ends);
+  }
+  return out;
+}
+
 }  // namespace
+
+TextFrame text_frame(const Tokenizer& tokenizer) {
+  constexpr EncodeOptions kPlain{.add_special_tokens = false, .parse_special = false};
+  const std::vector<int32_t> plain = tokenizer.encode("a", kPlain), framed = tokenizer.encode("a");
+  const auto text = std::search(framed.begin(), framed.end(), plain.begin(), plain.end());
+  TextFrame frame;
+  if (text - framed.begin() == 1) frame.begin = framed.front();
+  if (framed.end() - text == static_cast<ptrdiff_t>(plain.size()) + 1) frame.end = framed.back();
+  return frame;
+}
 
 Vocabulary make_vocabulary(const Tokenizer& tokenizer) {
   Vocabulary out;
@@ -36,6 +74,10 @@ Vocabulary make_vocabulary(const Tokenizer& tokenizer) {
   if (!out.mask_id) out.mask_id = tokenizer.token_to_id("[MASK]");
   out.eos_id = tokenizer.special_token_id("eos");
   out.pad_id = tokenizer.special_token_id("pad");
+  const TextFrame frame = text_frame(tokenizer);
+  out.frame_begin = frame.begin;
+  out.frame_end = frame.end;
+  out.ends_sentence = find_sentence_ends(tokenizer);
   for (int number = 0;; ++number) {
     const auto id = tokenizer.token_to_id("<extra_id_" + std::to_string(number) + ">");
     if (!id) break;

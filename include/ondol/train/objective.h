@@ -28,6 +28,7 @@ class Tokenizer;
 struct ObjectiveContext {
   const Model& model;
   const Vocabulary* vocabulary = nullptr;  // null: there is no tokenizer
+  const Tokenizer* tokenizer = nullptr;    // null: there is none
   uint64_t seed = 0;
   int64_t step = 0;
   bool training = true;

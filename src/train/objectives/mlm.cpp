@@ -13,6 +13,7 @@
 
 #include "train/objectives/objectives.h"
 #include "train/objectives/sample_draws.h"
+#include "train/objectives/token_rows.h"
 
 namespace ondol {
 
@@ -103,20 +104,7 @@ class MaskedLanguageModelling final : public Objective {
     return batch;
   }
 
-  int32_t mask_id(const ObjectiveContext& context) const {
-    const std::optional<int32_t> of_tokenizer =
-        context.vocabulary != nullptr ? context.vocabulary->mask_id : std::nullopt;
-    const std::optional<int32_t> id = mask_token_id_ ? mask_token_id_ : of_tokenizer;
-    if (!id) {
-      throw UsageError("objective \"mlm\" needs a mask token, and the tokenizer has none (objective.mask_token_id)",
-                       "name its id, or choose a tokenizer with \"mask_token\"");
-    }
-    if (*id >= context.model.info().vocab_size) {
-      throw UsageError(
-          concat("objective.mask_token_id is ", *id, ", the model has ", context.model.info().vocab_size, " tokens"));
-    }
-    return *id;
-  }
+  int32_t mask_id(const ObjectiveContext& context) const { return mask_token("mlm", mask_token_id_, context); }
 
   /// The words of tokens [begin, end) that may be chosen: no padding, no special tokens.
   std::vector<Word> find_words(const std::vector<int32_t>& ids, const std::vector<uint8_t>& visible,

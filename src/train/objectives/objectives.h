@@ -7,8 +7,12 @@
 
 namespace ondol {
 
+/// A damaged text for the encoder, the original for the decoder (BART).
+std::unique_ptr<Objective> make_bart(const JsonReader& section);
 /// Causal language modelling: every token predicts the next one.
 std::unique_ptr<Objective> make_clm(const JsonReader& section);
+/// Documents whose middle is moved to the end and so learnt to be filled in.
+std::unique_ptr<Objective> make_fim(const JsonReader& section);
 /// Masked language modelling, with words, n-grams or spans if wished.
 std::unique_ptr<Objective> make_mlm(const JsonReader& section);
 /// Extractive question answering.
@@ -17,9 +21,13 @@ std::unique_ptr<Objective> make_question_answering(const JsonReader& section);
 std::unique_ptr<Objective> make_seq2seq(const JsonReader& section);
 /// What the assistant says in conversations, and completions of prompts.
 std::unique_ptr<Objective> make_sft(const JsonReader& section);
+/// The rest of a text from its beginning.
+std::unique_ptr<Objective> make_prefix_lm(const JsonReader& section);
 /// Spans cut out of the encoder's text and predicted by the decoder (T5).
 std::unique_ptr<Objective> make_span_corruption(const JsonReader& section);
 /// Finished samples whose labels are in the files, as another framework wrote them.
 std::unique_ptr<Objective> make_tensors(const JsonReader& section);
+/// A mixture of span corruptions (UL2).
+std::unique_ptr<Objective> make_ul2(const JsonReader& section);
 
 }  // namespace ondol

@@ -35,6 +35,17 @@ class SampleDraws {
       if (length <= longest) return length;
     }
   }
+  /// P(n) = lambda^n e^-lambda / n!, by inversion.
+  int64_t poisson(double lambda) {
+    const double u = static_cast<double>(uniform());
+    int64_t n = 0;
+    double term = std::exp(-lambda), sum = term;
+    while (u >= sum && term > 0.0) {
+      term *= lambda / static_cast<double>(++n);
+      sum += term;
+    }
+    return n;
+  }
   template <class T>
   void shuffle(std::vector<T>& values) {
     for (size_t i = values.size(); i > 1; --i) {
