@@ -29,31 +29,18 @@ const WordMark* find_mark(const Tokenizer& tokenizer) {
   return counts[best] * 100 < tokenizer.vocab_size() ? nullptr : &kMarks[best];
 }
 
-/// By its text, for every id.
-std::vector<bool> find_sentence_ends(const Tokenizer& tokenizer) {
+/// Whether a sentence ends with a token of this text.
+bool is_sentence_end(std::string_view text) {
   constexpr std::string_view kEnds[] = {".", "!", "?", "\u3002", "\uFF01", "\uFF1F", "\u2026"};
   constexpr std::string_view kClosing[] = {"\"", "'", ")", "]", "\u201D", "\u2019", "\u300D", "\u300F"};
-  std::vector<bool> out;
-  for (int32_t id = 0; id < tokenizer.vocab_size(); ++id) {
-    const std::vector<int32_t> ids = {id};
-    const std::string decoded = tokenizer.decode(ids, /*skip_special_tokens=*/true);
-    std::string_view text = decoded;
-    const auto drop_closing = [&text] {
-      for (const std::string_view mark : kClosing) {
-        if (!text.ends_with(mark)) continue;
-        text.remove_suffix(mark.size());
-        return true;
-      }
-      return false;
-    };
-    const bool breaks = text.find('\n') != std::string_view::npos;
-    while (drop_closing()) {
-    }
-    const bool ends =
-        std::any_of(std::begin(kEnds), std::end(kEnds), [&text](std::string_view e) { return text.ends_with(e); });
-    out.push_back(breaks || ends);
+  if (text.find('\n') != std::string_view::npos) return true;
+  const auto ends_in = [&text](std::string_view mark) { return text.ends_with(mark); };
+  for (;;) {
+    if (std::any_of(std::begin(kEnds), std::end(kEnds), ends_in)) return true;
+    const auto closing = std::find_if(std::begin(kClosing), std::end(kClosing), ends_in);
+    if (closing == std::end(kClosing)) return false;
+    text.remove_suffix(closing->size());
   }
-  return out;
 }
 
 }  // namespace
@@ -77,7 +64,6 @@ Vocabulary make_vocabulary(const Tokenizer& tokenizer) {
   const TextFrame frame = text_frame(tokenizer);
   out.frame_begin = frame.begin;
   out.frame_end = frame.end;
-  out.ends_sentence = find_sentence_ends(tokenizer);
   for (int number = 0;; ++number) {
     const auto id = tokenizer.token_to_id("<extra_id_" + std::to_string(number) + ">");
     if (!id) break;
@@ -86,11 +72,14 @@ Vocabulary make_vocabulary(const Tokenizer& tokenizer) {
   const auto size = static_cast<size_t>(tokenizer.vocab_size());
   out.special.resize(size);
   out.continues_word.resize(size);
+  out.ends_sentence.resize(size);
   const WordMark* const mark = find_mark(tokenizer);
   for (size_t i = 0; i < size; ++i) {
     const std::string token = tokenizer.id_to_token(static_cast<int32_t>(i));
     out.special[i] = token.empty() || tokenizer.is_special(static_cast<int32_t>(i));
     out.continues_word[i] = mark != nullptr && token.starts_with(mark->text) != mark->begins_word;
+    const std::vector<int32_t> ids = {static_cast<int32_t>(i)};
+    out.ends_sentence[i] = is_sentence_end(tokenizer.decode(ids, /*skip_special_tokens=*/true));
   }
   for (const int32_t id : out.sentinels) out.special[static_cast<size_t>(id)] = true;
   for (size_t i = 0; i < size; ++i) {

@@ -28,7 +28,7 @@ struct TokenMarks {
 
 std::vector<DocumentPart> document_parts(const Batch& batch, const Vocabulary* vocabulary) {
   const TokenMarks marks(batch);
-  const std::optional<int32_t> end = vocabulary != nullptr ? vocabulary->eos_id : std::nullopt;
+  const int32_t end = vocabulary != nullptr ? vocabulary->eos_id.value_or(-1) : -1;
   std::vector<DocumentPart> parts;
   bool open = false;
   for (size_t i = 0; i < marks.ids.size(); ++i) {
@@ -36,7 +36,7 @@ std::vector<DocumentPart> document_parts(const Batch& batch, const Vocabulary* v
     const auto at = static_cast<int64_t>(i);
     if (!open) parts.push_back({at, at});
     parts.back().end = at + 1;
-    const bool ends = marks.documents.empty() && end && marks.ids[i] == *end;
+    const bool ends = marks.documents.empty() && marks.ids[i] == end;
     open = marks.goes_on(i) && !ends;
   }
   return parts;

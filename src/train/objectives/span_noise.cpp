@@ -49,6 +49,8 @@ int64_t SpanNoise::tokens_for(int64_t wanted) const {
   int64_t tokens = wanted;
   while (input_length(tokens + 1) <= wanted) ++tokens;
   while (tokens > 2 && input_length(tokens) > wanted) --tokens;
+  // As T5's code does: with half of the tokens cut out, targets are not longer than inputs.
+  if (density == 0.5 && !single && tokens > 2 && target_length(tokens) > wanted) --tokens;
   return tokens;
 }
 
