@@ -10,13 +10,14 @@ struct ObjectiveType {
 };
 
 constexpr ObjectiveType kObjectives[] = {
-    {"clm", make_clm},         {"mlm", make_mlm}, {"question_answering", make_question_answering},
-    {"seq2seq", make_seq2seq}, {"sft", make_sft}, {"span_corruption", make_span_corruption},
     {"bart", make_bart},
     {"clm", make_clm},
     {"fim", make_fim},
     {"mlm", make_mlm},
     {"prefix_lm", make_prefix_lm},
+    {"question_answering", make_question_answering},
+    {"seq2seq", make_seq2seq},
+    {"sft", make_sft},
     {"span_corruption", make_span_corruption},
     {"tensors", make_tensors},
     {"ul2", make_ul2},
