@@ -48,6 +48,7 @@ DataConfig read_data_config(const JsonReader& data) {
     config.fields[field] = name.get<std::string>();
   }
   config.columns = data.get<std::vector<std::string>>("columns", {});
+  config.sentences = parse_sentence_split(data.get_enum("sentences", "none", {"none", "lines", "punctuation"}));
   return config;
 }
 

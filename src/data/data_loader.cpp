@@ -47,6 +47,12 @@ uint64_t order_fingerprint(const DataConfig& config, DataSplit split,
   }
   value = mix_fingerprint(value, shuffle ? config.shuffle_seed : 0);
   value = mix_fingerprint(value, std::bit_cast<uint64_t>(config.validation_fraction));
+  if (config.pairs.task != SentencePairSettings::none) {
+    value = mix_fingerprint(value, static_cast<uint64_t>(config.pairs.task));
+    value = mix_fingerprint(value, std::bit_cast<uint64_t>(config.pairs.short_fraction));
+    value = mix_fingerprint(value, static_cast<uint64_t>(config.pairs.same_each_epoch));
+    value = mix_fingerprint(value, config.shuffle_seed);
+  }
   for (const double weight : weights_of(sources)) value = mix_fingerprint(value, std::bit_cast<uint64_t>(weight));
   if (final_weights_of(sources) == weights_of(sources)) return value;
   for (const double weight : final_weights_of(sources)) value = mix_fingerprint(value, std::bit_cast<uint64_t>(weight));
@@ -69,9 +75,10 @@ struct DataLoader::State {
   // The sample of source s that has number `count` in the endless sequence of its epochs.
   int64_t index_of(size_t s, int64_t count) const {
     const int64_t n = sources[s].samples->size();
-    if (!shuffle) return count % n;
+    const int64_t first = sources[s].samples->changes_each_epoch() ? count / n * n : 0;
+    if (!shuffle) return first + count % n;
     const uint32_t epoch = static_cast<uint32_t>(count / n);
-    return Permutation(n, {seed, kShuffleStream + static_cast<uint32_t>(s), epoch})(count % n);
+    return first + Permutation(n, {seed, kShuffleStream + static_cast<uint32_t>(s), epoch})(count % n);
   }
 
   std::vector<detail::OpenedSource> sources;

@@ -16,21 +16,26 @@ constexpr size_t kBatchTexts = 4096;
 
 class TokenFileWriter {
  public:
-  TokenFileWriter(const TextEncoder& encoder, const std::string& prefix)
+  TokenFileWriter(const TextEncoder& encoder, const std::string& prefix, bool sentences)
       : encoder_(encoder),
         narrow_(encoder.vocab_size <= 65536),
+        sentences_(sentences),
         bin_(prefix + ".bin", std::numeric_limits<size_t>::max()),
         idx_(prefix + ".idx", std::numeric_limits<size_t>::max()) {
-    detail::IndexHeader header{{}, detail::kIndexVersion, narrow_ ? 2u : 4u};
+    detail::IndexHeader header{
+        {}, sentences ? detail::kSentenceIndexVersion : detail::kIndexVersion, narrow_ ? 2u : 4u};
     std::memcpy(header.magic, detail::kIndexMagic, sizeof header.magic);
     idx_.write(&header, sizeof header);
   }
 
   void begin_document() {
-    idx_.write(&tokens_, sizeof tokens_);
+    const uint64_t entry = tokens_ | (sentences_ ? detail::kDocumentBegins : 0);
+    idx_.write(&entry, sizeof entry);
     ++documents_;
     if (encoder_.bos_id >= 0) write({&encoder_.bos_id, 1});
   }
+  /// A sentence that is not the first of its document.
+  void begin_sentence() { idx_.write(&tokens_, sizeof tokens_); }
   void end_document() {
     if (encoder_.eos_id >= 0) write({&encoder_.eos_id, 1});
   }
@@ -78,6 +83,7 @@ class TokenFileWriter {
  private:
   const TextEncoder& encoder_;
   bool narrow_;
+  bool sentences_;
   AtomicFile bin_;
   AtomicFile idx_;
   std::vector<uint16_t> narrowed_;
@@ -85,12 +91,37 @@ class TokenFileWriter {
   uint64_t documents_ = 0;
 };
 
-// Texts waiting to be encoded together, each a whole document or a piece of one.
+// Texts waiting to be encoded together, each a whole document, a piece or a sentence of one.
 struct TextBatch {
+  struct Place {
+    bool begins_document, begins_sentence, ends_document;
+  };
+  void add(std::string text, Place place) {
+    bytes += text.size();
+    places.push_back(place);
+    texts.push_back(std::move(text));
+  }
+
   std::vector<std::string> texts;
-  std::vector<std::pair<bool, bool>> ends;  // first piece, last piece
+  std::vector<Place> places;
   size_t bytes = 0;
 };
+
+/// A piece of a document, or its sentences. `document_begins`: no text of the present document was added yet. A
+/// document without a sentence is none.
+void add_piece(DocumentPiece piece, SentenceSplit split, bool& document_begins, TextBatch& batch) {
+  if (split == SentenceSplit::none) {
+    batch.add(std::move(piece.text), {piece.first, false, piece.last});
+    return;
+  }
+  for (const std::string_view sentence : split_sentences(piece.text, split)) {
+    batch.add(std::string(sentence), {document_begins, !document_begins, false});
+    document_begins = false;
+  }
+  if (!piece.last) return;
+  if (!document_begins) batch.add("", {false, false, true});
+  document_begins = true;
+}
 
 }  // namespace
 
@@ -111,7 +142,8 @@ PrepareStatistics prepare_tokens(const TextEncoder& encoder, const std::vector<s
   if (encoder.splits_at_newlines) reading.piece_bytes = std::min(reading.piece_bytes, kPieceBytes);
 
   make_directories(parent_directory(prefix));
-  TokenFileWriter writer(encoder, prefix);
+  const bool sentences = options.sentences != SentenceSplit::none;
+  TokenFileWriter writer(encoder, prefix, sentences);
   PrepareStatistics statistics;
   TextBatch batch;
   std::vector<std::vector<int32_t>> ids;
@@ -122,9 +154,10 @@ PrepareStatistics prepare_tokens(const TextEncoder& encoder, const std::vector<s
     ONDOL_CHECK(ids.size() == batch.texts.size(), "cannot prepare tokens: the tokenizer answered ", ids.size(), " of ",
                 batch.texts.size(), " texts (", prefix, ")");
     for (size_t i = 0; i < ids.size(); ++i) {
-      if (batch.ends[i].first) writer.begin_document();
+      if (batch.places[i].begins_document) writer.begin_document();
+      if (batch.places[i].begins_sentence) writer.begin_sentence();
       writer.write(ids[i]);
-      if (batch.ends[i].second) writer.end_document();
+      if (batch.places[i].ends_document) writer.end_document();
     }
     statistics.text_bytes += static_cast<int64_t>(batch.bytes);
     statistics.tokens = static_cast<int64_t>(writer.tokens());
@@ -134,10 +167,9 @@ PrepareStatistics prepare_tokens(const TextEncoder& encoder, const std::vector<s
   };
   for (const std::string& path : files) {
     DocumentReader reader(path, reading);
+    bool document_begins = true;
     for (DocumentPiece piece; reader.next(piece);) {
-      batch.bytes += piece.text.size();
-      batch.ends.emplace_back(piece.first, piece.last);
-      batch.texts.push_back(std::move(piece.text));
+      add_piece(std::move(piece), options.sentences, document_begins, batch);
       if (batch.bytes >= kBatchBytes || batch.texts.size() >= kBatchTexts) flush();
     }
   }

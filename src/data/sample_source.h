@@ -29,6 +29,8 @@ class SampleSource {
  public:
   virtual ~SampleSource() = default;
   virtual int64_t size() const = 0;
+  /// A later epoch has other samples: read() is then given epoch * size() + the number within the epoch.
+  virtual bool changes_each_epoch() const { return false; }
   /// Of sample `index`; nothing where all samples are of one size.
   virtual RowLengths lengths(int64_t /*index*/) const { return {}; }
   /// An empty batch of `rows` samples of up to these lengths; one of these is filled from all sources of a mixture.
@@ -64,6 +66,13 @@ class TokenStream {
   int64_t document_end(int64_t token) const;
   void read(int64_t begin, int64_t count, int32_t* ids) const;
   int64_t count_documents() const;
+
+  /// Tokens [begin, end) of a file, of which this part has some.
+  struct FilePart {
+    const TokenFile* file;
+    int64_t begin, end;
+  };
+  std::vector<FilePart> parts() const;
 
  private:
   size_t file_at(int64_t absolute) const;

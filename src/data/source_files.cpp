@@ -8,6 +8,8 @@
 #include <ondol/base/error.h>
 #include <ondol/base/file.h>
 
+#include "data/sentence_pairs.h"
+
 namespace ondol::detail {
 
 namespace {
@@ -71,7 +73,8 @@ uint64_t tokens_fingerprint(uint64_t content, const TextEncoder& encoder, const 
   key = mix_fingerprint(key, static_cast<uint64_t>(encoder.vocab_size));
   key = mix_fingerprint(mix_fingerprint(key, static_cast<uint64_t>(encoder.bos_id)),
                         static_cast<uint64_t>(encoder.eos_id));
-  return mix_fingerprint(mix_fingerprint(key, config.document_separator), config.text_field);
+  key = mix_fingerprint(mix_fingerprint(key, config.document_separator), config.text_field);
+  return config.sentences == SentenceSplit::none ? key : mix_fingerprint(key, to_string(config.sentences));
 }
 
 std::shared_ptr<const TokenFile> tokenize_to_cache(const std::vector<std::string>& paths, uint64_t fingerprint,
@@ -90,7 +93,9 @@ std::shared_ptr<const TokenFile> tokenize_to_cache(const std::vector<std::string
       // A damaged cache is made anew.
     }
   }
-  prepare_tokens(*encoder, paths, prefix, {.separator = config.document_separator, .text_field = config.text_field});
+  prepare_tokens(
+      *encoder, paths, prefix,
+      {.separator = config.document_separator, .text_field = config.text_field, .sentences = config.sentences});
   return std::make_shared<const TokenFile>(prefix);
 }
 
@@ -161,6 +166,18 @@ OpenedSource open_records(const std::vector<DataSource>& entries, const DataConf
   return source;
 }
 
+std::unique_ptr<SampleSource> open_pairs(const TokenStream& stream, const DataConfig& config,
+                                         const DataContext& context) {
+  const TextEncoder* encoder = context.encoder;
+  if (encoder == nullptr || encoder->bos_id < 0 || encoder->eos_id < 0) {
+    throw UsageError("sentence pairs need a tokenizer that puts a token before and behind a text (tokenizer.path)",
+                     "[CLS] and [SEP] of BERT's tokenizers");
+  }
+  return make_pair_source(
+      SentenceCorpus(stream, encoder->bos_id),
+      {config.pairs, config.sequence_length, config.shuffle_seed, encoder->bos_id, encoder->eos_id, context.pad_id});
+}
+
 OpenedSource open_source(const std::vector<DataSource>& entries, const DataConfig& config, DataSplit split,
                          const DataContext& context) {
   if (context.record_encoder != nullptr) return open_records(entries, config, split, context);
@@ -221,8 +238,12 @@ OpenedSource open_source(const std::vector<DataSource>& entries, const DataConfi
       const int64_t cut = split_point(stream, config.validation_fraction);
       stream = split == DataSplit::train ? stream.slice(0, cut) : stream.slice(cut, stream.size());
     }
-    const TokenSettings settings{config.sequence_length, config.document_mask, context.pad_id};
-    source.samples = config.packing ? make_packed_source(stream, settings) : make_document_source(stream, settings);
+    if (config.pairs.task != SentencePairSettings::none) {
+      source.samples = open_pairs(stream, config, context);
+    } else {
+      const TokenSettings settings{config.sequence_length, config.document_mask, context.pad_id};
+      source.samples = config.packing ? make_packed_source(stream, settings) : make_document_source(stream, settings);
+    }
   }
   if (source.samples->size() == 0) {
     throw UsageError(concat("corpus shorter than one sample: ", source.samples->describe(), " (", source.name, ")"),

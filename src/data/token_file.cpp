@@ -28,13 +28,16 @@ TokenFile::TokenFile(std::string prefix) : prefix_(std::move(prefix)) {
   std::memcpy(&header, idx_->data(), sizeof header);
   std::memcpy(&footer, idx_->data() + idx_->size() - sizeof footer, sizeof footer);
   if (std::memcmp(header.magic, detail::kIndexMagic, sizeof header.magic) != 0) fail("not an index of tokens");
-  if (header.version != detail::kIndexVersion) fail("unknown version ", header.version);
+  const bool has_sentences = header.version == detail::kSentenceIndexVersion;
+  if (header.version != detail::kIndexVersion && !has_sentences) fail("unknown version ", header.version);
   if (header.bytes_per_token != 2 && header.bytes_per_token != 4) fail("ids of ", header.bytes_per_token, " bytes");
   const size_t summed = idx_->size() - sizeof footer.idx_crc;
   if (footer.idx_crc != crc32(0, idx_->data(), summed)) fail("the checksum of the index is wrong");
 
   const uint64_t offsets_bytes = idx_->size() - sizeof header - sizeof footer;
-  if (footer.documents > offsets_bytes / 8 || footer.documents * 8 != offsets_bytes) {
+  const bool fits = footer.documents <= offsets_bytes / 8 &&
+                    (has_sentences ? offsets_bytes % 8 == 0 : footer.documents * 8 == offsets_bytes);
+  if (!fits) {
     fail("the index has ", offsets_bytes, " bytes of offsets for ", footer.documents, " documents");
   }
   bin_ = std::make_unique<const MappedFile>(prefix_ + ".bin");
@@ -47,6 +50,7 @@ TokenFile::TokenFile(std::string prefix) : prefix_(std::move(prefix)) {
     fail("end-of-document id ", footer.eos_id, " in a vocabulary of ", footer.vocab_size);
   }
   offsets_ = reinterpret_cast<const uint64_t*>(idx_->data() + sizeof header);  // 16 bytes into a page: aligned
+  if (has_sentences) read_sentences(offsets_, offsets_bytes / 8, footer.documents, footer.tokens);
   for (uint64_t d = 0; d < footer.documents; ++d) {
     const uint64_t previous = d == 0 ? 0 : offsets_[d - 1];
     if (offsets_[d] < previous || offsets_[d] > footer.tokens || (d == 0 && offsets_[0] != 0)) {
@@ -61,6 +65,29 @@ TokenFile::TokenFile(std::string prefix) : prefix_(std::move(prefix)) {
   eos_id_ = static_cast<int32_t>(footer.eos_id);
   bytes_per_token_ = static_cast<int>(header.bytes_per_token);
   bin_crc_ = static_cast<uint32_t>(footer.bin_crc);
+}
+
+/// The entries of version 2.
+void TokenFile::read_sentences(const uint64_t* entries, uint64_t count, uint64_t documents, uint64_t tokens) {
+  const auto fail = [&](const auto&... why) {
+    throw_error("cannot read token file: ", why..., " (", prefix_, ".idx)");
+  };
+  uint64_t previous = 0;
+  for (uint64_t s = 0; s < count; ++s) {
+    const uint64_t begin = entries[s] & ~detail::kDocumentBegins;
+    if (begin < previous || begin > tokens) fail("sentence ", s, " begins at token ", begin);
+    previous = begin;
+    if (begin == entries[s]) continue;
+    document_offsets_.push_back(begin);
+    first_sentences_.push_back(static_cast<int64_t>(s));
+  }
+  const bool begins = count == 0 || (!first_sentences_.empty() && first_sentences_[0] == 0);
+  if (!begins || document_offsets_.size() != documents) {
+    fail(document_offsets_.size(), " documents begin with a sentence, expected ", documents);
+  }
+  sentence_entries_ = entries;
+  sentences_ = static_cast<int64_t>(count);
+  offsets_ = document_offsets_.data();
 }
 
 void TokenFile::read(int64_t begin, int64_t count, int32_t* ids) const {
@@ -94,6 +121,19 @@ int64_t TokenFile::document_begin(int64_t document) const {
 int64_t TokenFile::document_at(int64_t token) const {
   ONDOL_CHECK(token >= 0 && token < tokens_, "no token ", token, " of ", tokens_, " (", prefix_, ")");
   return std::upper_bound(offsets_, offsets_ + documents_, static_cast<uint64_t>(token)) - offsets_ - 1;
+}
+
+int64_t TokenFile::first_sentence(int64_t document) const {
+  ONDOL_CHECK(sentences_ > 0 && document >= 0 && document <= documents_, "no sentences of document ", document, " of ",
+              documents_, " (", prefix_, ")");
+  return document == documents_ ? sentences_ : first_sentences_[static_cast<size_t>(document)];
+}
+
+int64_t TokenFile::sentence_begin(int64_t sentence) const {
+  ONDOL_CHECK(sentence >= 0 && sentence <= sentences_, "no sentence ", sentence, " of ", sentences_, " (", prefix_,
+              ")");
+  if (sentence == sentences_) return tokens_;
+  return static_cast<int64_t>(sentence_entries_[sentence] & ~detail::kDocumentBegins);
 }
 
 void TokenFile::verify() const {

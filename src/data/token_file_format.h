@@ -10,6 +10,8 @@ static_assert(std::endian::native == std::endian::little, "token files are mappe
 
 inline constexpr char kIndexMagic[] = "ONDOLIDX";
 inline constexpr uint32_t kIndexVersion = 1;
+inline constexpr uint32_t kSentenceIndexVersion = 2;
+inline constexpr uint64_t kDocumentBegins = uint64_t{1} << 63;  // of an entry of version 2
 
 struct IndexHeader {
   char magic[8];

@@ -50,6 +50,16 @@ void TokenStream::read(int64_t begin, int64_t count, int32_t* ids) const {
   }
 }
 
+std::vector<TokenStream::FilePart> TokenStream::parts() const {
+  std::vector<FilePart> parts;
+  for (size_t f = 0; f < files_.size(); ++f) {
+    const int64_t begin = std::max(begin_, starts_[f]) - starts_[f];
+    const int64_t end = std::min(end_, starts_[f + 1]) - starts_[f];
+    if (begin < end) parts.push_back({files_[f].get(), begin, end});
+  }
+  return parts;
+}
+
 int64_t TokenStream::count_documents() const {
   int64_t count = 0;
   for (size_t f = 0; f < files_.size(); ++f) {

@@ -107,6 +107,7 @@ OrderedJson data_json(const DataConfig& data) {
   out["shuffle_seed"] = data.shuffle_seed;
   out["document_separator"] = data.document_separator;
   out["text_field"] = data.text_field;
+  if (data.sentences != SentenceSplit::none) out["sentences"] = to_string(data.sentences);
   if (!data.fields.empty()) out["fields"] = data.fields;
   if (!data.columns.empty()) out["columns"] = data.columns;
   return out;

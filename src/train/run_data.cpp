@@ -51,15 +51,15 @@ RunData::Loaders RunData::make_loaders(size_t stage, const Objective& objective)
     context.encoder = &encoder_;
     context.pad_id = tokenizer_->special_token_id("pad").value_or(0);
   }
-  if (now.length_ramp.steps > 0 && objective.tokens_per_sample(now.data.sequence_length) != now.data.sequence_length) {
+  DataConfig data = data_of(now, objective);
+  const bool plain = data.sequence_length == now.data.sequence_length && data.pairs.task == SentencePairSettings::none;
+  if (now.length_ramp.steps > 0 && !plain) {
     throw UsageError(concat("train.length_ramp does not go with this objective, whose samples are no plain tokens (",
                             now.objective, ")"));
   }
-  DataConfig data = now.data;
   const RecordContext records = record_context(now);
   context.record_encoder = objective.record_encoder(records);
-  data.sequence_length =
-      context.record_encoder != nullptr ? records.sequence_length : objective.tokens_per_sample(data.sequence_length);
+  if (context.record_encoder != nullptr) data.sequence_length = records.sequence_length;
   Loaders loaders;
   loaders.records = record_fingerprint(objective, now);
   loaders.train = std::make_unique<DataLoader>(data, DataSplit::train, context);
@@ -100,10 +100,17 @@ ObjectiveContext RunData::objective_context(int64_t step, bool training) const {
           .training = training};
 }
 
+DataConfig RunData::data_of(const StageConfig& stage, const Objective& objective) {
+  DataConfig data = stage.data;
+  data.sequence_length = objective.tokens_per_sample(data.sequence_length);
+  objective.choose_data(data);
+  return data;
+}
+
 bool RunData::has_open(const StageConfig& stage, const Objective& objective) const {
-  const int64_t length = stage.data.sequence_length;
-  return stage_ && data_json(config_.stages[*stage_].data) == data_json(stage.data) &&
-         objective_->tokens_per_sample(length) == objective.tokens_per_sample(length) &&
+  if (!stage_) return false;
+  const DataConfig open = data_of(config_.stages[*stage_], *objective_), wanted = data_of(stage, objective);
+  return data_json(open) == data_json(wanted) && open.pairs == wanted.pairs &&
          loaders_.records == record_fingerprint(objective, stage);
 }
 

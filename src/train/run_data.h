@@ -39,6 +39,8 @@ class RunData {
     uint64_t records = 0;  // fingerprint of the encoder of structured examples; 0: none
   };
   Loaders make_loaders(size_t stage, const Objective& objective) const;
+  /// What is read for an objective.
+  static DataConfig data_of(const StageConfig& stage, const Objective& objective);
   /// Whether the loaders that are open give what this stage and objective read.
   bool has_open(const StageConfig& stage, const Objective& objective) const;
   RecordContext record_context(const StageConfig& stage) const;

@@ -34,6 +34,7 @@
 #include <vector>
 
 #include <ondol/data/batch.h>
+#include <ondol/data/sentences.h>
 #include <ondol/data/text_encoder.h>
 
 namespace ondol {
@@ -53,6 +54,14 @@ struct DataSource {
   std::string format = {};
 };
 
+/// Samples made of two segments of sentences, [CLS] A [SEP] B [SEP] (docs/config.md, "pairs").
+struct SentencePairSettings {
+  enum Task { none, next_sentence, sentence_order } task = none;
+  double short_fraction = 0.1;   // share of the documents whose pairs are shorter
+  bool same_each_epoch = false;  // else sampled anew
+  bool operator==(const SentencePairSettings&) const = default;
+};
+
 struct DataConfig {
   std::vector<DataSource> train;
   std::vector<DataSource> validation;  // weights are not used here
@@ -69,6 +78,9 @@ struct DataConfig {
   /// Structured examples: what an objective's fields are called in the files, and the columns of tables without header.
   std::map<std::string, std::string> fields = {};
   std::vector<std::string> columns = {};
+  /// Whether tokenized text keeps where sentences begin; sentence pairs need it.
+  SentenceSplit sentences = SentenceSplit::none;
+  SentencePairSettings pairs;  // set by objectives that need them; packing and document_mask are not used then
 };
 
 enum class DataSplit { train, validation };

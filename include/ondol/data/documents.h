@@ -19,6 +19,7 @@
 #include <vector>
 
 #include <ondol/base/text_reader.h>
+#include <ondol/data/sentences.h>
 
 namespace ondol {
 
@@ -27,6 +28,8 @@ struct DocumentOptions {
   std::string text_field = "text";
   /// A document of a "file" longer than this comes in pieces, cut between two lines that are not empty.
   size_t piece_bytes = size_t{1} << 30;
+  /// For prepare_tokens: whether the index says where sentences begin (sentences.h).
+  SentenceSplit sentences = SentenceSplit::none;
 };
 
 struct DocumentPiece {

@@ -10,6 +10,10 @@
 // documents, u64 tokens, u64 vocabulary size, u64 tokenizer fingerprint, i64 end-of-document id or -1, u64 size of
 // PREFIX.bin, u64 CRC-32 of PREFIX.bin, u64 CRC-32 of PREFIX.idx up to here. Sizes, order of the offsets and the
 // checksum of the index are checked before use.
+//
+// With the sentences of the documents (DocumentOptions::sentences) the version is 2: instead of the first token of each
+// document the index has the first token of each sentence, the highest bit set where a document begins. Sentences are
+// tokenized one by one; the beginning-of-document id belongs to the first, the end-of-document id to the last one.
 #pragma once
 
 #include <cstdint>
@@ -43,14 +47,25 @@ class TokenFile {
   int64_t document_begin(int64_t document) const;
   /// The document that holds a token.
   int64_t document_at(int64_t token) const;
+  /// Sentences of all documents; 0 when the files do not have them.
+  int64_t sentences() const { return sentences_; }
+  /// First sentence of a document (documents() stands for the end); first token of a sentence (sentences() likewise).
+  int64_t first_sentence(int64_t document) const;
+  int64_t sentence_begin(int64_t sentence) const;
   /// Reads all of PREFIX.bin and throws when its checksum is not that of the index.
   void verify() const;
 
  private:
+  void read_sentences(const uint64_t* entries, uint64_t count, uint64_t documents, uint64_t tokens);
+
   std::string prefix_;
   std::unique_ptr<const MappedFile> bin_;
   std::unique_ptr<const MappedFile> idx_;
-  const uint64_t* offsets_ = nullptr;
+  const uint64_t* offsets_ = nullptr;  // first token of each document
+  const uint64_t* sentence_entries_ = nullptr;
+  std::vector<uint64_t> document_offsets_;  // where the index has sentences
+  std::vector<int64_t> first_sentences_;
+  int64_t sentences_ = 0;
   int64_t tokens_ = 0;
   int64_t documents_ = 0;
   int64_t vocab_size_ = 0;

@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include <ondol/data/batch.h>
+#include <ondol/data/data_loader.h>
 #include <ondol/models/model.h>
 #include <ondol/ops/loss.h>
 #include <ondol/train/vocabulary.h>
@@ -58,6 +58,9 @@ class Objective {
   /// Objectives for structured examples: what makes samples of them (src/data/record_encoder.h). By default nothing:
   /// samples are cut from tokens.
   virtual std::shared_ptr<const RecordEncoder> record_encoder(const RecordContext& context) const;
+
+  /// What else the objective asks of the data: sentence pairs (DataConfig::pairs). By default nothing.
+  virtual void choose_data(DataConfig& /*data*/) const {}
 
   /// Throws UsageError when samples like this one (its values mean nothing) do not fit the objective, the model and the
   /// vocabulary; called before a run begins. By default the model's own check.

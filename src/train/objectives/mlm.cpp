@@ -1,12 +1,15 @@
 // Masked language modelling (Devlin et al. 2019): of the tokens of a sample, `probability` are chosen and predicted
 // from the rest; of the chosen ones mask_fraction become the mask token, random_fraction any other token, the rest
-// stay.
+// stay. Choices are new in every epoch (RoBERTa, Liu et al. 2019), or with `static` the same (BERT).
 //
-//   token       single tokens (BERT, and with new choices each epoch RoBERTa, Liu et al. 2019)
+//   token       single tokens
 //   whole_word  all pieces of a word together
 //   ngram       1 to max_ngram words in a row, n with a likelihood proportional to 1 / n (as ALBERT, Lan et al. 2020)
 //   span        words in a row, their number geometric with span_probability, at most max_span (SpanBERT, Joshi et al.
 //               2020; 0.2 and 10 give a mean of 3.8); a span is masked, replaced or kept as a whole
+//
+// With `pairs` samples are pairs of segments, and the model also learns whether the second one follows the first
+// ("nsp", BERT) or whether they stand in their order ("sop", ALBERT); see data/sentence_pairs.h.
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -20,6 +23,7 @@ namespace ondol {
 namespace {
 
 constexpr uint32_t kStream = 0x4D4C4D00;
+constexpr const char* kPairs[] = {"none", "nsp", "sop"};
 constexpr const char* kMaskings[] = {"token", "whole_word", "ngram", "span"};
 
 /// Tokens [begin, end) of a row that belong together.
@@ -39,6 +43,9 @@ class MaskedLanguageModelling final : public Objective {
     span_probability_ =
         section.get<double>("span_probability", 0.2, {.low = 0.0, .high = 1.0, .low_open = true, .high_open = true});
     max_span_ = section.get<int64_t>("max_span", 10, between(1, 1024));
+    pairs_ = section.get_enum("pairs", "none", {std::begin(kPairs), std::end(kPairs)});
+    short_pairs_ = section.get<double>("short_pair_fraction", 0.1, between(0.0, 1.0));
+    static_ = section.get<bool>("static", false);
     if (section.has("mask_token_id")) mask_token_id_ = section.require<int32_t>("mask_token_id", at_least(0));
     if (mask_fraction_ + random_fraction_ > 1.0) {
       section.fail("random_fraction", concat("with mask_fraction ", mask_fraction_, " it is more than 1"));
@@ -53,9 +60,20 @@ class MaskedLanguageModelling final : public Objective {
                 {"masking", masking_},
                 {"max_ngram", max_ngram_},
                 {"span_probability", span_probability_},
-                {"max_span", max_span_}};
+                {"max_span", max_span_},
+                {"pairs", pairs_},
+                {"short_pair_fraction", short_pairs_},
+                {"static", static_}};
     if (mask_token_id_) out["mask_token_id"] = *mask_token_id_;
     return out.dump();
+  }
+
+  void choose_data(DataConfig& data) const override {
+    if (pairs_ == "none") return;
+    data.pairs.task = pairs_ == "nsp" ? SentencePairSettings::next_sentence : SentencePairSettings::sentence_order;
+    data.pairs.short_fraction = short_pairs_;
+    data.pairs.same_each_epoch = static_;
+    if (data.sentences == SentenceSplit::none) data.sentences = SentenceSplit::lines;
   }
 
   void check_samples(const Batch& example, const ObjectiveContext& context) const override {
@@ -71,12 +89,17 @@ class MaskedLanguageModelling final : public Objective {
     if (context.vocabulary == nullptr && (masking_ != "token" || random_fraction_ > 0.0)) {
       throw UsageError("objective \"mlm\" needs a tokenizer, to know words and special tokens (tokenizer.path)");
     }
-    Objective::check_samples(as_input(example), context);
+    if (pairs_ != "none" && pair_label(context.model).empty()) {
+      throw UsageError(concat("objective \"mlm\" with pairs needs a model with a head for them, not ",
+                              context.model.info().architecture, " (objective.pairs)"),
+                       "BertForPreTraining has one");
+    }
+    Objective::check_samples(as_input(example, context.model), context);
   }
 
   Batch prepare(Batch batch, const ObjectiveContext& context) const override {
     const int32_t mask = mask_id(context);
-    batch = as_input(std::move(batch));
+    batch = as_input(std::move(batch), context.model);
     const int64_t rows = batch.size(), length = batch.input_ids.size(1);
     std::vector<int32_t> ids = batch.input_ids.to_vector<int32_t>();
     std::vector<int32_t> labels(ids.size(), kIgnoreIndex);
@@ -85,8 +108,10 @@ class MaskedLanguageModelling final : public Objective {
     const std::vector<int32_t> documents =
         batch.document_ids.defined() ? batch.document_ids.to_vector<int32_t>() : std::vector<int32_t>();
     for (int64_t row = 0; row < rows; ++row) {
-      SampleDraws draws(context.seed, kStream, batch.first_sample + row);
       const int64_t begin = row * length;
+      const int64_t number =
+          static_ ? content_number(&ids[static_cast<size_t>(begin)], length) : batch.first_sample + row;
+      SampleDraws draws(context.seed, kStream, number);
       for (const Word& span : choose(find_words(ids, visible, documents, begin, begin + length, context), draws)) {
         change(span, ids, labels, mask, context, draws);
       }
@@ -97,11 +122,29 @@ class MaskedLanguageModelling final : public Objective {
   }
 
  private:
-  /// Without the next tokens, which are the labels of samples made from text.
-  static Batch as_input(Batch batch) {
+  /// Without the next tokens, which are the labels of samples made from text; the label of pairs as the model calls it.
+  static Batch as_input(Batch batch, const Model& model) {
     batch.labels = {};
     batch.labels_shifted = false;
+    for (auto& [name, tensor] : batch.others) {
+      if (name == "next_sentence_label" && !pair_label(model).empty()) name = pair_label(model);
+    }
     return batch;
+  }
+
+  /// The target of pairs that a model takes: next_sentence_label or sentence_order_label; "": none.
+  static std::string pair_label(const Model& model) {
+    for (const InputSpec& spec : model.inputs()) {
+      if (spec.name == "next_sentence_label" || spec.name == "sentence_order_label") return spec.name;
+    }
+    return "";
+  }
+
+  /// A number for a sample that its tokens alone decide (FNV-1a), so that they are masked alike in every epoch.
+  static int64_t content_number(const int32_t* ids, int64_t length) {
+    uint64_t hash = 14695981039346656037u;
+    for (int64_t i = 0; i < length; ++i) hash = (hash ^ static_cast<uint32_t>(ids[i])) * 1099511628211u;
+    return static_cast<int64_t>(hash >> 1);
   }
 
   int32_t mask_id(const ObjectiveContext& context) const { return mask_token("mlm", mask_token_id_, context); }
@@ -189,7 +232,9 @@ class MaskedLanguageModelling final : public Objective {
 
   double probability_, mask_fraction_, random_fraction_, span_probability_;
   int64_t max_ngram_, max_span_;
-  std::string masking_;
+  std::string masking_, pairs_;
+  double short_pairs_;
+  bool static_;
   std::optional<int32_t> mask_token_id_;
 };
 
