@@ -19,7 +19,7 @@ using ondol::concat;
 using ondol::UsageError;
 
 struct PrepareOptions {
-  std::string tokenizer, output, separator = "file", text_field = "text";
+  std::string tokenizer, output, separator = "file", text_field = "text", sentences = "none";
   std::vector<std::string> inputs;
 };
 
@@ -41,7 +41,10 @@ void run_prepare(const PrepareOptions& options, const GlobalOptions& global) {
   };
   const ondol::PrepareStatistics done =
       ondol::prepare_tokens(encoder, options.inputs, options.output,
-                            {.separator = options.separator, .text_field = options.text_field}, progress);
+                            {.separator = options.separator,
+                             .text_field = options.text_field,
+                             .sentences = ondol::parse_sentence_split(options.sentences)},
+                            progress);
   if (global.json) {
     return write_json({{"output", options.output},
                        {"documents", done.documents},
@@ -118,6 +121,8 @@ void add_data_verb(Program& program) {
   prepare_verb->add_option("--separator", prepare->separator, "Documents of .txt: file, line, blank_line or a text")
       ->capture_default_str();
   prepare_verb->add_option("--text-field", prepare->text_field, "Field of .jsonl")->capture_default_str();
+  prepare_verb->add_option("--sentences", prepare->sentences, "Keep where sentences begin: none, lines, punctuation")
+      ->capture_default_str();
   program.run_on(prepare_verb, [prepare, &program] { run_prepare(*prepare, program.global); });
 
   auto inspect = std::make_shared<InspectOptions>();

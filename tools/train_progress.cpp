@@ -85,7 +85,7 @@ std::string TrainProgress::numbers(const ondol::StepMetrics& metrics) const {
   std::string text = formatted("loss %.4f  grad norm %.3f  lr %.2e  %s tok/s", metrics.loss, metrics.grad_norm,
                                metrics.learning_rate, short_count(metrics.tokens_per_second).c_str());
   if (metrics.mfu) text += formatted("  mfu %.1f%%", 100.0 * *metrics.mfu);
-  if (metrics.skipped) text += "  not finite: skipped";
+  if (metrics.skipped) text += metrics.no_targets ? "  no targets: skipped" : "  not finite: skipped";
   return text;
 }
 

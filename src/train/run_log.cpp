@@ -42,6 +42,7 @@ std::string metrics_line(const StepMetrics& metrics) {
   line["mfu"] = nullptr;
   if (metrics.mfu) line["mfu"] = *metrics.mfu;
   if (metrics.skipped) line["skipped"] = true;
+  if (metrics.no_targets) line["targets"] = 0;
   return line.dump();
 }
 

@@ -245,7 +245,9 @@ void Trainer::Impl::start_step() {
   const Batch batch = next_batch();
   now.metrics.data_seconds = now_seconds() - now.begin;
   const StepArguments arguments = step_arguments();
-  step->start(data->objective(), batch, arguments);
+  const std::vector<int64_t> targets = data->objective().count_targets(batch, *training.model);
+  now.metrics.no_targets = std::all_of(targets.begin(), targets.end(), [](int64_t count) { return count == 0; });
+  if (!now.metrics.no_targets) step->start(data->objective(), batch, arguments);
   now.first_sample = batch.first_sample;
   now.batch_size = batch.size();
   now.length = batch.input_ids.size(1);
@@ -264,14 +266,18 @@ void Trainer::Impl::start_step() {
 /// Reads the result of the oldest step that was started. The device has left it out by itself if it was not finite, and
 /// with it, when the run is to stop then, every later one.
 StepMetrics Trainer::Impl::finish_step() {
-  const GradientResult result = step->wait();
   const StartedStep from = started.front();
   started.pop_front();
+  GradientResult result{std::numeric_limits<double>::quiet_NaN(), 0.0};
+  if (!from.metrics.no_targets) result = step->wait();
   StepMetrics metrics = from.metrics;
   metrics.loss = result.loss;
   metrics.grad_norm = result.grad_norm;
   metrics.skipped = !result.finite();
-  if (metrics.skipped && config.on_non_finite == "stop") {
+  if (metrics.no_targets) {
+    options.observer->on_warning(concat("step ", metrics.step, " has nothing to predict and is left out (samples ",
+                                        from.first_sample, " to ", from.first_sample + from.batch_size - 1, ")"));
+  } else if (metrics.skipped && config.on_non_finite == "stop") {
     throw Error(concat("training stopped at step ", metrics.step, ": loss ", result.loss, ", gradient norm ",
                        result.grad_norm, " (samples ", from.first_sample, " to ",
                        from.first_sample + from.batch_size - 1, " of the training data; no weight was changed)"),

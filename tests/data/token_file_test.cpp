@@ -134,7 +134,7 @@ TEST(TokenFile, RefusesDamagedFiles) {
   expect(error_with(bin, idx.substr(0, 40)), "too short");
   expect(error_with(bin, ""), "too short");
   expect(error_with(bin, "x" + idx.substr(1)), "not an index");
-  expect(error_with(bin, changed(8, 2)), "unknown version");
+  expect(error_with(bin, changed(8, 3)), "unknown version");
   expect(error_with(bin, changed(8, 1 | uint64_t{3} << 32)), "ids of 3 bytes");
   expect(error_with(bin, changed(16, 1)), "document 0 begins at token 1");
   expect(error_with(bin, changed(24, 7)), "document 1 begins at token 7");

@@ -201,6 +201,58 @@ TEST(MaskedLanguageModelling, PaddingAndDocumentsAreRespected) {
   }
 }
 
+TEST(MaskedLanguageModelling, StaticChoicesFollowFromTheTokens) {
+  const auto model = masked_model();
+  const Vocabulary words = vocabulary();
+  const std::string settings = R"({"type": "mlm", "static": true})";
+  const Masked first = run(settings, *model, words, samples(4, 100, 0));
+  const Masked later = run(settings, *model, words, samples(4, 100, 4000));  // the same text in a later epoch
+  EXPECT_EQ(later.after, first.after);
+  EXPECT_EQ(later.labels, first.labels);
+  EXPECT_NE(run(settings, *model, words, samples(4, 100, 0), 12).labels, first.labels) << "another seed";
+  Batch changed = samples(1, 100);
+  const Masked before = run(settings, *model, words, changed);
+  changed.input_ids.data<int32_t>()[50] = changed.input_ids.data<int32_t>()[50] == 500 ? 501 : 500;
+  EXPECT_NE(run(settings, *model, words, changed).labels, before.labels) << "another text";
+}
+
+TEST(MaskedLanguageModelling, PairsKeepTheirLabelAndTypes) {
+  const testing::TemporaryDirectory directory;
+  const auto model =
+      create_model(directory.write("config.json", R"({"model_type": "bert", "architectures": ["BertForPreTraining"],
+    "vocab_size": 1000, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
+    "max_position_embeddings": 512})"),
+                   DType::f32, {}, 1);
+  const auto single = masked_model();
+  const Vocabulary words = vocabulary();
+  Batch pairs = samples(3, 40);
+  pairs.labels = {};
+  pairs.others.emplace_back("token_type_ids", Tensor::zeros({3, 40}, DType::i32));
+  pairs.others.emplace_back("next_sentence_label", Tensor::from_vector(std::vector<int32_t>{0, 1, 1}, {3}));
+  const auto objective = make_objective(R"({"type": "mlm", "pairs": "nsp"})");
+  const ObjectiveContext context{.model = *model, .vocabulary = &words, .seed = 1};
+  objective->check_samples(pairs, context);
+  const Batch out = objective->prepare(pairs, context);
+  EXPECT_EQ(objective->count_targets(out, *model), (std::vector<int64_t>{3 * 6, 3}));  // 15 % of 38, and the pairs
+  const ModelInput input = model_input(out);
+  EXPECT_EQ(input.next_sentence_label.to_vector<int32_t>(), (std::vector<int32_t>{0, 1, 1}));
+  const auto terms = objective->losses(*model, out, mean_scales({18, 3}), {});
+  ASSERT_EQ(terms.size(), 2u);
+  EXPECT_NEAR(terms[0].value().item(), std::log(1000.0), 0.3);
+  EXPECT_NEAR(terms[1].value().item(), std::log(2.0), 0.1);
+
+  DataConfig data;
+  objective->choose_data(data);
+  EXPECT_EQ(data.pairs.task, SentencePairSettings::next_sentence);
+  EXPECT_EQ(data.sentences, SentenceSplit::lines);
+  try {
+    objective->check_samples(pairs, {.model = *single, .vocabulary = &words});
+    FAIL() << "a model without a head for pairs";
+  } catch (const UsageError& error) {
+    EXPECT_NE(std::string(error.what()).find("objective.pairs"), std::string::npos) << error.what();
+  }
+}
+
 TEST(MaskedLanguageModelling, RefusesWhatDoesNotFit) {
   const auto model = masked_model();
   Vocabulary words = vocabulary();

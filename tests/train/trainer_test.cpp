@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include <ondol/base/parallel.h>
+#include <ondol/train/checkpoint.h>
 
 #include "support/temporary_directory.h"
 #include "train/fault_injection.h"
@@ -371,6 +372,35 @@ TEST(Trainer, NonFiniteLossStopsOrIsSkipped) {
   ASSERT_EQ(lines.size(), 12u);
   EXPECT_EQ(lines[5]["skipped"], true);
   EXPECT_TRUE(lines[5]["loss"].is_null() || lines[5]["grad_norm"].is_null());
+}
+
+TEST(Trainer, ABatchWithoutATargetIsLeftOut) {
+  const testing::TemporaryDirectory directory;
+  testing::write_tiny_inputs(directory);
+  std::vector<int32_t> ids(8 * 16, 5), labels(8 * 16, 7);
+  std::fill_n(labels.begin(), 4 * 16, kIgnoreIndex);  // of every other batch of 4
+  const Shape shape{8, 16};
+  write_safetensors(directory / "train.safetensors",
+                    {{"input_ids", Tensor::from_vector(ids, shape)}, {"labels", Tensor::from_vector(labels, shape)}});
+  const std::vector<std::string> settings = {"data.shuffle=false", "evaluation.every=0", "train.steps=5",
+                                             "schedule.warmup_steps=0"};
+  StopAfter observer(1000);
+  EXPECT_TRUE(run_until(tiny_config(directory, "run", settings), 1000, &observer).finished);
+  const auto lines = metrics_of(directory / "run");
+  ASSERT_EQ(lines.size(), 5u);
+  for (size_t i = 0; i < 5; ++i) {
+    const bool empty = i % 2 == 0;
+    EXPECT_EQ(lines[i].contains("skipped"), empty) << i;
+    EXPECT_EQ(lines[i]["loss"].is_null(), empty) << i;
+    EXPECT_EQ(lines[i].contains("targets"), empty) << i;
+  }
+  EXPECT_NE(observer.warnings.find("step 3 has nothing to predict and is left out (samples 8 to 11)"),
+            std::string::npos)
+      << observer.warnings;
+  // The weights are those of the two steps that had something: moments, steps of Adam and all.
+  const auto model = load_model(directory / "run/final", {.device = "cpu"});
+  for (const float value : model->parameters().flat_values().to_vector<float>()) ASSERT_TRUE(std::isfinite(value));
+  EXPECT_EQ(read_trainer_state(directory / "run/checkpoint-5").updates, 2);
 }
 
 TEST(Trainer, AfterAnyFailedWriteTheSameCommandGivesTheSameRun) {

@@ -20,7 +20,8 @@
 
 namespace ondol {
 
-/// One optimizer step. Not-finite losses and norms are those of a step that was skipped.
+/// One optimizer step. A step that was skipped has a loss or norm that is not finite, or it had nothing to predict: then
+/// the loss is not a number and the norm 0.
 struct StepMetrics {
   int64_t step = 0;
   double loss = 0.0;
@@ -33,6 +34,7 @@ struct StepMetrics {
   double tokens_per_second = 0.0;
   std::optional<double> mfu;  // share of the device's peak, when that is known
   bool skipped = false;
+  bool no_targets = false;  // nothing to predict in the whole batch
 };
 
 struct EvaluationMetrics {
