@@ -10,6 +10,8 @@ void fill_cuda_table(KernelTable& table) {
   add_softmax_rows(table);
   add_loss_rows(table);
   add_embedding_rows(table);
+  add_distillation_rows(table);
+  add_replace_tokens_rows(table);
   add_norm_rows(table);
   add_norm_backward_rows(table);
   add_rope_rows(table);

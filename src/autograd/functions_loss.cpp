@@ -71,8 +71,8 @@ Variable cross_entropy(const Variable& logits, const Tensor& labels, const LossS
 
 Variable linear_cross_entropy(const Variable& hidden, const Tensor& labels, const LinearCrossEntropyInputs& inputs) {
   if (const QuantizedWeight* weight = inputs.weight.quantized()) {
-    ONDOL_CHECK(Tape::current() == nullptr && inputs.softcap == 0.0f,
-                "[linear_cross_entropy] quantised weights have neither gradients nor soft-capping");
+    ONDOL_CHECK(Tape::current() == nullptr && inputs.softcap == 0.0f && inputs.draw == nullptr,
+                "[linear_cross_entropy] quantised weights have neither gradients, soft-capping nor draws");
     const Tensor bias = inputs.bias.defined() ? inputs.bias.value() : Tensor();
     const Tensor sum = ops::quantized_linear_cross_entropy(hidden.value(), *weight, bias, labels, inputs.ignore_index);
     return Variable(scaled_sum(sum, inputs.scale));
@@ -82,6 +82,7 @@ Variable linear_cross_entropy(const Variable& hidden, const Tensor& labels, cons
   options.scale = inputs.scale;
   options.ignore_index = inputs.ignore_index;
   options.softcap = inputs.softcap;
+  options.draw = inputs.draw;
   options.gradients = tape != nullptr;
   options.weight_gradient = inputs.weight.requires_grad();
   if (inputs.bias.defined()) options.bias = inputs.bias.value();

@@ -142,6 +142,55 @@ struct CrossEntropyBackwardArgs {
   int64_t grad_row_stride;
 };
 
+/// Rows of a teacher's and a student's logits (both contiguous). With p = softmax(teacher / T), q = softmax(student / T):
+///   soft[r] = T^2 sum_v p (log p - log q)
+///   hard[r] = log sum exp(student) - (1 - mix) student[label] - mix student[argmax teacher]
+/// and with gradients the student's logits become
+///   soft_scale T (q - p) + hard_scale (softmax(student) - (1 - mix) one_hot(label) - mix one_hot(argmax teacher));
+/// all of it 0 where the label is ignore_index. The scales are multiplied by *soft_factor and *hard_factor.
+/// With `rest` the teacher's rows are not logits but probabilities at T of some tokens and 0 for all others, which are one
+/// class of probability rest[r]: soft[r] = T^2 (sum over p > 0 of p (log p - log q) + rest (log rest - log sum q of the
+/// others)).
+struct DistillationArgs {
+  const float* teacher;
+  float* student;
+  int64_t rows, cols;
+  const int32_t* labels;
+  int32_t ignore_index;
+  const float* rest;  // (rows), nullable
+  float temperature, label_mix;
+  float soft_scale, hard_scale;
+  const float* soft_factor;  // nullable
+  const float* hard_factor;  // nullable
+  bool gradients;
+  float* soft;
+  float* hard;
+};
+
+/// For rows r whose label is not ignore_index: a draw from softmax(logits[r, :] / temperature) by Gumbel's maximum,
+///   v* = argmax_v logits[r, v] / temperature - log(-log u_v),
+/// goes to tokens[b length + t], and v* != labels[r] (0 or 1) to replaced[b length + t]. Row r is row n = kept[r] (first_row +
+/// r when null) of all, which belong to samples one after the other: with positions, b = n / row_count and t =
+/// positions[n], else b = n / length and t = n % length. u_v are the 24 leading bits of word v from block t ceil(cols / 4)
+/// on of the sequence (seed, stream, samples[b]); the high half of a sample's number goes to the counter above 2^40.
+struct ReplaceTokensArgs {
+  const float* logits;  // (rows, cols) contiguous
+  int64_t rows, cols;
+  const int32_t* labels;
+  int32_t ignore_index;
+  const int32_t* kept;  // (rows), nullable
+  int64_t first_row;
+  const int32_t* positions;  // (samples, row_count), nullable
+  int64_t row_count;
+  const int64_t* samples;
+  int64_t length;
+  uint64_t seed;
+  uint32_t stream;
+  float temperature;
+  int32_t* tokens;
+  int32_t* replaced;
+};
+
 /// Several tables one behind the other, of `rows` rows each: id number i names a row of table i / ids. 0: there is one.
 struct TableParts {
   int64_t ids = 0, rows = 0;

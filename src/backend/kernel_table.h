@@ -37,6 +37,8 @@ struct KernelRow {
   X(softmax_backward, SoftmaxBackwardArgs)       \
   X(cross_entropy, CrossEntropyArgs)             \
   X(cross_entropy_backward, CrossEntropyBackwardArgs) \
+  X(distillation, DistillationArgs)              \
+  X(replace_tokens, ReplaceTokensArgs)           \
   X(embedding, EmbeddingArgs)                    \
   X(embedding_backward, EmbeddingBackwardArgs)   \
   X(rms_norm, NormArgs)                          \

@@ -51,6 +51,11 @@ NamedOutputs CausalModel::forward(const ModelInput& input, const ForwardContext&
   return {{"logits", functions::linear(h, {.weight = output_.weight, .bias = output_.bias})}, {"last_hidden_state", h}};
 }
 
+TokenPredictions CausalModel::predict_tokens(const ModelInput& input, const ForwardContext& context) {
+  const Variable h = hidden(input, context);
+  return {h, h, output_};
+}
+
 std::vector<int64_t> CausalModel::count_targets(const ModelInput& prepared) const {
   return {count_labels(prepared.labels)};
 }

@@ -15,6 +15,7 @@ class CausalModel : public FamilyModel {
   std::vector<Variable> losses(const ModelInput& prepared, const std::vector<LossScale>& scales,
                                const ForwardContext& context) override;
   OutputProjection output_projection() const override { return output_; }
+  TokenPredictions predict_tokens(const ModelInput& input, const ForwardContext& context) override;
 
  protected:
   explicit CausalModel(const JsonReader& config);

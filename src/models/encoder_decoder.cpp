@@ -70,6 +70,14 @@ NamedOutputs EncoderDecoder::forward(const ModelInput& input, const ForwardConte
   return {{"logits", Variable(logits(h.value()))}, {"last_hidden_state", h}, {"encoder_last_hidden_state", encoded}};
 }
 
+TokenPredictions EncoderDecoder::predict_tokens(const ModelInput& input, const ForwardContext& context) {
+  OutputProjection output = output_projection();
+  const Variable h = hidden(input, context);
+  const Variable features = output.scale == 1.0f ? h : functions::scale(h, output.scale);
+  output.scale = 1.0f;
+  return {h, features, output};
+}
+
 std::vector<int64_t> EncoderDecoder::count_targets(const ModelInput& prepared) const {
   return {count_labels(prepared.labels)};
 }

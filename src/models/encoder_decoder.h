@@ -21,6 +21,7 @@ class EncoderDecoder : public FamilyModel {
   std::vector<Variable> losses(const ModelInput& prepared, const std::vector<LossScale>& scales,
                                const ForwardContext& context) override;
   OutputProjection output_projection() const override { return output_; }
+  TokenPredictions predict_tokens(const ModelInput& input, const ForwardContext& context) override;
   void encode(const Tensor& sources, const std::vector<int32_t>& lengths, KvCache& cache) override;
 
  protected:

@@ -153,6 +153,13 @@ NamedOutputs EncoderModel::forward(const ModelInput& input, const ForwardContext
   return outputs;
 }
 
+TokenPredictions EncoderModel::predict_tokens(const ModelInput& input, const ForwardContext& context) {
+  if (!lm_head_) return FamilyModel::predict_tokens(input, context);
+  const Variable h = hidden(input, context);
+  const Variable rows = input.target_positions.defined() ? functions::take_rows(h, input.target_positions) : h;
+  return {h, transform(rows), lm_head_->output};
+}
+
 std::vector<int64_t> EncoderModel::count_targets(const ModelInput& prepared) const {
   if (info_.head == Head::question_answering) {
     return {count_labels(prepared.start_positions), count_labels(prepared.end_positions)};

@@ -69,6 +69,7 @@ class EncoderModel : public FamilyModel {
   std::vector<InputSpec> inputs() const override;
   Variable hidden(const ModelInput& input, const ForwardContext& context) override;
   NamedOutputs forward(const ModelInput& input, const ForwardContext& context) override;
+  TokenPredictions predict_tokens(const ModelInput& input, const ForwardContext& context) override;
   std::vector<int64_t> count_targets(const ModelInput& prepared) const override;
   std::vector<Variable> losses(const ModelInput& prepared, const std::vector<LossScale>& scales,
                                const ForwardContext& context) override;

@@ -38,6 +38,15 @@ void Model::change_rotary_positions(double, int64_t) {
   throw UsageError(concat("a ", info_.model_type, " model has no rotary positions, its length cannot be changed"));
 }
 
+TokenPredictions Model::predict_tokens(const ModelInput&, const ForwardContext&) {
+  throw UsageError(concat("a ", info_.model_type, " model (", info_.architecture, ") does not predict tokens"));
+}
+
+Model* Model::attached(const std::string& name) const {
+  const auto found = attached_.find(name);
+  return found == attached_.end() ? nullptr : found->second.get();
+}
+
 void Model::encode(const Tensor&, const std::vector<int32_t>&, KvCache&) {
   throw UsageError(concat("a ", info_.model_type, " model (", info_.architecture, ") has no encoder beside a decoder"));
 }

@@ -140,6 +140,11 @@ std::unique_ptr<Model> create_model(const std::string& config_path, DType dtype,
   return model;
 }
 
+std::unique_ptr<Model> outline_model(const std::string& config_json, const std::string& name) {
+  const Json document = parse_json(config_json, name);
+  return build(JsonReader(document, name), DType::f32);
+}
+
 void save_model(const Model& model, const std::string& directory, const SaveOptions& options) {
   const auto& family = dynamic_cast<const FamilyModel&>(model);
   const DType dtype = options.dtype.value_or(model.dtype());
@@ -150,11 +155,8 @@ void save_model(const Model& model, const std::string& directory, const SaveOpti
   for (const WeightSlot& slot : model.weights()) {
     Tensor whole = slot.parameter.value();
     if (options.flat_values.defined()) {
-      for (const ParameterStore::Entry& entry : model.parameters().entries()) {
-        if (entry.variable.value().raw() != whole.raw()) continue;
-        whole = options.flat_values.narrow(0, entry.offset, entry.shape.numel()).reshape(entry.shape);
-        break;
-      }
+      const Tensor other = model.parameters().value_in(options.flat_values, whole);
+      if (other.defined()) whole = other;
     }
     tensors.emplace_back(slot.name, slot.view(whole));
   }

@@ -4,6 +4,7 @@
 
 #include <ondol/base/parallel.h>
 #include <ondol/base/philox.h>
+#include <ondol/ops/elementwise.h>
 
 namespace ondol {
 
@@ -78,6 +79,78 @@ Variable ParameterStore::extra(const std::string& name) const {
   throw Error(concat("the model was not extended by a parameter \"", name, "\""));
 }
 
+ParameterStore::Entry* ParameterStore::find(const Variable& parameter) {
+  for (Entry& entry : entries_) {
+    if (entry.variable.same_as(parameter)) return &entry;
+  }
+  return nullptr;
+}
+
+void ParameterStore::absorb(const std::string& prefix, ParameterStore& other,
+                            const std::vector<SharedParameter>& shared) {
+  ONDOL_CHECK(!values_.defined() && !other.values_.defined(), "parameters ", prefix, "* absorbed after materialize");
+  const auto add_renamed = [&](std::vector<Entry>& target, Entry entry, bool extra) {
+    entry.name = prefix + entry.name;
+    ONDOL_CHECK(names_.insert(entry.name).second, "parameter ", entry.name, " added twice");
+    entry.extra = extra;
+    target.push_back(std::move(entry));
+  };
+  for (const Entry& entry : other.entries_) {
+    const auto is_entry = [&](const SharedParameter& pair) { return pair.other.same_as(entry.variable); };
+    if (std::none_of(shared.begin(), shared.end(), is_entry)) add_renamed(entries_, entry, true);
+  }
+  for (const Entry& buffer : other.buffers_) add_renamed(buffers_, buffer, false);
+  for (const SharedParameter& pair : shared) {
+    const Entry* own = find(pair.own);
+    const Entry* theirs = other.find(pair.other);
+    ONDOL_CHECK(own != nullptr && theirs != nullptr && own->shape == theirs->shape,
+                "parameters of different shapes cannot be shared (", prefix, ")");
+    shared_.push_back(pair);
+  }
+  other.host_ = this;
+}
+
+void ParameterStore::tie_gradients() const {
+  Tape* tape = Tape::current();
+  if (tape == nullptr) return;
+  for (const SharedParameter& pair : shared_) {
+    tape->record([pair] {
+      if (pair.other.has_grad()) pair.own.add_grad(pair.other.take_grad());
+    });
+  }
+}
+
+void ParameterStore::set_base(const Variable& parameter, const Variable& base) {
+  Entry* entry = find(parameter);
+  const Entry* other = find(base);
+  ONDOL_CHECK(!values_.defined() && entry != nullptr && other != nullptr && entry->shape == other->shape,
+              "a parameter's base must be another one of its shape, set before materialize");
+  entry->base = base;
+}
+
+void ParameterStore::refresh_sums() const {
+  for (const Entry& entry : entries_) {
+    if (!entry.base.defined()) continue;
+    entry.variable.value().copy_from(entry.base.value());
+    ops::accumulate(entry.variable.value(), entry.slice(values_));
+  }
+}
+
+void ParameterStore::keep_sums() const {
+  for (const Entry& entry : entries_) {
+    if (entry.base.defined()) entry.slice(values_).copy_from(ops::sub(entry.variable.value(), entry.base.value()));
+  }
+}
+
+Tensor ParameterStore::value_in(const Tensor& flat, const Tensor& value) const {
+  for (const Entry& entry : entries()) {
+    if (entry.variable.value().raw() != value.raw()) continue;
+    if (!entry.base.defined()) return entry.slice(flat);
+    return ops::add(value_in(flat, entry.base.value()), entry.slice(flat));
+  }
+  return {};
+}
+
 Variable ParameterStore::add_buffer(const std::string& name, const Shape& shape, const Init& init) {
   ONDOL_CHECK(!values_.defined(), "buffer ", name, " added after materialize");
   ONDOL_CHECK(names_.insert(name).second, "buffer ", name, " added twice");
@@ -115,8 +188,10 @@ void ParameterStore::materialize(DType dtype, Device device) {
   values_ = Tensor::empty({flat_elements_}, dtype, device);
   values_.zero();  // the padding too, so that whole-buffer passes see defined values
   for (Entry& entry : entries_) {
-    if (entry.variable.quantized() == nullptr) entry.variable.set_value(entry.slice(values_));
+    if (entry.variable.quantized() != nullptr) continue;
+    entry.variable.set_value(entry.base.defined() ? Tensor::empty(entry.shape, dtype, device) : entry.slice(values_));
   }
+  for (const SharedParameter& pair : shared_) pair.other.set_value(pair.own.value());
   for (Entry& buffer : buffers_) {
     const Tensor& before = buffer.variable.value();
     buffer.variable.set_value(before.defined() ? before.to(dtype).to(device)

@@ -1,15 +1,14 @@
 #include <ondol/ops/loss.h>
 
 #include <algorithm>
-#include <vector>
 
-#include <ondol/ops/embedding.h>
 #include <ondol/ops/matmul.h>
 #include <ondol/ops/reduce.h>
 
 #include "backend/backend.h"
 #include "ops/checks.h"
 #include "ops/index_checks.h"
+#include "ops/output_rows.h"
 
 namespace ondol::ops {
 
@@ -84,38 +83,49 @@ Tensor cross_entropy_backward(const Tensor& logits, const Tensor& labels, const 
 
 namespace {
 
-/// The rows that count, gathered together; all of them when none is ignored or labels are not on the host.
-struct CountingRows {
-  Tensor hidden;  // (rows, C)
-  Tensor labels;  // (rows)
-  Tensor places;  // (all rows) i32: the row in `hidden`, or its number of rows for a row that does not count
-};
-
-CountingRows counting_rows(const Tensor& hidden, const Tensor& labels, int32_t ignore_index) {
-  if (labels.device().type != DeviceType::cpu) return {hidden, labels, {}};
-  const int32_t* values = labels.data<int32_t>();
-  const int64_t rows = labels.numel();
-  std::vector<int32_t> kept, kept_labels, places(static_cast<size_t>(rows));
-  for (int64_t i = 0; i < rows; ++i) {
-    if (values[i] == ignore_index) continue;
-    kept.push_back(static_cast<int32_t>(i));
-    kept_labels.push_back(values[i]);
-  }
-  const int32_t count = static_cast<int32_t>(kept.size());
-  if (count == rows) return {hidden, labels, {}};
-  std::fill(places.begin(), places.end(), count);
-  for (int32_t i = 0; i < count; ++i) places[static_cast<size_t>(kept[static_cast<size_t>(i)])] = i;
-  return {embedding(hidden, Tensor::from_vector(kept, {count})), Tensor::from_vector(kept_labels, {count}),
-          Tensor::from_vector(places, {rows})};
+/// Draws a token for each row of a chunk that counts (see TokenDraw).
+void draw_tokens(const TokenDraw& draw, const Tensor& logits, const Tensor& labels, int64_t begin, const Tensor& kept,
+                 int32_t ignore_index) {
+  ReplaceTokensArgs args{};
+  args.logits = logits.data<float>();
+  args.rows = logits.size(0);
+  args.cols = logits.size(1);
+  args.labels = labels.data<int32_t>();
+  args.ignore_index = ignore_index;
+  args.kept = kept.defined() ? kept.data<int32_t>() + begin : nullptr;
+  args.first_row = begin;
+  args.positions = draw.positions.defined() ? draw.positions.data<int32_t>() : nullptr;
+  args.row_count = draw.positions.defined() ? draw.positions.size(1) : draw.length;
+  args.samples = draw.samples.data<int64_t>();
+  args.length = draw.length;
+  args.seed = draw.seed;
+  args.stream = draw.stream;
+  args.temperature = draw.temperature;
+  args.tokens = draw.tokens.data<int32_t>();
+  args.replaced = draw.replaced.data<int32_t>();
+  run_kernel(&KernelTable::replace_tokens, logits.device(), DType::f32, args);
 }
 
-/// Rows of a chunk: enough that the weight and its gradient, which every chunk reads whole, cost little beside the
-/// products; few enough that the logits take no more than the device's chunk_bytes (or 128 rows); equal chunks.
-int64_t default_chunk_rows(int64_t rows, int64_t vocab_size, Device device) {
-  const auto bytes = static_cast<int64_t>(backend(device.type).chunk_bytes);
-  const int64_t limit = std::max<int64_t>(bytes / (4 * vocab_size) / 64 * 64, 128);
-  const int64_t chunks = std::max<int64_t>(1, (rows + limit - 1) / limit);
-  return std::max<int64_t>(1, (rows + chunks - 1) / chunks);
+void check_draw(const char* op, const TokenDraw& draw, const Tensor& hidden, int64_t rows) {
+  check_dtype(op, "samples", draw.samples, DType::i64, hidden);
+  check_contiguous(op, "samples", draw.samples);
+  const int64_t samples = draw.samples.numel(), places = samples * draw.length;
+  int64_t row_count = draw.length;
+  if (draw.positions.defined()) {
+    check_dtype(op, "positions", draw.positions, DType::i32, hidden);
+    check_contiguous(op, "positions", draw.positions);
+    ONDOL_CHECK(draw.positions.ndim() == 2 && draw.positions.size(0) == samples, "[", op, "] positions have shape ",
+                draw.positions.shape(), " for ", samples, " samples");
+    check_range_on_host(op, "position", draw.positions, draw.length);
+    row_count = draw.positions.size(1);
+  }
+  ONDOL_CHECK(samples * row_count == rows, "[", op, "] ", samples, " samples of ", row_count, " rows for ", rows,
+              " rows");
+  for (const Tensor* out : {&draw.tokens, &draw.replaced}) {
+    check_dtype(op, "tokens", *out, DType::i32, hidden);
+    check_contiguous(op, "tokens", *out);
+    ONDOL_CHECK(out->numel() == places, "[", op, "] places for ", out->numel(), " drawn tokens, ", places, " needed");
+  }
 }
 
 }  // namespace
@@ -142,12 +152,14 @@ LinearCrossEntropyResult linear_cross_entropy(const Tensor& hidden, const Tensor
     factor = options.scale.factor.data<float>();
   }
   const Tensor all_labels = check_labels(op, labels, hidden, all_rows, vocab_size, options.ignore_index);
-  const CountingRows counting =
-      counting_rows(hidden.contiguous().reshape({all_rows, hidden_size}), all_labels, options.ignore_index);
-  const int64_t rows = counting.hidden.size(0);
+  const CountingRows counting = find_counting_rows(all_labels, options.ignore_index);
+  const Tensor counting_hidden = counting.gather(hidden.contiguous().reshape({all_rows, hidden_size}));
+  const int64_t rows = counting.count();
+  const TokenDraw* draw = options.draw;
+  if (draw != nullptr) check_draw(op, *draw, hidden, all_rows);
 
   LinearCrossEntropyResult result;
-  Tensor grad_rows;  // of counting.hidden, with a row of zeros behind when rows were left out
+  Tensor grad_rows;  // of counting_hidden
   if (options.gradients) {
     if (options.weight_gradient) {
       result.grad_weight = options.grad_weight.defined() ? options.grad_weight
@@ -156,9 +168,7 @@ LinearCrossEntropyResult linear_cross_entropy(const Tensor& hidden, const Tensor
       if (rows == 0 && !options.accumulate_weight) result.grad_weight.zero();
     }
     if (options.bias.defined()) result.grad_bias = Tensor::zeros({vocab_size}, DType::f32, device);
-    const bool gathered = counting.places.defined();
-    grad_rows = Tensor::empty({rows + (gathered ? 1 : 0), hidden_size}, hidden.dtype(), device);
-    if (gathered) grad_rows.narrow(0, rows, 1).zero();
+    grad_rows = Tensor::empty({counting.rows_to_spread(), hidden_size}, hidden.dtype(), device);
   }
   const Tensor losses = Tensor::empty({rows}, DType::f32, device), lse = Tensor::empty({rows}, DType::f32, device);
   const int64_t chunk =
@@ -173,8 +183,8 @@ LinearCrossEntropyResult linear_cross_entropy(const Tensor& hidden, const Tensor
 
   for (int64_t begin = 0; begin < rows; begin += chunk) {
     const int64_t count = std::min(chunk, rows - begin);
-    const Tensor hidden_chunk = counting.hidden.narrow(0, begin, count);
-    const Tensor labels_chunk = counting.labels.reshape({rows}).narrow(0, begin, count);
+    const Tensor hidden_chunk = counting_hidden.narrow(0, begin, count);
+    const Tensor labels_chunk = counting.labels.narrow(0, begin, count);
     const Tensor loss_chunk = losses.narrow(0, begin, count), lse_chunk = lse.narrow(0, begin, count);
     const Tensor logits = logits_buffer.narrow(0, 0, count);
     matmul_into(logits, hidden_chunk, weight.transpose(0, 1), false);
@@ -187,6 +197,7 @@ LinearCrossEntropyResult linear_cross_entropy(const Tensor& hidden, const Tensor
       run_unary_in_place(logits, UnaryKind::tanh, 0.0f);
       run_unary_in_place(logits, UnaryKind::scale, options.softcap);
     }
+    if (draw != nullptr) draw_tokens(*draw, logits, labels_chunk, begin, counting.kept, options.ignore_index);
     run_cross_entropy(logits, labels_chunk, options.ignore_index, loss_chunk, lse_chunk);
     if (!options.gradients) continue;
     run_cross_entropy_backward(logits, labels_chunk, options.ignore_index, lse_chunk, options.scale.value, factor,
@@ -207,10 +218,7 @@ LinearCrossEntropyResult linear_cross_entropy(const Tensor& hidden, const Tensor
   }
   result.loss = scale(sum(losses, 0), options.scale.value);
   if (factor != nullptr) result.loss = mul(result.loss, options.scale.factor.reshape(result.loss.shape()));
-  if (options.gradients) {
-    result.grad_hidden =
-        (counting.places.defined() ? embedding(grad_rows, counting.places) : grad_rows).reshape(hidden.shape());
-  }
+  if (options.gradients) result.grad_hidden = counting.spread(grad_rows).reshape(hidden.shape());
   return result;
 }
 

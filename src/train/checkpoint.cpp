@@ -127,7 +127,7 @@ void write_optimizer(const std::string& directory, const CheckpointParts& parts)
 void write_extras(const std::string& directory, const ParameterStore& store, const Tensor& values) {
   NamedTensors tensors;
   for (const ParameterStore::Entry& entry : store.entries()) {
-    if (entry.extra) tensors.emplace_back(entry.name, entry.slice(values));
+    if (entry.is_extra()) tensors.emplace_back(entry.name, entry.slice(values));
   }
   SafetensorsWriteOptions options;
   options.floating_dtype = DType::f32;  // as they are read, before they are rounded to the model's dtype
@@ -187,6 +187,11 @@ void write_model_directory(const std::string& directory, const Model& model, con
   write_directory(directory, [&](const std::string& hidden) {
     save_model(model, hidden);
     if (tokenizer != nullptr) tokenizer->save(hidden);
+    for (const auto& [name, other] : model.attached()) {  // those that were trained with it
+      if (!other->parameters().is_absorbed()) continue;
+      save_model(*other, hidden + "/" + name);
+      if (tokenizer != nullptr) tokenizer->save(hidden + "/" + name);
+    }
   });
 }
 
@@ -229,10 +234,11 @@ TrainerState read_trainer_state(const std::string& directory) {
 void load_extras(const std::string& directory, const ParameterStore& store) {
   std::optional<SafetensorsFile> file;
   for (const ParameterStore::Entry& entry : store.entries()) {
-    if (!entry.extra) continue;
+    if (!entry.is_extra()) continue;
     if (!file) file.emplace(directory + "/" + kExtrasFile);
-    read_tensor(*file, entry.name, entry.variable.value());
+    read_tensor(*file, entry.name, entry.slice(store.flat_values()));
   }
+  store.refresh_sums();
 }
 
 void load_optimizer(const std::string& directory, const ParameterStore& store, const Optimizer& optimizer) {

@@ -33,9 +33,19 @@ std::unique_ptr<Model> build(const TrainConfig& config, const std::string& devic
 
 }  // namespace
 
+std::string tokenizer_path(const TrainConfig& config) {
+  if (!config.tokenizer.empty()) return config.tokenizer;
+  const fs::path beside = fs::path(config.model.from) / "tokenizer.json";
+  return !config.model.from.empty() && fs::exists(beside) ? config.model.from : "";
+}
+
 TrainingModel make_training_model(const TrainConfig& config, const std::string& device, const std::string& checkpoint) {
   TrainingModel made;
   made.model = build(config, device, checkpoint);
+  ModelOrigin origin{.kind = ModelOrigin::drawn, .tokenizer = tokenizer_path(config), .seed = config.seed};
+  if (!config.model.from.empty()) origin.kind = ModelOrigin::files;
+  if (!checkpoint.empty()) origin.kind = ModelOrigin::checkpoint;
+  for (const StageConfig& stage : config.stages) make_objective(stage.objective)->set_up(*made.model, origin);
   ParameterStore& parameters = made.model->parameters();
   Tensor master;
   if (config.dtype != DType::f32) {  // the buffer of f32 values becomes the master

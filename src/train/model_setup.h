@@ -20,6 +20,9 @@ TrainingModel make_training_model(const TrainConfig& config, const std::string& 
 /// The run's model without weights.
 std::unique_ptr<Model> outline_training_model(const TrainConfig& config);
 
+/// The configured tokenizer, or that of the model directory to start from; "" when there is none.
+std::string tokenizer_path(const TrainConfig& config);
+
 /// Of the configuration file that the model is made from; "" when there is none (any more).
 std::string model_fingerprint(const TrainConfig& config);
 

@@ -115,6 +115,7 @@ void Optimizer::step(const OptimizerStep& step) {
 void Optimizer::apply() {
   update();
   if (average_.defined()) ops::ema_step(average_, master_, ema_decay_, scalars_);
+  store_.refresh_sums();
 }
 
 NamedTensors Optimizer::state() const {
@@ -124,18 +125,22 @@ NamedTensors Optimizer::state() const {
 }
 
 AveragedWeights::AveragedWeights(ParameterStore& store, const Optimizer& optimizer)
-    : values_(store.trainable_values()) {
+    : store_(store), values_(store.trainable_values()) {
   if (!optimizer.average().defined()) return;
   saved_ = values_.clone();
   values_.copy_from(optimizer.average());
+  store_.refresh_sums();
 }
 
 AveragedWeights::~AveragedWeights() {
-  if (saved_.defined()) values_.copy_from(saved_);
+  if (!saved_.defined()) return;
+  values_.copy_from(saved_);
+  store_.refresh_sums();
 }
 
 void Optimizer::publish() const {
   if (low_precision_.defined()) low_precision_.copy_from(master_);
+  store_.refresh_sums();
 }
 
 std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config, ParameterStore& store, Tensor master) {

@@ -1,26 +1,12 @@
 #include "train/run_data.h"
 
-#include <filesystem>
-
 #include <ondol/train/text_encoder.h>
 
 #include "data/record_encoder.h"
 #include "train/config_json.h"
+#include "train/model_setup.h"
 
 namespace ondol {
-
-namespace {
-
-namespace fs = std::filesystem;
-
-/// The configured tokenizer, or that of the model directory to start from.
-std::string tokenizer_path(const TrainConfig& config) {
-  if (!config.tokenizer.empty()) return config.tokenizer;
-  const fs::path beside = fs::path(config.model.from) / "tokenizer.json";
-  return !config.model.from.empty() && fs::exists(beside) ? config.model.from : "";
-}
-
-}  // namespace
 
 RunData::RunData(const TrainConfig& config, const Model& model, std::string cache_directory)
     : config_(config), model_(model), cache_directory_(std::move(cache_directory)) {

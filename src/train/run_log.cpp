@@ -12,6 +12,7 @@ void RunLog::step(const StepMetrics& metrics) {
   metrics_.append(metrics_line(metrics));
   if (events_ == nullptr) return;
   events_->scalar("loss", metrics.step, metrics.loss);
+  for (const auto& [name, value] : metrics.losses) events_->scalar("loss/" + name, metrics.step, value);
   events_->scalar("grad_norm", metrics.step, metrics.grad_norm);
   events_->scalar("learning_rate", metrics.step, metrics.learning_rate);
   events_->scalar("tokens_per_second", metrics.step, metrics.tokens_per_second);
@@ -32,6 +33,7 @@ std::string metrics_line(const StepMetrics& metrics) {
   nlohmann::ordered_json line;
   line["step"] = metrics.step;
   line["loss"] = metrics.loss;
+  for (const auto& [name, value] : metrics.losses) line["losses"][name] = value;
   line["grad_norm"] = metrics.grad_norm;
   line["learning_rate"] = metrics.learning_rate;
   line["tokens"] = metrics.tokens;

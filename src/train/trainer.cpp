@@ -37,6 +37,7 @@ struct StartedStep {
   StepMetrics metrics;  // what is known beforehand
   double begin = 0.0;
   int64_t first_sample = 0, batch_size = 0, length = 0, tokens = 0;
+  std::vector<std::string> loss_names;
 };
 
 /// A directory that goes away again, for the tokenized text of a dry run.
@@ -248,6 +249,7 @@ void Trainer::Impl::start_step() {
   const std::vector<int64_t> targets = data->objective().count_targets(batch, *training.model);
   now.metrics.no_targets = std::all_of(targets.begin(), targets.end(), [](int64_t count) { return count == 0; });
   if (!now.metrics.no_targets) step->start(data->objective(), batch, arguments);
+  now.loss_names = data->objective().loss_names();
   now.first_sample = batch.first_sample;
   now.batch_size = batch.size();
   now.length = batch.input_ids.size(1);
@@ -274,6 +276,7 @@ StepMetrics Trainer::Impl::finish_step() {
   metrics.loss = result.loss;
   metrics.grad_norm = result.grad_norm;
   metrics.skipped = !result.finite();
+  for (size_t i = 0; i < result.terms.size(); ++i) metrics.losses.emplace_back(from.loss_names[i], result.terms[i]);
   if (metrics.no_targets) {
     options.observer->on_warning(concat("step ", metrics.step, " has nothing to predict and is left out (samples ",
                                         from.first_sample, " to ", from.first_sample + from.batch_size - 1, ")"));

@@ -32,6 +32,12 @@ void TrainingStep::upload_inputs(const Objective& objective, const Batch& batch,
   if (!losses_.defined() || losses_.numel() != micro_batches) {
     losses_ = Tensor::zeros({micro_batches}, DType::f32, model_.device());
   }
+  const auto named = static_cast<int64_t>(objective.loss_names().size());
+  if (named == 0) {
+    terms_ = Tensor();
+  } else if (!terms_.defined() || terms_.shape() != Shape{named, micro_batches}) {
+    terms_ = Tensor::zeros({named, micro_batches}, DType::f32, model_.device());
+  }
   batch_.load(batch);
   upload(step_, Tensor::from_vector(std::vector<int64_t>{arguments.step}, {1}));
   std::vector<float> scales;
@@ -56,7 +62,17 @@ void TrainingStep::backward(const Objective& objective, int64_t micro_batch_size
     sum_.begin();
     Tape tape;
     const Batch rows = batch.rows(begin, std::min(micro_batch_size, batch.size() - begin));
-    const Variable loss = total_loss(objective.losses(model_, rows, scales, context));
+    const std::vector<Variable> terms = objective.losses(model_, rows, scales, context);
+    const Variable loss = total_loss(terms);
+    for (int64_t t = 0; terms_.defined() && t < terms_.size(0); ++t) {
+      const Tensor place = terms_.narrow(0, t, 1).narrow(1, i, 1);
+      const Variable& term = terms.at(static_cast<size_t>(t));
+      if (term.defined()) {
+        place.copy_from(term.value().reshape({1, 1}));
+      } else {
+        place.zero();
+      }
+    }
     losses_.narrow(0, i, 1).copy_from(loss.value().reshape({1}));
     tape.backward(loss);
     sum_.end();
@@ -65,7 +81,10 @@ void TrainingStep::backward(const Objective& objective, int64_t micro_batch_size
   ops::sum_squares_into(sum_squares_, model_.parameters().flat_gradients());
 }
 
-void TrainingStep::start_reading() { started_.push_back({PendingRead(losses_), PendingRead(sum_squares_)}); }
+void TrainingStep::start_reading() {
+  started_.push_back({PendingRead(losses_), PendingRead(sum_squares_), std::nullopt});
+  if (terms_.defined()) started_.back().terms.emplace(terms_);
+}
 
 void TrainingStep::start(const Objective& objective, const Batch& batch, const StepArguments& arguments) {
   upload_inputs(objective, batch, arguments);
@@ -86,7 +105,15 @@ GradientResult TrainingStep::wait() {
   Result result = std::move(started_.front());
   started_.pop_front();
   const std::vector<float> losses = result.losses.wait_values<float>();
-  return {tree_sum({losses.begin(), losses.end()}), std::sqrt(result.sum_squares.wait_values<double>()[0])};
+  GradientResult gradient{
+      tree_sum({losses.begin(), losses.end()}), std::sqrt(result.sum_squares.wait_values<double>()[0]), {}};
+  if (result.terms) {
+    const std::vector<float> terms = result.terms->wait_values<float>();
+    for (auto term = terms.begin(); term != terms.end(); term += static_cast<std::ptrdiff_t>(losses.size())) {
+      gradient.terms.push_back(tree_sum({term, term + static_cast<std::ptrdiff_t>(losses.size())}));
+    }
+  }
+  return gradient;
 }
 
 GradientResult TrainingStep::gradients(const Objective& objective, const Batch& batch, const StepArguments& arguments) {

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <deque>
+#include <optional>
 
 #include <ondol/train/objective.h>
 #include <ondol/train/optimizer.h>
@@ -23,8 +24,9 @@
 namespace ondol {
 
 struct GradientResult {
-  double loss = 0.0;       // mean over all predictions of the batch
-  double grad_norm = 0.0;  // before clipping
+  double loss = 0.0;          // mean over all predictions of the batch
+  double grad_norm = 0.0;     // before clipping
+  std::vector<double> terms;  // of the loss, where the objective names them
   bool finite() const;
 };
 
@@ -63,6 +65,7 @@ class TrainingStep {
  private:
   struct Result {
     PendingRead losses, sum_squares;
+    std::optional<PendingRead> terms;
   };
   void upload_inputs(const Objective& objective, const Batch& batch, const StepArguments& arguments);
   void backward(const Objective& objective, int64_t micro_batch_size);
@@ -76,6 +79,7 @@ class TrainingStep {
   Tensor step_;         // i64, read by dropout
   Tensor loss_scales_;  // f32: 1 / number of targets, for each term of the loss
   Tensor losses_;       // f32, one for each micro-batch
+  Tensor terms_;        // f32 (terms, micro-batches) where the objective names them, else undefined
   Tensor sum_squares_;  // f64, of all gradients
   std::deque<Result> started_;
   StepGraph graph_;  // goes first: nothing that it writes to is freed before it

@@ -68,6 +68,7 @@ std::vector<OpCase> all_cases(bool large) {
   add_reduce_cases(cases, large);
   add_index_cases(cases, large);
   add_loss_cases(cases, large);
+  add_distillation_cases(cases, large);
   add_norm_cases(cases, large);
   add_rope_cases(cases, large);
   add_matmul_cases(cases, large);

@@ -84,6 +84,7 @@ void add_elementwise_cases(std::vector<OpCase>& cases, bool large);
 void add_reduce_cases(std::vector<OpCase>& cases, bool large);
 void add_index_cases(std::vector<OpCase>& cases, bool large);
 void add_loss_cases(std::vector<OpCase>& cases, bool large);
+void add_distillation_cases(std::vector<OpCase>& cases, bool large);
 void add_norm_cases(std::vector<OpCase>& cases, bool large);
 void add_rope_cases(std::vector<OpCase>& cases, bool large);
 void add_matmul_cases(std::vector<OpCase>& cases, bool large);

@@ -148,6 +148,37 @@ void add_elementwise_losses(std::vector<OpCase>& cases, DType dtype) {
   }
 }
 
+void add_cosine_distance(std::vector<OpCase>& cases, DType dtype) {
+  for (const Layout layout : {Layout::contiguous, Layout::transposed, Layout::sliced}) {
+    for (const Shape& shape : {Shape{1, 1}, Shape{5, 3}, Shape{33, 67}, Shape{0, 4}}) {
+      for (const bool weighted : {false, true}) {
+        const std::vector<Input> inputs = {wanted(shape, dtype, layout),
+                                           {.shape = shape, .dtype = dtype, .layout = layout},
+                                           {.shape = {shape[0]}, .dtype = DType::f32, .fill = Fill::positive}};
+        OpCase c = tape_case("cosine_distance", dtype, concat(shape, layout_name(layout), weighted ? " weighted" : ""),
+                             inputs, [weighted](const auto& in) {
+                               return functions::cosine_distance(in[0], in[1].value(),
+                                                                 weighted ? in[2].value() : Tensor(), 0.25);
+                             });
+        c.cancellation = 2.0;  // what is along the target and along x
+        add(cases, std::move(c), [weighted]<class T>(const std::vector<Array<T>>& in, Round) {
+          Array<T> out(Shape{1});
+          for (int64_t r = 0; r < in[0].rows(); ++r) {
+            T product = 0, a = T(1e-12), b = T(1e-12);
+            for (int64_t i = r * in[0].cols(); i < (r + 1) * in[0].cols(); ++i) {
+              product += in[0][i] * in[1][i];
+              a += in[0][i] * in[0][i];
+              b += in[1][i] * in[1][i];
+            }
+            out[0] += T(0.25) * (weighted ? in[2][r] : T(1)) * (1 - product / std::sqrt(a * b));
+          }
+          return out;
+        });
+      }
+    }
+  }
+}
+
 /// reshape, transpose, narrow: functions that move nothing or little.
 void add_views(std::vector<OpCase>& cases, DType dtype) {
   for (const Layout layout : {Layout::contiguous, Layout::transposed, Layout::sliced, Layout::shifted}) {
@@ -453,6 +484,7 @@ void add_autograd_cases(std::vector<OpCase>& cases, bool large) {
     add_binary(cases, dtype);
     add_reductions(cases, dtype);
     add_elementwise_losses(cases, dtype);
+    add_cosine_distance(cases, dtype);
     add_views(cases, dtype);
     add_index(cases, dtype);
     add_linear(cases, dtype);

@@ -10,6 +10,7 @@
 
 #include <ondol/autograd/variable.h>
 #include <ondol/ops/attention.h>
+#include <ondol/ops/distillation.h>
 #include <ondol/ops/elementwise.h>
 #include <ondol/ops/loss.h>
 #include <ondol/ops/rope.h>
@@ -103,13 +104,35 @@ struct LinearCrossEntropyInputs {
   LossScale scale;
   float softcap = 0.0f;
   int32_t ignore_index = kIgnoreIndex;
+  const ops::TokenDraw* draw = nullptr;
 };
 Variable linear_cross_entropy(const Variable& hidden, const Tensor& labels, const LinearCrossEntropyInputs& inputs);
 
+/// Losses of a student's output projection beside a teacher's; ops/distillation.h has the formulas. Terms of the final
+/// loss both, as linear_cross_entropy: backward needs a gradient of 1 for each.
+struct LinearDistillationInputs {
+  Variable weight;  // (V, C)
+  Variable bias;    // (V), optional
+  ops::TeacherScores teacher;
+  float temperature = 1.0f;
+  float label_mix = 0.0f;
+  LossScale soft_scale, hard_scale;
+  int32_t ignore_index = kIgnoreIndex;
+};
+struct DistillationLosses {
+  Variable soft, hard;
+};
+DistillationLosses linear_distillation(const Variable& hidden, const Tensor& labels,
+                                       const LinearDistillationInputs& inputs);
+
+/// scale * sum over rows of weight (1 - cos(x, target)), one f32 element. x, target (.., C), of one dtype; weights (..)
+/// f32, undefined: 1. cos = x . y / sqrt((|x|^2 + 1e-12) (|y|^2 + 1e-12)), as torch.nn.CosineEmbeddingLoss.
+Variable cosine_distance(const Variable& x, const Tensor& target, const Tensor& weights, const LossScale& scale);
+
 /// scale * sum of (x - target)^2, one f32 element; target is f32, of the shape of x. Regression.
 Variable squared_error(const Variable& x, const Tensor& target, const LossScale& scale);
-/// scale * sum of -y log(sigmoid(x)) - (1 - y) log(1 - sigmoid(x)), one f32 element; the targets y (f32, of the shape of x)
-/// lie in [0, 1].
+/// scale * sum of -y log(sigmoid(x)) - (1 - y) log(1 - sigmoid(x)), one f32 element; the targets y (f32, of the shape
+/// of x) lie in [0, 1].
 Variable binary_cross_entropy(const Variable& x, const Tensor& target, const LossScale& scale);
 
 }  // namespace ondol::functions

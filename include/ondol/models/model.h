@@ -11,6 +11,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -98,6 +99,13 @@ struct OutputProjection {
   float scale = 1.0f;  // of hidden
 };
 
+/// What the scores of a language model's tokens are made from.
+struct TokenPredictions {
+  Variable hidden;    // (B, T, C): the last hidden states, of the decoder where there are two stacks
+  Variable features;  // (.., E): what `output` is applied to, its scale included
+  OutputProjection output;
+};
+
 /// The loss: the sum of the terms that are defined. Throws when there is none.
 Variable total_loss(const std::vector<Variable>& terms);
 
@@ -158,6 +166,16 @@ class Model {
   /// Throws UsageError unless the head is sequence_to_sequence.
   virtual void encode(const Tensor& sources, const std::vector<int32_t>& lengths, KvCache& cache);
 
+  /// Everything up to the last product, for losses of their own: where the input has target_positions the features of
+  /// those alone, (B, P, E). Throws UsageError unless the model predicts tokens, masked or next ones.
+  virtual TokenPredictions predict_tokens(const ModelInput& input, const ForwardContext& context);
+
+  /// Models beside this one that its training needs (a teacher, a generator), under a name each; null when there is
+  /// none.
+  void attach(const std::string& name, std::shared_ptr<Model> model) { attached_[name] = std::move(model); }
+  Model* attached(const std::string& name) const;
+  const std::map<std::string, std::shared_ptr<Model>>& attached() const { return attached_; }
+
   /// A cache for `batch` sequences of up to `capacity` tokens.
   KvCache make_cache(int64_t batch, int64_t capacity) const;
 
@@ -168,6 +186,9 @@ class Model {
 
   ModelInfo info_;
   ParameterStore parameters_;
+
+ private:
+  std::map<std::string, std::shared_ptr<Model>> attached_;
 };
 
 /// Is shown a model before its parameters get memory, so that it may add some for training (ParameterStore::add_extra).
@@ -196,6 +217,8 @@ std::unique_ptr<Model> create_model(const std::string& config_path, DType dtype,
 /// A model without weights, for checks and preparations that look at its configuration alone; from whatever load_model
 /// and create_model take. It computes nothing.
 std::unique_ptr<Model> outline_model(const std::string& path);
+/// The same from the text of a configuration, for ParameterStore::absorb; `name` stands for its file in errors.
+std::unique_ptr<Model> outline_model(const std::string& config_json, const std::string& name);
 
 /// Writes config.json, generation_config.json and model.safetensors (shards with an index above max_shard_bytes).
 /// `values` replaces the model's own flat values (master weights); dtype converts (default: the model's).

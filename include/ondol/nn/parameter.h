@@ -85,10 +85,34 @@ class ParameterStore {
     int64_t offset = 0;
     bool trainable = true;
     bool extra = false;  // of add_extra
+    Variable base = {};  // of set_base
 
     /// The part of a flat tensor in the layout of the store that is this parameter's.
     Tensor slice(const Tensor& flat) const;
+    /// Whether checkpoints need it beside the model's files.
+    bool is_extra() const { return extra || base.defined(); }
   };
+
+  /// Takes over the parameters of another model's store, as extras named `prefix` + name, so that one optimizer trains
+  /// both models. `other`, which must live as long as this store, then shows this store's buffers. Parameters of
+  /// `other` that are named in `shared` are none: their values are those of this store's (tie_gradients joins the
+  /// gradients).
+  struct SharedParameter {
+    Variable other, own;
+  };
+  void absorb(const std::string& prefix, ParameterStore& other, const std::vector<SharedParameter>& shared = {});
+  bool is_absorbed() const { return host_ != nullptr; }
+  /// Records on the tape, before a forward, that gradients of shared parameters of the other model count as this one's.
+  void tie_gradients() const;
+
+  /// Makes a parameter's value `base` + what the flat buffer holds for it, where gradients reach the second summand
+  /// alone (embeddings with a disentangled gradient, He et al. 2023). A model's files have the sum, checkpoints the
+  /// summand.
+  void set_base(const Variable& parameter, const Variable& base);
+  /// Writes those sums again, after values of the flat buffer have changed.
+  void refresh_sums() const;
+  /// The other way: summands are chosen such that the sums are what the parameters hold.
+  void keep_sums() const;
 
   /// Decides, before materialize, which of the parameters registered so far are trained; without it all are. From
   /// materialize on the others take no gradient, and a backward does not go below the lowest one that is trained.
@@ -112,7 +136,7 @@ class ParameterStore {
   /// Gives what is trained slices of another flat gradient buffer (same layout), for sums over micro-batches.
   void use_gradient_buffer(const Tensor& flat);
 
-  const Tensor& flat_values() const { return values_; }
+  const Tensor& flat_values() const { return host_ != nullptr ? host_->values_ : values_; }
   const Tensor& flat_gradients() const { return gradients_; }
   /// Elements of the flat buffer, padding included; the first trainable_elements() of them are trained, of which the
   /// first matrix_elements() belong to matrices.
@@ -125,11 +149,17 @@ class ParameterStore {
   int64_t count() const;
   int64_t trainable_count() const;
 
-  const std::vector<Entry>& entries() const { return entries_; }
+  const std::vector<Entry>& entries() const { return host_ != nullptr ? host_->entries_ : entries_; }
+  /// The value that a parameter has by other flat values, null when `value` is no parameter's.
+  Tensor value_in(const Tensor& flat, const Tensor& value) const;
 
  private:
+  Entry* find(const Variable& parameter);
+
   std::vector<Entry> entries_;
   std::vector<Entry> buffers_;
+  std::vector<SharedParameter> shared_;
+  const ParameterStore* host_ = nullptr;  // that has absorbed this one
   std::unordered_set<std::string> names_;
   Tensor values_;
   Tensor gradients_;

@@ -14,8 +14,8 @@
 
 namespace ondol {
 
-/// What the sum of a loss is multiplied by: value, times what `factor` (one f32 element on the loss's device) holds when
-/// the work is done. A captured training step reads the number of its targets there.
+/// What the sum of a loss is multiplied by: value, times what `factor` (one f32 element on the loss's device) holds
+/// when the work is done. A captured training step reads the number of its targets there.
 struct LossScale {
   LossScale(double number = 1.0, Tensor device_factor = {})  // a plain number is a scale
       : value(static_cast<float>(number)), factor(std::move(device_factor)) {}
@@ -36,16 +36,30 @@ CrossEntropyResult cross_entropy(const Tensor& logits, const Tensor& labels, int
 Tensor cross_entropy_backward(const Tensor& logits, const Tensor& labels, const Tensor& lse, float scale,
                               const Tensor& grad_scale, int32_t ignore_index = kIgnoreIndex);
 
+/// A token drawn from the softmax of each row that counts, for replaced-token detection (Clark et al. 2020): the
+/// largest of logits / temperature + Gumbel noise. The noise follows from (seed, stream, samples[b], t) alone.
+struct TokenDraw {
+  uint64_t seed = 0;
+  uint32_t stream = 0;
+  Tensor samples;      // (B) i64: the numbers of the samples
+  int64_t length = 1;  // T
+  Tensor positions;    // (B, P) i32: the place t of each row; undefined: the rows are all (B, T)
+  float temperature = 1.0f;
+  Tensor tokens;    // (B, T) i32, contiguous: receives the tokens; other places stay as they are
+  Tensor replaced;  // (B, T) i32, contiguous: receives 1 where the token is not the label, else 0
+};
+
 struct LinearCrossEntropyOptions {
   LossScale scale;  // of the sum: 1 / (global count of target tokens) makes it a mean
   int32_t ignore_index = kIgnoreIndex;
   bool gradients = false;
-  bool weight_gradient = true;     // false: with gradients, but for grad_weight
-  Tensor grad_weight;              // (V, C) f32: where the gradient of weight goes; undefined: a new tensor
-  bool accumulate_weight = false;  // add to grad_weight instead of overwriting it
-  Tensor bias;              // (V), optional, dtype of hidden
-  float softcap = 0.0f;     // Gemma 2: logits become softcap * tanh(logits / softcap)
-  int64_t chunk_rows = 0;   // rows whose logits exist at a time; 0 chooses
+  bool weight_gradient = true;      // false: with gradients, but for grad_weight
+  Tensor grad_weight;               // (V, C) f32: where the gradient of weight goes; undefined: a new tensor
+  bool accumulate_weight = false;   // add to grad_weight instead of overwriting it
+  Tensor bias;                      // (V), optional, dtype of hidden
+  float softcap = 0.0f;             // Gemma 2: logits become softcap * tanh(logits / softcap)
+  int64_t chunk_rows = 0;           // rows whose logits exist at a time; 0 chooses
+  const TokenDraw* draw = nullptr;  // draws tokens from the logits on the way
 };
 
 struct LinearCrossEntropyResult {

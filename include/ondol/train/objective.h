@@ -42,6 +42,13 @@ struct RecordContext {
   bool evaluation = false;               // of validation data
 };
 
+/// Where a model's values come from.
+struct ModelOrigin {
+  enum Kind { drawn, files, checkpoint } kind = drawn;
+  std::string tokenizer;  // path of the run's tokenizer, "" when there is none
+  uint64_t seed = 0;
+};
+
 class Objective {
  public:
   virtual ~Objective() = default;
@@ -51,6 +58,13 @@ class Objective {
 
   /// Adds the parameters that the objective itself needs (ParameterStore::add_extra, names "objective....").
   virtual void extend(Model& /*model*/) const {}
+
+  /// Called once the model has its values (f32): loads what stands beside it (Model::attach), and may give a new model
+  /// other first values. Throws UsageError when those do not fit.
+  virtual void set_up(Model& /*model*/, const ModelOrigin& /*origin*/) const {}
+
+  /// What the terms of the loss are called in metrics, when they are to be told apart there.
+  virtual std::vector<std::string> loss_names() const { return {}; }
 
   /// Tokens of text that make a sample of data.sequence_length; by default as many.
   virtual int64_t tokens_per_sample(int64_t sequence_length) const { return sequence_length; }

@@ -87,6 +87,7 @@ class AveragedWeights {
   AveragedWeights& operator=(const AveragedWeights&) = delete;
 
  private:
+  const ParameterStore& store_;
   Tensor values_;
   Tensor saved_;  // what the model held before; undefined without an average
 };

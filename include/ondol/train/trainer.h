@@ -14,6 +14,8 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <ondol/models/model.h>
 #include <ondol/train/config.h>
@@ -35,6 +37,7 @@ struct StepMetrics {
   std::optional<double> mfu;  // share of the device's peak, when that is known
   bool skipped = false;
   bool no_targets = false;  // nothing to predict in the whole batch
+  std::vector<std::pair<std::string, double>> losses;  // the terms of the loss, where the objective names them
 };
 
 struct EvaluationMetrics {

@@ -25,6 +25,10 @@ std::unique_ptr<Objective> make_sft(const JsonReader& section);
 std::unique_ptr<Objective> make_prefix_lm(const JsonReader& section);
 /// Spans cut out of the encoder's text and predicted by the decoder (T5).
 std::unique_ptr<Objective> make_span_corruption(const JsonReader& section);
+/// A generator's replaced tokens told from the original ones (ELECTRA).
+std::unique_ptr<Objective> make_rtd(const JsonReader& section);
+/// Another objective with a teacher's predictions beside its labels.
+std::unique_ptr<Objective> make_distillation(const JsonReader& section);
 /// Finished samples whose labels are in the files, as another framework wrote them.
 std::unique_ptr<Objective> make_tensors(const JsonReader& section);
 /// A mixture of span corruptions (UL2).

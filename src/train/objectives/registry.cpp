@@ -12,10 +12,12 @@ struct ObjectiveType {
 constexpr ObjectiveType kObjectives[] = {
     {"bart", make_bart},
     {"clm", make_clm},
+    {"distillation", make_distillation},
     {"fim", make_fim},
     {"mlm", make_mlm},
     {"prefix_lm", make_prefix_lm},
     {"question_answering", make_question_answering},
+    {"rtd", make_rtd},
     {"seq2seq", make_seq2seq},
     {"sft", make_sft},
     {"span_corruption", make_span_corruption},

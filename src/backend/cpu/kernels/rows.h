@@ -17,6 +17,8 @@ void add_glu_rows(KernelTable& table);                 // glu.cpp: glu and its b
 void add_reduce_rows(KernelTable& table);              // reduce.cpp: reduce, argmax, sum_squares
 void add_softmax_rows(KernelTable& table);             // softmax.cpp: softmax and its backward
 void add_cross_entropy_rows(KernelTable& table);       // cross_entropy.cpp: cross_entropy and its backward
+void add_distillation_rows(KernelTable& table);        // distillation.cpp
+void add_replace_tokens_rows(KernelTable& table);      // replace_tokens.cpp
 void add_norm_rows(KernelTable& table);                // norm.cpp: rms_norm, layer_norm and their backwards
 void add_embedding_rows(KernelTable& table);           // embedding.cpp: embedding and its backward, gather, scatter_add
 void add_rope_rows(KernelTable& table);                // rope.cpp

@@ -16,6 +16,8 @@ void fill_table(KernelTable& table) {
   add_reduce_rows(table);
   add_softmax_rows(table);
   add_cross_entropy_rows(table);
+  add_distillation_rows(table);
+  add_replace_tokens_rows(table);
   add_norm_rows(table);
   add_embedding_rows(table);
   add_rope_rows(table);
