@@ -121,6 +121,8 @@ class Distillation final : public Objective {
     return inner_->record_encoder(context);
   }
 
+  void choose_data(DataConfig& data) const override { inner_->choose_data(data); }
+
   void extend(Model& model) const override {
     inner_->extend(model);
     if (cosine_weight_ == 0.0) return;

@@ -82,6 +82,8 @@ class ReplacedTokenDetection final : public Objective {
 
   std::vector<std::string> loss_names() const override { return {"mlm", "rtd"}; }
 
+  void choose_data(DataConfig& data) const override { masking_->choose_data(data); }
+
   void extend(Model& model) const override {
     std::shared_ptr<Model> generator = make_generator(model);
     if (const Model* before = model.attached(kGenerator)) {
@@ -236,6 +238,7 @@ class ReplacedTokenDetection final : public Objective {
     }
     return {.model = *generator,
             .vocabulary = context.vocabulary,
+            .tokenizer = context.tokenizer,
             .seed = context.seed,
             .step = context.step,
             .training = context.training};
