@@ -70,14 +70,24 @@ Variable cross_entropy(const Variable& logits, const Tensor& labels, const LossS
 }
 
 Variable linear_cross_entropy(const Variable& hidden, const Tensor& labels, const LinearCrossEntropyInputs& inputs) {
-  if (const QuantizedWeight* weight = inputs.weight.quantized()) {
-    ONDOL_CHECK(Tape::current() == nullptr && inputs.softcap == 0.0f && inputs.draw == nullptr,
-                "[linear_cross_entropy] quantised weights have neither gradients, soft-capping nor draws");
+  if (inputs.weight.low_rank() != nullptr) {
+    ONDOL_CHECK(inputs.softcap == 0.0f && inputs.draw == nullptr,
+                "[linear_cross_entropy] low-rank additions go without soft-capping and draws");
+    const Variable logits = linear(hidden, {.weight = inputs.weight, .bias = inputs.bias});
+    return cross_entropy(logits, labels, inputs.scale, inputs.ignore_index);
+  }
+  const QuantizedWeight* weight = inputs.weight.quantized();
+  if (weight != nullptr && recording(hidden, inputs.weight, inputs.bias) == nullptr) {
+    ONDOL_CHECK(inputs.softcap == 0.0f && inputs.draw == nullptr,
+                "[linear_cross_entropy] quantised weights go without soft-capping and draws");
     const Tensor bias = inputs.bias.defined() ? inputs.bias.value() : Tensor();
     const Tensor sum = ops::quantized_linear_cross_entropy(hidden.value(), *weight, bias, labels, inputs.ignore_index);
     return Variable(scaled_sum(sum, inputs.scale));
   }
   Tape* tape = recording(hidden, inputs.weight, inputs.bias);
+  ONDOL_CHECK(weight == nullptr || !inputs.weight.requires_grad(),
+              "[linear_cross_entropy] quantised weights have no gradient");
+  const Tensor values = weight == nullptr ? inputs.weight.value() : ops::dequantize(*weight, weight->dtype);
   ops::LinearCrossEntropyOptions options;
   options.scale = inputs.scale;
   options.ignore_index = inputs.ignore_index;
@@ -91,8 +101,7 @@ Variable linear_cross_entropy(const Variable& hidden, const Tensor& labels, cons
     options.grad_weight = target.tensor;
     options.accumulate_weight = target.accumulate;
   }
-  const ops::LinearCrossEntropyResult forward =
-      ops::linear_cross_entropy(hidden.value(), inputs.weight.value(), labels, options);
+  const ops::LinearCrossEntropyResult forward = ops::linear_cross_entropy(hidden.value(), values, labels, options);
   Variable out = output(forward.loss, tape);
   if (tape != nullptr) {
     tape->record([hidden, bias = inputs.bias, out, grad_hidden = forward.grad_hidden, grad_bias = forward.grad_bias] {

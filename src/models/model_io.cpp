@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include <ondol/base/file.h>
+#include <ondol/models/lora.h>
 #include <ondol/models/model.h>
 
 #include "models/family.h"
@@ -97,6 +98,19 @@ std::unique_ptr<Model> load_model(const std::string& path, const LoadOptions& op
   if (!fs::exists(path)) {
     throw UsageError(concat("cannot load model: no such file or directory (", path, ")"));
   }
+  if (is_adapter(path)) {
+    const AdapterFile adapter(path);
+    const std::string base = adapter.base();
+    if (is_adapter(base)) throw UsageError(concat("cannot load adapter: its base is an adapter too (", path, ")"));
+    LoadOptions with_adapter = options;
+    with_adapter.extend = [&](Model& model) {
+      if (options.extend) options.extend(model);
+      add_lora(model, adapter.config(), base);
+    };
+    std::unique_ptr<Model> model = load_model(base, with_adapter);
+    adapter.read_into(*model);
+    return model;
+  }
   const Device device = resolve_device(options.device);
   if (fs::is_directory(path)) {
     const std::string config_path = config_path_of(path);
@@ -146,6 +160,7 @@ std::unique_ptr<Model> outline_model(const std::string& config_json, const std::
 }
 
 void save_model(const Model& model, const std::string& directory, const SaveOptions& options) {
+  if (model.lora() != nullptr) return save_adapter(model, directory, options);
   const auto& family = dynamic_cast<const FamilyModel&>(model);
   const DType dtype = options.dtype.value_or(model.dtype());
   model.parameters().check_trainable();

@@ -5,6 +5,7 @@
 #include <ondol/base/parallel.h>
 #include <ondol/base/philox.h>
 #include <ondol/ops/elementwise.h>
+#include <ondol/ops/quantized.h>
 
 namespace ondol {
 
@@ -171,11 +172,16 @@ void ParameterStore::materialize(DType dtype, Device device) {
                 "too many weights to count: parameter ", entry.name, " ", entry.shape);
   }
   flat_elements_ = 0;
-  const auto place = [this](bool trainable, bool matrices) {
+  const auto place = [&](bool trainable, bool matrices) {
     for (Entry& entry : entries_) {
       if (entry.trainable != trainable || (entry.shape.ndim() >= 2) != matrices) continue;
       entry.variable.set_requires_grad(trainable);
-      if (entry.variable.quantized() != nullptr) continue;
+      if (const QuantizedWeight* weight = entry.variable.quantized()) {
+        QuantizedWeight changed = *weight;  // the blocks are shared
+        changed.dtype = dtype;
+        entry.variable.set_quantized(std::make_shared<const QuantizedWeight>(std::move(changed)));
+        continue;
+      }
       entry.offset = flat_elements_;
       flat_elements_ += aligned(entry.shape.numel());
     }

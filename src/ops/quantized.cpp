@@ -93,6 +93,18 @@ Tensor dequantize(const QuantizedMatrix& matrix, DType dtype) {
   return out;
 }
 
+Tensor dequantize(const QuantizedWeight& weight, DType dtype) {
+  ONDOL_CHECK(!weight.parts.empty(), "[dequantize] the weight is undefined");
+  if (weight.parts.size() == 1) return dequantize(weight.parts.front(), dtype);
+  const Tensor out = Tensor::empty({weight.rows(), weight.cols()}, dtype, weight.parts.front().blocks.device());
+  int64_t row = 0;
+  for (const QuantizedMatrix& part : weight.parts) {
+    out.narrow(0, row, part.rows()).copy_from(dequantize(part, dtype));
+    row += part.rows();
+  }
+  return out;
+}
+
 Tensor quantized_linear(const Tensor& x, const QuantizedLinearArguments& arguments) {
   constexpr const char* op = "quantized_linear";
   const QuantizedWeight& weight = arguments.weight;

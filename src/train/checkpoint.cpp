@@ -123,11 +123,14 @@ void write_optimizer(const std::string& directory, const CheckpointParts& parts)
   write_safetensors(directory + "/" + kOptimizerFile, tensors, options);
 }
 
+/// Those of adapters are saved with the model.
+bool is_of_the_training(const ParameterStore::Entry& entry) { return entry.is_extra() && !entry.name.starts_with("lora."); }
+
 /// Parameters that no file of the model holds; no file when there are none.
 void write_extras(const std::string& directory, const ParameterStore& store, const Tensor& values) {
   NamedTensors tensors;
   for (const ParameterStore::Entry& entry : store.entries()) {
-    if (entry.is_extra()) tensors.emplace_back(entry.name, entry.slice(values));
+    if (is_of_the_training(entry)) tensors.emplace_back(entry.name, entry.slice(values));
   }
   SafetensorsWriteOptions options;
   options.floating_dtype = DType::f32;  // as they are read, before they are rounded to the model's dtype
@@ -234,7 +237,7 @@ TrainerState read_trainer_state(const std::string& directory) {
 void load_extras(const std::string& directory, const ParameterStore& store) {
   std::optional<SafetensorsFile> file;
   for (const ParameterStore::Entry& entry : store.entries()) {
-    if (!entry.is_extra()) continue;
+    if (!is_of_the_training(entry)) continue;
     if (!file) file.emplace(directory + "/" + kExtrasFile);
     read_tensor(*file, entry.name, entry.slice(store.flat_values()));
   }

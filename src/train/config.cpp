@@ -135,14 +135,21 @@ std::string TrainConfig::resolved_json() const {
   if (!tokenizer.empty()) out["tokenizer"]["path"] = tokenizer;
   out["data"] = data_json(first.data);
   out["objective"] = OrderedJson::parse(first.objective);
+  if (lora) {
+    out["lora"] = {{"rank", lora->rank},       {"alpha", lora->alpha},
+                   {"dropout", lora->dropout}, {"rank_stabilized", lora->rank_stabilized},
+                   {"targets", lora->targets}, {"modules_to_save", lora->modules_to_save}};
+  }
   out["optimizer"] = optimizer_json(optimizer);
   out["schedule"] = schedule_json(first.schedule);
   OrderedJson train = sizes_json(first);
   train["max_grad_norm"] = max_grad_norm;
   train["dtype"] = dtype_name(dtype);
   train["seed"] = seed;
-  train["freeze"] = freeze.patterns;
-  train["freeze_layers"] = freeze.layers;
+  if (!lora) {
+    train["freeze"] = freeze.patterns;
+    train["freeze_layers"] = freeze.layers;
+  }
   train["deterministic"] = deterministic;
   train["on_non_finite"] = on_non_finite;
   out["train"] = train;

@@ -49,6 +49,18 @@ OptimizerConfig read_optimizer(const JsonReader& reader) {
   return config;
 }
 
+LoraConfig read_lora(const JsonReader& reader) {
+  LoraConfig config;
+  config.rank = reader.get<int64_t>("rank", config.rank, between(1, 1 << 16));
+  config.alpha = reader.get("alpha", config.alpha, above(0.0));
+  config.dropout = reader.get("dropout", config.dropout, half_open(0.0, 1.0));
+  config.rank_stabilized = reader.get("rank_stabilized", config.rank_stabilized);
+  config.targets = reader.require<std::vector<std::string>>("targets");
+  config.modules_to_save = reader.get<std::vector<std::string>>("modules_to_save", {});
+  if (config.targets.empty()) reader.fail("targets", "names no layer", "for example [\"q_proj\", \"v_proj\"]");
+  return config;
+}
+
 ScheduleConfig read_schedule(const JsonReader& reader, int64_t stage_steps, double learning_rate) {
   ScheduleConfig config;
   config.type = reader.get_enum("type", config.type, {"constant", "linear", "cosine", "wsd", "inverse_sqrt"});
@@ -164,6 +176,14 @@ TrainConfig read_single(const Json& document, const std::string& name) {
   config.freeze.layers = train.get<int64_t>("freeze_layers", 0, at_least(0));
   config.deterministic = train.get("deterministic", config.deterministic);
   config.on_non_finite = train.get_enum("on_non_finite", config.on_non_finite, {"stop", "skip"});
+
+  if (root.has("lora")) {
+    config.lora = read_lora(root.child("lora"));
+    if (config.model.from.empty()) root.fail("lora", "adapters need a trained model: give model.from");
+    for (const char* key : {"freeze", "freeze_layers"}) {
+      if (train.has(key)) train.fail(key, "the model's own weights are not trained anyway: there is a lora section");
+    }
+  }
 
   const JsonReader evaluation = root.child("evaluation");
   config.evaluation.every = evaluation.get<int64_t>("every", config.evaluation.every, at_least(0));

@@ -18,15 +18,27 @@ namespace fs = std::filesystem;
 std::unique_ptr<Model> build(const TrainConfig& config, const std::string& device, const std::string& checkpoint) {
   const ModelExtension extend = [&config](Model& model) {
     for (const StageConfig& stage : config.stages) make_objective(stage.objective)->extend(model);
-    choose_trainable(model, config.freeze);
+    if (config.lora) {
+      add_lora(model, *config.lora, fs::absolute(config.model.from).lexically_normal().string());
+    } else {
+      choose_trainable(model, config.freeze);
+    }
   };
-  const std::string& directory = checkpoint.empty() ? config.model.from : checkpoint;
+  if (is_adapter(config.model.from)) {
+    throw UsageError(concat("model.from is an adapter (", config.model.from, ")"),
+                     concat("merge it first: ondol convert --merge-adapter ", config.model.from, " BASE DST"));
+  }
+  // Checkpoints of adapters do not hold the base.
+  const std::string& directory = checkpoint.empty() || config.lora ? config.model.from : checkpoint;
   if (directory.empty()) {
     return create_model(config.model.config, DType::f32, resolve_device(device), config.seed, extend);
   }
-  std::unique_ptr<Model> model = load_model(
-      directory,
-      {.device = device, .dtype = DType::f32, .keep_quantized = false, .extend = extend, .seed = config.seed});
+  std::unique_ptr<Model> model = load_model(directory, {.device = device,
+                                                        .dtype = DType::f32,
+                                                        .keep_quantized = config.lora.has_value(),
+                                                        .extend = extend,
+                                                        .seed = config.seed});
+  if (!checkpoint.empty() && config.lora) AdapterFile(checkpoint).read_into(*model);
   if (!checkpoint.empty()) load_extras(checkpoint, model->parameters());
   return model;
 }

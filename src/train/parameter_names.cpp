@@ -4,41 +4,11 @@
 #include <set>
 
 #include "base/nearest_name.h"
+#include "models/name_pattern.h"
 
 namespace ondol {
 
 namespace {
-
-/// Shell patterns with * and ?; linear in both texts but for the last *.
-bool glob_matches(std::string_view pattern, std::string_view text) {
-  size_t p = 0, t = 0, star = std::string_view::npos, retry = 0;
-  while (t < text.size()) {
-    if (p < pattern.size() && (pattern[p] == '?' || pattern[p] == text[t]) && pattern[p] != '*') {
-      ++p;
-      ++t;
-    } else if (p < pattern.size() && pattern[p] == '*') {
-      star = p++;
-      retry = t;
-    } else if (star != std::string_view::npos) {
-      p = star + 1;
-      t = ++retry;
-    } else {
-      return false;
-    }
-  }
-  while (p < pattern.size() && pattern[p] == '*') ++p;
-  return p == pattern.size();
-}
-
-std::vector<std::string> components(const std::string& name) {
-  std::vector<std::string> parts;
-  for (size_t begin = 0; begin <= name.size();) {
-    const size_t end = std::min(name.find('.', begin), name.size());
-    parts.push_back(name.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return parts;
-}
 
 bool is_number(const std::string& text) {
   return !text.empty() && text.size() < 6 &&
@@ -53,7 +23,7 @@ struct Place {
 
 Place place_of(const std::string& name) {
   Place place;
-  for (const std::string& part : components(name)) {
+  for (const std::string& part : name_components(name)) {
     if (part == "decoder") place.decoder = true;
     if (place.layer < 0 && is_number(part)) place.layer = std::stoll(part);
     if (part.find("embed") != std::string::npos || part == "shared" || part == "wte" || part == "wpe") {
@@ -67,7 +37,7 @@ Place place_of(const std::string& name) {
 std::vector<std::string> all_patterns(const std::vector<NamedTensor>& tensors, size_t length) {
   std::set<std::string> runs;
   for (const NamedTensor& tensor : tensors) {
-    const std::vector<std::string> parts = components(tensor.name);
+    const std::vector<std::string> parts = name_components(tensor.name);
     for (size_t begin = 0; begin + length <= parts.size(); ++begin) {
       std::string run = parts[begin];
       for (size_t i = begin + 1; i < begin + length; ++i) run += "." + parts[i];
@@ -78,17 +48,6 @@ std::vector<std::string> all_patterns(const std::vector<NamedTensor>& tensors, s
 }
 
 }  // namespace
-
-bool name_matches(const std::string& pattern, const std::string& name) {
-  const std::string longer = pattern + ".*";
-  for (size_t begin = 0; begin != std::string::npos && begin <= name.size();) {
-    const std::string_view rest = std::string_view(name).substr(begin);
-    if (glob_matches(pattern, rest) || glob_matches(longer, rest)) return true;
-    const size_t dot = name.find('.', begin);
-    begin = dot == std::string::npos ? dot : dot + 1;
-  }
-  return false;
-}
 
 ParameterNames::ParameterNames(const Model& model) {
   const std::vector<ParameterStore::Entry>& entries = model.parameters().entries();
@@ -124,7 +83,7 @@ std::vector<size_t> ParameterNames::find(const std::string& pattern, const std::
     if (name_matches(pattern, tensors_[i].name)) found.push_back(i);
   }
   if (!found.empty()) return found;
-  const std::string near = nearest_name(pattern, all_patterns(tensors_, components(pattern).size()));
+  const std::string near = nearest_name(pattern, all_patterns(tensors_, name_components(pattern).size()));
   throw UsageError(concat(setting, " \"", pattern, "\" matches no parameter of the model"),
                    near.empty() ? concat("parameters have names like \"", tensors_.front().name, "\" and \"",
                                          tensors_[tensors_.size() / 2].name, "\"")

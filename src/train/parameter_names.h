@@ -3,9 +3,7 @@
 //   const ParameterNames names(*model);
 //   for (const size_t i : names.find("encoder.layer.0", "train.freeze")) ...names.tensors()[i].entry...
 //
-// A pattern matches a name when it matches some of its components in a row: "embeddings" and "encoder.layer.0" match
-// "bert.embeddings.LayerNorm.bias" and "bert.encoder.layer.0.output.dense.weight". * and ? stand for any text and any
-// one character, dots included.
+// A pattern (models/name_pattern.h) matches a name when it matches some of its components in a row.
 #pragma once
 
 #include <cstdint>
@@ -15,8 +13,6 @@
 #include <ondol/models/model.h>
 
 namespace ondol {
-
-bool name_matches(const std::string& pattern, const std::string& name);
 
 /// One tensor of the model's files, or a parameter that no file has: rows of an entry of the ParameterStore.
 struct NamedTensor {

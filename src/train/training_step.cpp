@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <cmath>
 
+#include <ondol/autograd/low_rank.h>
+
 namespace ondol {
 
 namespace {
 
 /// Streams of random numbers that one micro-batch may use; layers number their own below it.
 constexpr uint32_t kStreamsPerMicroBatch = 1u << 16;
+constexpr uint32_t kLowRankStreams = 1u << 15;  // of those, the first that adapters use
 
 }  // namespace
 
@@ -60,6 +63,10 @@ void TrainingStep::backward(const Objective& objective, int64_t micro_batch_size
     context.training = settings_.dropout;
     context.rng = {settings_.seed, static_cast<uint32_t>(i) * kStreamsPerMicroBatch, step_};
     sum_.begin();
+    std::optional<LowRankDropout> low_rank_dropout;
+    RngKey low_rank_key = context.rng;
+    low_rank_key.stream += kLowRankStreams;
+    if (context.training) low_rank_dropout.emplace(low_rank_key);
     Tape tape;
     const Batch rows = batch.rows(begin, std::min(micro_batch_size, batch.size() - begin));
     const std::vector<Variable> terms = objective.losses(model_, rows, scales, context);

@@ -3,6 +3,7 @@
 
 #include <ondol/io/safetensors.h>
 
+#include "models/name_pattern.h"
 #include "support/error_of.h"
 #include "support/temporary_directory.h"
 #include "train/parameter_names.h"

@@ -21,6 +21,7 @@
 namespace ondol {
 
 struct QuantizedWeight;  // ops/quantized.h
+struct LowRankUpdate;    // autograd/low_rank.h
 
 namespace detail {
 struct VariableNode {
@@ -31,6 +32,7 @@ struct VariableNode {
   Tensor value;
   Tensor grad;
   std::shared_ptr<const QuantizedWeight> quantized;
+  std::shared_ptr<const LowRankUpdate> low_rank;
 };
 }  // namespace detail
 
@@ -80,6 +82,9 @@ class Variable {
   /// Parameters for inference: quantised rows instead of a value, which stays undefined; linear, embedding and
   /// linear_cross_entropy use them. Null for every other variable.
   void set_quantized(std::shared_ptr<const QuantizedWeight> weight) const { node_->quantized = std::move(weight); }
+  /// What linear adds to this weight; null for none.
+  void set_low_rank(std::shared_ptr<const LowRankUpdate> update) const { node_->low_rank = std::move(update); }
+  const LowRankUpdate* low_rank() const { return node_ == nullptr ? nullptr : node_->low_rank.get(); }
   /// True for two handles on the same variable.
   bool same_as(const Variable& other) const { return node_ == other.node_; }
   const QuantizedWeight* quantized() const { return node_ == nullptr ? nullptr : node_->quantized.get(); }

@@ -112,6 +112,8 @@ Variable total_loss(const std::vector<Variable>& terms);
 /// 1 / count for each term of a loss; 0 counts as 1.
 std::vector<LossScale> mean_scales(const std::vector<int64_t>& counts);
 
+struct Lora;  // models/lora.h
+
 class Model {
  public:
   virtual ~Model() = default;
@@ -176,6 +178,10 @@ class Model {
   Model* attached(const std::string& name) const;
   const std::map<std::string, std::shared_ptr<Model>>& attached() const { return attached_; }
 
+  /// The adapter on the model's weights (models/lora.h); null for none.
+  const Lora* lora() const { return lora_.get(); }
+  void set_lora(std::shared_ptr<const Lora> lora) { lora_ = std::move(lora); }
+
   /// A cache for `batch` sequences of up to `capacity` tokens.
   KvCache make_cache(int64_t batch, int64_t capacity) const;
 
@@ -189,6 +195,7 @@ class Model {
 
  private:
   std::map<std::string, std::shared_ptr<Model>> attached_;
+  std::shared_ptr<const Lora> lora_;
 };
 
 /// Is shown a model before its parameters get memory, so that it may add some for training (ParameterStore::add_extra).
@@ -205,7 +212,8 @@ struct LoadOptions {
 /// "auto": the first GPU when the build and the machine have one, else the CPU.
 Device resolve_device(const std::string& name);
 
-/// From a Hugging Face directory (config.json and safetensors weights) or a GGUF file. Missing, unexpected or misshapen
+/// From a Hugging Face directory (config.json and safetensors weights), a GGUF file, or an adapter directory
+/// (models/lora.h), whose base model is then loaded with the adapter attached. Missing, unexpected or misshapen
 /// tensors throw, naming file and tensor.
 std::unique_ptr<Model> load_model(const std::string& path, const LoadOptions& options = {});
 
@@ -220,7 +228,8 @@ std::unique_ptr<Model> outline_model(const std::string& path);
 /// The same from the text of a configuration, for ParameterStore::absorb; `name` stands for its file in errors.
 std::unique_ptr<Model> outline_model(const std::string& config_json, const std::string& name);
 
-/// Writes config.json, generation_config.json and model.safetensors (shards with an index above max_shard_bytes).
+/// Writes config.json, generation_config.json and model.safetensors (shards with an index above max_shard_bytes); of a
+/// model with an adapter the adapter alone (save_adapter).
 /// `values` replaces the model's own flat values (master weights); dtype converts (default: the model's).
 struct SaveOptions {
   std::optional<DType> dtype;

@@ -51,6 +51,8 @@ QuantizedMatrix quantize(const Tensor& weight, QuantFormat format);
 
 /// (rows, cols) of dtype f32 or bf16, on the matrix's device.
 Tensor dequantize(const QuantizedMatrix& matrix, DType dtype);
+/// All its rows.
+Tensor dequantize(const QuantizedWeight& weight, DType dtype);
 
 struct QuantizedLinearArguments {
   QuantizedWeight weight;                // (out, in)

@@ -14,6 +14,7 @@
 
 #include <ondol/base/dtype.h>
 #include <ondol/data/data_loader.h>
+#include <ondol/models/lora.h>
 #include <ondol/train/optimizer.h>
 #include <ondol/train/schedule.h>
 
@@ -49,6 +50,7 @@ struct TrainConfig {
   std::string tokenizer;  // directory or file; "" when no text is read
   std::vector<StageConfig> stages;
   OptimizerConfig optimizer;
+  std::optional<LoraConfig> lora;
   struct Freeze {
     std::vector<std::string> patterns;  // of names of parameters that are not trained
     int64_t layers = 0;                 // > 0: nor embeddings and the lowest layers

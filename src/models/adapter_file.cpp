@@ -1,0 +1,190 @@
+// PEFT's adapter directories: adapter_config.json and adapter_model.safetensors.
+#include <filesystem>
+#include <set>
+
+#include <ondol/base/file.h>
+#include <ondol/models/lora.h>
+#include <ondol/ops/elementwise.h>
+#include <ondol/ops/matmul.h>
+
+#include "base/json_reader.h"
+#include "models/name_pattern.h"
+
+namespace ondol {
+
+namespace {
+
+namespace fs = std::filesystem;
+constexpr const char* kConfigFile = "adapter_config.json";
+constexpr const char* kWeightsFile = "adapter_model.safetensors";
+constexpr std::string_view kPrefix = "base_model.model.";
+constexpr std::string_view kA = ".lora_A.weight", kB = ".lora_B.weight";
+
+std::string weights_path(const std::string& directory) {
+  const std::string path = (fs::path(directory) / kWeightsFile).string();
+  if (!fs::exists(path)) {
+    throw UsageError(concat("cannot load adapter: no ", kWeightsFile, " (", directory, ")"),
+                     "adapters in pickle files (.bin) are not read: save them as safetensors");
+  }
+  return path;
+}
+
+/// What is not supported, by the key that asks for it.
+void check_plain(const JsonReader& reader) {
+  const std::string kind = reader.require<std::string>("peft_type");
+  if (kind != "LORA") reader.fail("peft_type", concat(quoted_name(kind), " is not supported, LORA is"));
+  for (const char* key : {"use_dora", "lora_bias", "use_qalora"}) {
+    if (reader.get<bool>(key, false)) reader.fail(key, "not supported");
+  }
+  const std::string bias = reader.get<std::string>("bias", "none");
+  if (bias != "none") reader.fail("bias", concat(quoted_name(bias), " is not supported, none is"));
+  for (const char* key : {"rank_pattern", "alpha_pattern"}) {
+    if (reader.has(key) && !reader.raw(key).empty())
+      reader.fail(key, "not supported: all layers need one rank and alpha");
+  }
+}
+
+const char* task_type(Head head) {
+  // With the types of classifiers peft adds heads of its own choice to modules_to_save.
+  if (head == Head::causal_language_model) return "CAUSAL_LM";
+  return head == Head::sequence_to_sequence ? "SEQ_2_SEQ_LM" : nullptr;
+}
+
+/// The last parts of the names where they stand for the same layers in peft, else whole names.
+std::vector<std::string> target_names(const Model& model, const std::vector<std::string>& modules) {
+  std::set<std::string> kinds;
+  for (const std::string& module : modules) kinds.insert(name_components(module).back());
+  std::set<std::string> matched;
+  for (const WeightSlot& slot : model.weights()) {
+    std::vector<std::string> parts = name_components(slot.name);
+    parts.pop_back();
+    if (!parts.empty() && kinds.contains(parts.back())) matched.insert(slot.name.substr(0, slot.name.rfind('.')));
+  }
+  if (matched == std::set<std::string>(modules.begin(), modules.end())) return {kinds.begin(), kinds.end()};
+  return modules;
+}
+
+}  // namespace
+
+bool is_adapter(const std::string& path) {
+  return fs::is_directory(path) && fs::exists(fs::path(path) / kConfigFile) &&
+         !fs::exists(fs::path(path) / "config.json");
+}
+
+AdapterFile::AdapterFile(const std::string& directory) : directory_(directory), file_(weights_path(directory)) {
+  const std::string path = (fs::path(directory) / kConfigFile).string();
+  const Json document = load_json(path);
+  const JsonReader reader(document, path);
+  check_plain(reader);
+  base_ = reader.get<std::string>("base_model_name_or_path", "");
+  config_.rank = reader.require<int64_t>("r", between(1, 1 << 20));
+  config_.alpha = reader.get<double>("lora_alpha", 8.0, above(0.0));
+  config_.dropout = reader.get<double>("lora_dropout", 0.0, half_open(0.0, 1.0));
+  config_.rank_stabilized = reader.get<bool>("use_rslora", false);
+  std::set<std::string> saved;
+  for (const SafetensorsEntry& entry : file_.entries()) {
+    ONDOL_CHECK(entry.name.starts_with(kPrefix) && is_floating(entry.dtype), "tensor \"", entry.name,
+                "\" is none of a LoRA adapter (", file_.path(), ")");
+    const std::string name = entry.name.substr(kPrefix.size());
+    if (name.ends_with(kA)) {
+      config_.targets.push_back(name.substr(0, name.size() - kA.size()));
+      ONDOL_CHECK(entry.shape.ndim() == 2 && entry.shape[0] == config_.rank, "tensor \"", entry.name, "\" has shape ",
+                  entry.shape, ", the rank is ", config_.rank, " (", file_.path(), ")");
+      ONDOL_CHECK(file_.has(concat(kPrefix, config_.targets.back(), kB)), "tensor \"", kPrefix, config_.targets.back(),
+                  kB, "\" is missing (", file_.path(), ")");
+    } else if (!name.ends_with(kB)) {
+      ONDOL_CHECK(name.find(".lora_") == std::string::npos && name.find('.') != std::string::npos, "tensor \"",
+                  entry.name, "\" is not supported (", file_.path(), ")");
+      saved.insert(name.substr(0, name.rfind('.')));
+    }
+  }
+  ONDOL_CHECK(!config_.targets.empty(), "the adapter has no lora_A tensor (", file_.path(), ")");
+  config_.modules_to_save.assign(saved.begin(), saved.end());
+}
+
+std::string AdapterFile::base() const {
+  for (const fs::path& candidate : {fs::path(base_), fs::path(directory_) / base_}) {
+    if (!base_.empty() && fs::exists(candidate)) return candidate.string();
+  }
+  throw UsageError(concat("cannot load adapter: its base model \"", base_, "\" is not here (", directory_, ")"),
+                   concat("set base_model_name_or_path in ", kConfigFile,
+                          ", or merge it: ondol convert --merge-adapter ", directory_, " BASE DST"));
+}
+
+void AdapterFile::read_into(const Model& model) const {
+  for (const WeightSlot& slot : model.lora()->tensors) {
+    ONDOL_CHECK(file_.has(slot.name), "tensor \"", slot.name, "\" is missing (", file_.path(), ")");
+    const Tensor values = file_.tensor(slot.name);
+    ONDOL_CHECK(values.shape() == slot.shape, "tensor \"", slot.name, "\" has shape ", values.shape(),
+                ", the model asks for ", slot.shape, " (", file_.path(), ")");
+    slot.view(slot.parameter.value()).copy_from(values.to(model.device()));
+  }
+}
+
+Tensor AdapterFile::merged(const std::string& name, const Tensor& values, bool transposed) const {
+  if (const std::string whole = concat(kPrefix, name); file_.has(whole)) {
+    const Tensor replaced = file_.tensor(whole);
+    ONDOL_CHECK(replaced.shape() == values.shape(), "tensor \"", whole, "\" has shape ", replaced.shape(),
+                ", the model's ", values.shape(), " (", file_.path(), ")");
+    return replaced.to(values.dtype()).clone();
+  }
+  constexpr std::string_view kWeight = ".weight";
+  if (!name.ends_with(kWeight)) return values;
+  const std::string module = concat(kPrefix, name.substr(0, name.size() - kWeight.size()));
+  if (!file_.has(module + std::string(kA))) return values;
+  const Tensor a = file_.tensor(module + std::string(kA)).to(DType::f32);
+  const Tensor b = file_.tensor(module + std::string(kB)).to(DType::f32);
+  const Tensor delta = ops::scale(ops::matmul(b, a), static_cast<float>(config_.scale()));
+  const Tensor placed = transposed ? delta.transpose(0, 1).contiguous() : delta;
+  ONDOL_CHECK(placed.shape() == values.shape(), "the adapter's \"", module, "\" makes ", placed.shape(),
+              ", the model's weight is ", values.shape(), " (", file_.path(), ")");
+  return ops::add(values.to(DType::f32).contiguous(), placed).to(values.dtype());
+}
+
+void AdapterFile::check_names(const std::vector<std::string>& base_names) const {
+  const std::set<std::string> known(base_names.begin(), base_names.end());
+  for (const SafetensorsEntry& entry : file_.entries()) {
+    std::string name = entry.name.substr(kPrefix.size());
+    for (const std::string_view kind : {kA, kB}) {
+      if (name.ends_with(kind)) name = name.substr(0, name.size() - kind.size()) + ".weight";
+    }
+    ONDOL_CHECK(known.contains(name), "tensor \"", entry.name, "\" belongs to no weight of the model (", file_.path(),
+                ")");
+  }
+}
+
+void save_adapter(const Model& model, const std::string& directory, const SaveOptions& options) {
+  const Lora* lora = model.lora();
+  ONDOL_CHECK(lora != nullptr, "the model has no adapter to save");
+  make_directories(directory);
+  NamedTensors tensors;
+  for (const WeightSlot& slot : lora->tensors) {
+    Tensor whole = slot.parameter.value();
+    for (const ParameterStore::Entry& entry : model.parameters().entries()) {
+      if (options.flat_values.defined() && entry.variable.same_as(slot.parameter))
+        whole = entry.slice(options.flat_values);
+    }
+    tensors.emplace_back(slot.name, slot.view(whole));
+  }
+  SafetensorsWriteOptions write;
+  write.metadata = {{"format", "pt"}};
+  write.floating_dtype = options.dtype.value_or(model.dtype());
+  write_safetensors((fs::path(directory) / kWeightsFile).string(), tensors, write);
+
+  nlohmann::ordered_json config = {{"peft_type", "LORA"}, {"base_model_name_or_path", lora->base}};
+  const char* task = task_type(model.info().head);
+  config["task_type"] = task == nullptr ? Json() : Json(task);
+  config["r"] = lora->config.rank;
+  config["lora_alpha"] = lora->config.alpha;
+  config["lora_dropout"] = lora->config.dropout;
+  config["use_rslora"] = lora->config.rank_stabilized;
+  config["target_modules"] = target_names(model, lora->modules);
+  config["modules_to_save"] = lora->saved.empty() ? Json() : Json(lora->saved);
+  config["fan_in_fan_out"] = lora->fan_in_fan_out;
+  config["bias"] = "none";
+  config["init_lora_weights"] = true;
+  config["inference_mode"] = true;
+  write_file_atomic((fs::path(directory) / kConfigFile).string(), config.dump(2) + "\n");
+}
+
+}  // namespace ondol
