@@ -97,8 +97,12 @@ void Tape::clear() {
 
 void Tape::backward(const Variable& loss) {
   ONDOL_CHECK(loss.value().numel() == 1, "[backward] the loss must have one element, it has shape ", loss.shape());
+  backward(loss, Tensor::full(loss.shape(), 1.0, loss.dtype(), loss.device()));
+}
+
+void Tape::backward(const Variable& output, const Tensor& gradient) {
   const NoGrad pause;
-  loss.add_grad(Tensor::full(loss.shape(), 1.0, loss.dtype(), loss.device()));
+  output.add_grad(gradient);
   while (!entries_.empty()) {
     const Entry entry = entries_.back();
     entries_.pop_back();

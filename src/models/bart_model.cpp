@@ -213,7 +213,9 @@ Variable BartModel::run_encoder(const Tensor& ids, const Tensor& attention_mask,
   Variable h = embed(encoder_, ids, context, 0);
   keep_hidden_state(context, h, kPrefix);
   for (size_t l = 0; l < encoder_.layers.size(); ++l) {
-    h = run_layer({encoder_.layers[l], static_cast<int64_t>(l), false, input, {}, context, site_of(0, l)}, h);
+    h = run_as_layer(context, [=, this] {
+      return run_layer({encoder_.layers[l], static_cast<int64_t>(l), false, input, {}, context, site_of(0, l)}, h);
+    });
     if (l + 1 < encoder_.layers.size()) keep_hidden_state(context, h, kPrefix);
   }
   if (encoder_.final_norm_weight.defined()) h = norm(h, encoder_.final_norm_weight, encoder_.final_norm_bias);
@@ -227,7 +229,9 @@ Variable BartModel::run_decoder(const ModelInput& input, const Variable& encoded
   keep_hidden_state(context, h, kPrefix);
   for (size_t l = 0; l < decoder_.layers.size(); ++l) {
     const uint32_t site = site_of(kDecoderSites, l);
-    h = run_layer({decoder_.layers[l], static_cast<int64_t>(l), true, input, encoded, context, site}, h);
+    h = run_as_layer(context, [=, this] {
+      return run_layer({decoder_.layers[l], static_cast<int64_t>(l), true, input, encoded, context, site}, h);
+    });
     if (l + 1 < decoder_.layers.size()) keep_hidden_state(context, h, kPrefix);
   }
   if (decoder_.final_norm_weight.defined()) h = norm(h, decoder_.final_norm_weight, decoder_.final_norm_bias);

@@ -194,7 +194,7 @@ Variable EncoderModel::hidden(const ModelInput& input, const ForwardContext& con
   Variable h = embed(input, context);
   keep_hidden_state(context, h);
   for (size_t l = 0; l < layers_.size(); ++l) {
-    h = run_layer(l, h, input, context);
+    h = run_as_layer(context, [=, this] { return run_layer(l, h, input, context); });
     keep_hidden_state(context, h);
   }
   return h;

@@ -111,7 +111,7 @@ class Gpt2 final : public CausalModel {
     h = drop(h, c.embedding_dropout, context, 0);
     keep_hidden_state(context, h);
     for (size_t l = 0; l < layers_.size(); ++l) {
-      h = run_layer(static_cast<int64_t>(l), h, input, context);
+      h = run_as_layer(context, [=, this] { return run_layer(static_cast<int64_t>(l), h, input, context); });
       if (l + 1 < layers_.size()) keep_hidden_state(context, h);
     }
     h = functions::layer_norm(h, final_norm_weight_, final_norm_bias_, c.norm_eps);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ondol/autograd/functions.h>
+#include <ondol/autograd/recompute.h>
 #include <ondol/models/model.h>
 
 namespace ondol {
@@ -23,6 +24,12 @@ struct Dense {
 };
 Variable close_branch(const Variable& residual, const Variable& x, const Dense& projection, float p,
                       const ForwardContext& context, uint32_t site);
+
+/// One layer of a stack: a function of what it captures, by value. Computed again in the backward where that is wanted.
+template <class Layer>
+Variable run_as_layer(const ForwardContext& context, Layer&& layer) {
+  return context.recompute_layers ? functions::recomputed(std::forward<Layer>(layer)) : layer();
+}
 
 /// Appends to context.hidden_states when it is wanted, as "PREFIX.N".
 void keep_hidden_state(const ForwardContext& context, const Variable& h, const std::string& prefix = "hidden_states");

@@ -191,8 +191,10 @@ class T5Layers : public Base {
       const T5Layer& layer = encoder_.layers[l];
       const uint32_t site = site_of(0, l);
       const SelfAttentionInput masks{attention_mask, {}, {}, rng_stream(context, site + 1), {}, bias};
-      h = self_branch(layer, static_cast<int64_t>(l), h, masks, /*causal=*/false, context, site);
-      h = mlp_branch(layer, h, context, site + 2);
+      h = run_as_layer(context, [=, this, &layer] {
+        const Variable attended = self_branch(layer, static_cast<int64_t>(l), h, masks, /*causal=*/false, context, site);
+        return mlp_branch(layer, attended, context, site + 2);
+      });
       if (l + 1 < encoder_.layers.size()) keep_hidden_state(context, h, prefix);
     }
     h = drop(norm(h, encoder_.final_norm), config_values_.dropout, context, site_of(0, encoder_.layers.size()));
@@ -281,13 +283,13 @@ class T5 final : public T5Layers<EncoderDecoder> {
       const auto number = static_cast<int64_t>(l);
       const uint32_t site = site_of(kDecoderSites, l);
       const SelfAttentionInput masks{input.decoder_attention_mask, {}, {}, rng_stream(context, site + 1), {}, bias};
-      h = self_branch(layer, number, h, masks, /*causal=*/true, context, site);
-
-      Variable q = functions::linear(norm(h, layer.cross_norm), {.weight = layer.cross_q});
-      Variable mixed = attend_source(q, number, attention_settings(false, context), input, encoded, context, site + 5);
-      h = close_branch(h, mixed, layer.cross_o_proj, context, site + 4);
-
-      h = mlp_branch(layer, h, context, site + 2);
+      h = run_as_layer(context, [=, this, &layer] {
+        const Variable own = self_branch(layer, number, h, masks, /*causal=*/true, context, site);
+        Variable q = functions::linear(norm(own, layer.cross_norm), {.weight = layer.cross_q});
+        Variable mixed =
+            attend_source(q, number, attention_settings(false, context), input, encoded, context, site + 5);
+        return mlp_branch(layer, close_branch(own, mixed, layer.cross_o_proj, context, site + 4), context, site + 2);
+      });
       if (l + 1 < decoder_.layers.size()) keep_hidden_state(context, h, "decoder_hidden_states");
     }
     h = drop(norm(h, decoder_.final_norm), config_values_.dropout, context,

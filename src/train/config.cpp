@@ -150,6 +150,7 @@ std::string TrainConfig::resolved_json() const {
     train["freeze"] = freeze.patterns;
     train["freeze_layers"] = freeze.layers;
   }
+  train["gradient_checkpointing"] = gradient_checkpointing;
   train["deterministic"] = deterministic;
   train["on_non_finite"] = on_non_finite;
   out["train"] = train;

@@ -174,6 +174,7 @@ TrainConfig read_single(const Json& document, const std::string& name) {
   config.seed = train.get<uint64_t>("seed", config.seed);
   config.freeze.patterns = train.get<std::vector<std::string>>("freeze", {});
   config.freeze.layers = train.get<int64_t>("freeze_layers", 0, at_least(0));
+  config.gradient_checkpointing = train.get("gradient_checkpointing", config.gradient_checkpointing);
   config.deterministic = train.get("deterministic", config.deterministic);
   config.on_non_finite = train.get_enum("on_non_finite", config.on_non_finite, {"stop", "skip"});
 

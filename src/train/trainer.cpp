@@ -196,7 +196,8 @@ void Trainer::Impl::build(const std::string& checkpoint, const std::string& cach
                                         TrainingStepSettings{.seed = config.seed,
                                                              .max_grad_norm = config.max_grad_norm,
                                                              .stop_at_non_finite = config.on_non_finite == "stop",
-                                                             .updates = state.updates});
+                                                             .updates = state.updates,
+                                                             .gradient_checkpointing = config.gradient_checkpointing});
   peak_flops = config.logging.peak_flops > 0.0 ? std::optional(config.logging.peak_flops)
                                                : measured_peak_flops(training.model->device(), config.dtype);
   // The data of a stage that has just ended are opened as well: the next stage may go on with them.

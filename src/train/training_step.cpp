@@ -61,6 +61,7 @@ void TrainingStep::backward(const Objective& objective, int64_t micro_batch_size
     const int64_t begin = i * micro_batch_size;
     ForwardContext context;
     context.training = settings_.dropout;
+    context.recompute_layers = settings_.gradient_checkpointing;
     context.rng = {settings_.seed, static_cast<uint32_t>(i) * kStreamsPerMicroBatch, step_};
     sum_.begin();
     std::optional<LowRankDropout> low_rank_dropout;

@@ -36,6 +36,7 @@ struct TrainingStepSettings {
   bool stop_at_non_finite = false;  // after a step that is not finite no later one changes a weight either
   int64_t updates = 0;              // done before this process
   bool dropout = true;
+  bool gradient_checkpointing = false;
 };
 
 struct StepArguments {

@@ -119,6 +119,8 @@ class Tape {
 
   /// Seeds the gradient of `loss` (one element) with 1 and runs the closures in reverse. The tape is empty afterwards.
   void backward(const Variable& loss);
+  /// The same from any output and its gradient.
+  void backward(const Variable& output, const Tensor& gradient);
 
  private:
   struct Entry {

@@ -60,6 +60,7 @@ struct TrainConfig {
   DType dtype = DType::f32;
   uint64_t seed = 1234;
   bool deterministic = true;
+  bool gradient_checkpointing = false;
   std::string on_non_finite = "stop";  // stop, skip
 
   struct Evaluation {
