@@ -1,12 +1,13 @@
-// sum_squares, clip_gradient, adamw, sgd and ema over flat f32 buffers. What changes every step is read from device
+// sum_squares, clip_gradient, adamw, sgd, lion and ema over flat f32 buffers. What changes every step is read from device
 // memory.
 //
 // Formula: AdamW (Loshchilov & Hutter 2019): p *= 1 - lr wd; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2;
 //          p -= lr / (1 - b1^t) * m / (sqrt(v / (1 - b2^t)) + eps). SGD: g += wd p; u = mu u + g; p -= lr u, or
 //          p -= lr (g + mu u) with Nesterov's momentum. g is multiplied by grad_scale first.
-//          EMA: a += (1 - decay) (p - a).
+//          EMA: a += (1 - decay) (p - a). Lion (Chen et al. 2023): p -= lr (sign(b1 m + (1 - b1) g) + wd p);
+//          m = b2 m + (1 - b2) g.
 // Layout: flat, contiguous; low_precision receives the new parameter rounded to bf16 in the same pass.
-// Mapping: adamw: one thread for four elements; sgd, ema: one for each. sum_squares: a block for each kPart elements,
+// Mapping: adamw: one thread for four elements; sgd, lion, ema: one for each. sum_squares: a block for each kPart elements,
 // one block for their sums. Accumulation: sum_squares in double, in an order that depends on the count alone; the bias
 // corrections in double. Tuning: kThreads, kPart, untuned: not run on a GPU yet.
 #include "device/block.cuh"
@@ -92,10 +93,10 @@ __global__ void adamw_kernel(AdamwArgs args) {
   if (threadIdx.x == 0) {
     const OptimizerScalars s = *args.scalars;
     const double t = static_cast<double>(s.step);
-    factors->learning_rate = s.learning_rate;
+    factors->learning_rate = s.learning_rate * args.rate_scale;
     factors->grad_scale = s.grad_scale;
     factors->skip = s.skip != 0;
-    factors->step_size = static_cast<float>(s.learning_rate / (1.0 - pow(static_cast<double>(args.beta1), t)));
+    factors->step_size = static_cast<float>(factors->learning_rate / (1.0 - pow(static_cast<double>(args.beta1), t)));
     factors->inverse_root_v = static_cast<float>(1.0 / sqrt(1.0 - pow(static_cast<double>(args.beta2), t)));
   }
   block_barrier();
@@ -143,7 +144,7 @@ __global__ void sgd_kernel(SgdArgs args) {
     args.momentum_buffer[i] = u;
     direction = args.nesterov ? g + args.momentum * u : u;
   }
-  const float updated = p - s.learning_rate * direction;
+  const float updated = p - s.learning_rate * args.rate_scale * direction;
   args.param[i] = updated;
   if (args.low_precision != nullptr) args.low_precision[i] = from_float<bfloat16>(updated);
 }
@@ -151,6 +152,26 @@ __global__ void sgd_kernel(SgdArgs args) {
 void sgd(const SgdArgs& args, Stream stream) {
   if (args.count == 0) return;
   launch("sgd", sgd_kernel, blocks_for("sgd", args.count, kThreads), kThreads, 0, stream, args);
+}
+
+__global__ void lion_kernel(LionArgs args) {
+  const int64_t i = global_thread();
+  if (i >= args.count) return;
+  const OptimizerScalars s = *args.scalars;
+  if (s.skip != 0) return;
+  const float rate = s.learning_rate * args.rate_scale;
+  const float g = args.grad[i] * s.grad_scale, m = args.exp_avg[i];
+  const float direction = args.beta1 * m + (1.0f - args.beta1) * g;
+  const float sign = direction > 0.0f ? 1.0f : direction < 0.0f ? -1.0f : 0.0f;
+  const float updated = args.param[i] * (1.0f - rate * args.weight_decay) - rate * sign;
+  args.exp_avg[i] = args.beta2 * m + (1.0f - args.beta2) * g;
+  args.param[i] = updated;
+  if (args.low_precision != nullptr) args.low_precision[i] = from_float<bfloat16>(updated);
+}
+
+void lion(const LionArgs& args, Stream stream) {
+  if (args.count == 0) return;
+  launch("lion", lion_kernel, blocks_for("lion", args.count, kThreads), kThreads, 0, stream, args);
 }
 
 __global__ void ema_kernel(EmaArgs args) {
@@ -174,6 +195,7 @@ void add_optimizer_rows(KernelTable& table) {
   table.clip_gradient.set(DType::f32, clip_gradient);
   table.adamw.set(DType::f32, adamw);
   table.sgd.set(DType::f32, sgd);
+  table.lion.set(DType::f32, lion);
 }
 
 }  // namespace ondol::ONDOL_CUDA_SPACE

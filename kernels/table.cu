@@ -21,6 +21,7 @@ void fill_cuda_table(KernelTable& table) {
   add_index_rows(table);
   add_sampling_rows(table);
   add_optimizer_rows(table);
+  add_tensor_optimizer_rows(table);
   add_gemm_rows(table);
   add_quantized_rows(table);
   add_attention_rows(table);

@@ -476,7 +476,7 @@ struct OptimizerScalars {
   float learning_rate;
   float grad_scale;
   int64_t step;  // 1 for the first update
-  int32_t skip;  // not 0: adamw and sgd change nothing
+  int32_t skip;  // not 0: nothing is changed
 };
 
 /// What stands between backward and update, without the host: norm = sqrt(*sum_squares); grad_scale becomes
@@ -500,6 +500,51 @@ struct AdamwArgs {
   float *exp_avg, *exp_avg_sq;
   int64_t count;
   float beta1, beta2, eps, weight_decay;
+  float rate_scale;  // times the learning rate
+  const OptimizerScalars* scalars;
+};
+
+/// Lion (Chen et al. 2023), over one flat buffer: p -= lr (sign(b1 m + (1 - b1) g) + wd p); m = b2 m + (1 - b2) g.
+struct LionArgs {
+  float* param;
+  bfloat16* low_precision;  // nullable
+  const float* grad;
+  float* exp_avg;
+  int64_t count;
+  float beta1, beta2, weight_decay, rate_scale;
+  const OptimizerScalars* scalars;
+};
+
+/// LAMB (You et al. 2020, algorithm 2) of one tensor (rows, cols): AdamW's direction u = m^ / (sqrt(v^) + eps) + wd p;
+/// p -= lr |p| / |u| u, the ratio 1 where a norm is 0. Norms are sums over rows of sums over columns, in double.
+struct LambArgs {
+  float* param;
+  bfloat16* low_precision;  // nullable
+  const float* grad;
+  float *exp_avg, *exp_avg_sq;
+  double* sums;  // (2, rows) scratch
+  int64_t rows, cols;
+  float beta1, beta2, eps, weight_decay, rate_scale;
+  const OptimizerScalars* scalars;
+};
+
+/// Adafactor (Shazeer & Stern 2018, as transformers.Adafactor) of one tensor (rows, cols), t = step, b2 = 1 - t^decay:
+///   r = b2 r + (1 - b2) mean over a row of (g^2 + eps1), c the same over a column; u = g / sqrt(r c / mean(r)); or, for
+///   a vector (column null, rows 1), r of each element: u = g / sqrt(r);
+///   u /= max(1, rms(u) / clip); lr' = lr max(eps2, rms(p)) when scale_parameter; m = b1 m + (1 - b1) lr' u when exp_avg
+///   is not null, and m takes the place of lr' u; p -= lr' wd p + lr' u.
+/// relative_step: lr is min(1e-2, 1 / sqrt(t)), 1e-6 t in place of 1e-2 when warmup_init.
+struct AdafactorArgs {
+  float* param;
+  bfloat16* low_precision;  // nullable
+  const float* grad;
+  float* row;      // (rows), of a vector (cols)
+  float* column;   // (cols), nullable
+  float* exp_avg;  // (rows, cols), nullable
+  double* sums;    // (2, rows) scratch
+  int64_t rows, cols;
+  float eps1, eps2, clip, decay, beta1, weight_decay, rate_scale;
+  bool scale_parameter, relative_step, warmup_init;
   const OptimizerScalars* scalars;
 };
 
@@ -521,6 +566,7 @@ struct SgdArgs {
   float* momentum_buffer;  // nullable when momentum is 0; zero before the first step
   int64_t count;
   float momentum, weight_decay;
+  float rate_scale;  // times the learning rate
   bool nesterov;
   const OptimizerScalars* scalars;
 };

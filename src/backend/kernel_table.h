@@ -62,6 +62,9 @@ struct KernelRow {
   X(sum_squares, SumSquaresArgs)                 \
   X(clip_gradient, ClipGradientArgs)             \
   X(adamw, AdamwArgs)                            \
+  X(lion, LionArgs)                              \
+  X(lamb, LambArgs)                              \
+  X(adafactor, AdafactorArgs)                    \
   X(ema, EmaArgs)                                \
   X(sgd, SgdArgs)
 

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <ondol/base/file.h>
+#include <ondol/models/lora.h>
 #include <ondol/tokenizer/tokenizer.h>
 
 #include "models/gguf_source.h"
@@ -30,6 +31,7 @@ struct Checkpoint {
   std::string config_name;
   std::unique_ptr<FamilyModel> model;
   std::vector<std::string> names;  // of weights, for each slot of the model
+  std::optional<AdapterFile> adapter;
 };
 
 Checkpoint open_checkpoint(const std::string& path) {
@@ -70,6 +72,13 @@ Tensor take_tensor(const WeightSource& source, const std::string& name, DType dt
     (part.ndim() == 0 ? copy : copy.narrow(0, row, part.size(0))).copy_from(part);
   });
   return copy;
+}
+
+/// The values of a weight of the model, with the adapter merged into them, in the dtype of the source.
+Tensor take_weight(const Checkpoint& source, size_t slot, DType dtype) {
+  const WeightSlot& weight = source.model->weights()[slot];
+  const Tensor values = take_tensor(*source.weights, source.names[slot], dtype);
+  return source.adapter ? source.adapter->merged(weight.name, values, weight.transposed) : values;
 }
 
 /// What --dtype asks for.
@@ -195,7 +204,7 @@ ConvertResult to_gguf(const Checkpoint& source, const std::string& destination, 
         target_type(target, shape, name, gguf_type_of(dtype == DType::f64 ? DType::f32 : dtype));
     if (shape.ndim() == 2) type_number = file_type(type);
     tensors.push_back({name, shape, &type, [&source, i, dtype, transposed, heads, &type] {
-                         Tensor values = take_tensor(*source.weights, source.names[i], dtype);
+                         Tensor values = take_weight(source, i, dtype);
                          if (transposed) values = values.transpose(0, 1).contiguous();
                          if (heads > 0) values = interleave_heads(values, heads);
                          return encode(values, type);
@@ -284,7 +293,7 @@ ConvertResult to_directory(const Checkpoint& source, const std::string& destinat
     if (source.names[i].empty()) continue;
     const DType stored = source.weights->dtype(source.names[i]);
     tensors.push_back({slot.name, slot.shape, dtype.value_or(stored),
-                       [&source, i, stored] { return take_tensor(*source.weights, source.names[i], stored); }});
+                       [&source, i, stored] { return take_weight(source, i, stored); }});
     bytes += static_cast<uint64_t>(slot.shape.numel()) * dtype_size(dtype.value_or(stored));
   }
   AtomicDirectory directory(destination);
@@ -310,14 +319,20 @@ ConvertResult convert_model(const std::string& source, const std::string& destin
   if (into_gguf && fs::is_directory(destination)) {
     throw UsageError(concat("cannot convert: the destination is a directory (", destination, ")"));
   }
-  if (into_gguf && is_gguf_file(source)) {
+  if (into_gguf && is_gguf_file(source) && options.adapter.empty()) {
     std::error_code error;
     if (fs::equivalent(source, destination, error)) {
       throw UsageError(concat("cannot convert: source and destination are the same file (", source, ")"));
     }
     return gguf_to_gguf(GgufFile(source), destination, target);
   }
-  const Checkpoint checkpoint = open_checkpoint(source);
+  Checkpoint checkpoint = open_checkpoint(source);
+  if (!options.adapter.empty()) {
+    checkpoint.adapter.emplace(options.adapter);
+    std::vector<std::string> names;
+    for (const WeightSlot& slot : checkpoint.model->weights()) names.push_back(slot.name);
+    checkpoint.adapter->check_names(names);
+  }
   return into_gguf ? to_gguf(checkpoint, destination, target)
                    : to_directory(checkpoint, destination, target, options.max_shard_bytes);
 }

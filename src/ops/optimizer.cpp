@@ -58,6 +58,7 @@ void adamw_step(const AdamwState& state, const AdamwOptions& options, const Opti
   args.beta2 = options.beta2;
   args.eps = options.eps;
   args.weight_decay = options.weight_decay;
+  args.rate_scale = options.rate_scale;
   args.scalars = scalars_of(op, scalars, state.param);
   if (args.count > 0) run_kernel(&KernelTable::adamw, state.param.device(), DType::f32, args);
 }
@@ -77,8 +78,99 @@ void sgd_step(const SgdState& state, const SgdOptions& options, const OptimizerS
   args.momentum = options.momentum;
   args.weight_decay = options.weight_decay;
   args.nesterov = options.nesterov;
+  args.rate_scale = options.rate_scale;
   args.scalars = scalars_of(op, scalars, state.param);
   if (args.count > 0) run_kernel(&KernelTable::sgd, state.param.device(), DType::f32, args);
+}
+
+void lion_step(const LionState& state, const LionOptions& options, const OptimizerScalarsTensor& scalars) {
+  constexpr const char* op = "lion";
+  LionArgs args{};
+  args.param = flat_f32(op, "param", state.param, state.param);
+  args.low_precision = flat_bf16(op, state.low_precision, state.param);
+  args.grad = flat_f32(op, "grad", state.grad, state.param);
+  args.exp_avg = flat_f32(op, "exp_avg", state.exp_avg, state.param);
+  args.count = state.param.numel();
+  args.beta1 = options.beta1;
+  args.beta2 = options.beta2;
+  args.weight_decay = options.weight_decay;
+  args.rate_scale = options.rate_scale;
+  args.scalars = scalars_of(op, scalars, state.param);
+  if (args.count > 0) run_kernel(&KernelTable::lion, state.param.device(), DType::f32, args);
+}
+
+namespace {
+
+/// A vector is a matrix of one row.
+int64_t rows_of(const char* op, const Tensor& param) {
+  ONDOL_CHECK(param.ndim() == 1 || param.ndim() == 2, "[", op, "] param has shape ", param.shape(),
+              ": a matrix or a vector is needed");
+  return param.ndim() == 2 ? param.size(0) : 1;
+}
+
+}  // namespace
+
+void lamb_step(const AdamwState& state, const AdamwOptions& options, const OptimizerScalarsTensor& scalars) {
+  constexpr const char* op = "lamb";
+  LambArgs args{};
+  args.param = flat_f32(op, "param", state.param, state.param);
+  args.low_precision = flat_bf16(op, state.low_precision, state.param);
+  args.grad = flat_f32(op, "grad", state.grad, state.param);
+  args.exp_avg = flat_f32(op, "exp_avg", state.exp_avg, state.param);
+  args.exp_avg_sq = flat_f32(op, "exp_avg_sq", state.exp_avg_sq, state.param);
+  args.rows = rows_of(op, state.param);
+  args.cols = state.param.size(-1);
+  args.beta1 = options.beta1;
+  args.beta2 = options.beta2;
+  args.eps = options.eps;
+  args.weight_decay = options.weight_decay;
+  args.rate_scale = options.rate_scale;
+  args.scalars = scalars_of(op, scalars, state.param);
+  if (state.param.numel() == 0) return;
+  const Tensor sums = Tensor::empty({2, args.rows}, DType::f64, state.param.device());
+  args.sums = sums.data<double>();
+  run_kernel(&KernelTable::lamb, state.param.device(), DType::f32, args);
+}
+
+void adafactor_step(const AdafactorState& state, const AdafactorOptions& options,
+                    const OptimizerScalarsTensor& scalars) {
+  constexpr const char* op = "adafactor";
+  const Tensor& param = state.param;
+  AdafactorArgs args{};
+  args.param = flat_f32(op, "param", param, param);
+  args.low_precision = flat_bf16(op, state.low_precision, param);
+  args.grad = flat_f32(op, "grad", state.grad, param);
+  args.rows = rows_of(op, param);
+  args.cols = param.size(-1);
+  const bool matrix = param.ndim() == 2;
+  check_dtype(op, "row", state.row, DType::f32, param);
+  check_contiguous(op, "row", state.row);
+  ONDOL_CHECK(state.row.numel() == (matrix ? args.rows : args.cols), "[", op, "] row has shape ", state.row.shape(),
+              ", param ", param.shape());
+  args.row = state.row.data<float>();
+  if (matrix) {
+    check_dtype(op, "column", state.column, DType::f32, param);
+    check_contiguous(op, "column", state.column);
+    ONDOL_CHECK(state.column.numel() == args.cols, "[", op, "] column has shape ", state.column.shape(), ", param ",
+                param.shape());
+    args.column = state.column.data<float>();
+  }
+  if (state.exp_avg.defined()) args.exp_avg = flat_f32(op, "exp_avg", state.exp_avg, param);
+  args.eps1 = options.eps1;
+  args.eps2 = options.eps2;
+  args.clip = options.clip_threshold;
+  args.decay = options.decay_rate;
+  args.beta1 = options.beta1;
+  args.weight_decay = options.weight_decay;
+  args.rate_scale = options.rate_scale;
+  args.scale_parameter = options.scale_parameter;
+  args.relative_step = options.relative_step;
+  args.warmup_init = options.warmup_init;
+  args.scalars = scalars_of(op, scalars, param);
+  if (param.numel() == 0) return;
+  const Tensor sums = Tensor::empty({2, args.rows}, DType::f64, param.device());
+  args.sums = sums.data<double>();
+  run_kernel(&KernelTable::adafactor, param.device(), DType::f32, args);
 }
 
 void ema_step(const Tensor& average, const Tensor& value, double decay, const OptimizerScalarsTensor& scalars) {

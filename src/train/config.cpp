@@ -30,20 +30,44 @@ OrderedJson sources_json(const std::vector<DataSource>& sources) {
 
 OrderedJson optimizer_json(const OptimizerConfig& optimizer) {
   OrderedJson out = {{"type", optimizer.type}, {"learning_rate", optimizer.learning_rate}};
-  if (optimizer.type == "adamw") {
+  if (optimizer.type == "adamw" || optimizer.type == "lamb" || optimizer.type == "lion") {
     out["betas"] = {optimizer.beta1, optimizer.beta2};
-    out["eps"] = optimizer.eps;
+    if (optimizer.type != "lion") out["eps"] = optimizer.eps;
+  } else if (optimizer.type == "adafactor") {
+    const OptimizerConfig::Adafactor& a = optimizer.adafactor;
+    out.update({{"eps1", a.eps1},
+                {"eps2", a.eps2},
+                {"clip_threshold", a.clip_threshold},
+                {"decay_rate", a.decay_rate},
+                {"beta1", a.beta1},
+                {"scale_parameter", a.scale_parameter},
+                {"relative_step", a.relative_step},
+                {"warmup_init", a.warmup_init}});
   } else {
     out["momentum"] = optimizer.momentum;
     out["nesterov"] = optimizer.nesterov;
   }
   out["weight_decay"] = optimizer.weight_decay;
   out["decay"] = optimizer.decay;
+  out["layer_decay"] = optimizer.layer_decay;
+  out["groups"] = OrderedJson::array();
+  for (const OptimizerConfig::Group& group : optimizer.groups) {
+    OrderedJson entry = {{"match", group.match}};
+    if (group.learning_rate) entry["learning_rate"] = *group.learning_rate;
+    if (group.weight_decay) entry["weight_decay"] = *group.weight_decay;
+    out["groups"].push_back(entry);
+  }
   out["ema_decay"] = optimizer.ema_decay;
   return out;
 }
 
 OrderedJson schedule_json(const ScheduleConfig& schedule) {
+  if (schedule.type == "slanted_triangular") {
+    return {{"type", schedule.type},
+            {"steps", schedule.steps},
+            {"cut_fraction", schedule.cut_fraction},
+            {"ratio", schedule.ratio}};
+  }
   OrderedJson out = {{"type", schedule.type},
                      {"steps", schedule.steps},
                      {"warmup_steps", schedule.warmup_steps},
@@ -52,6 +76,7 @@ OrderedJson schedule_json(const ScheduleConfig& schedule) {
     out["decay_steps"] = schedule.decay_steps;
     out["decay_shape"] = schedule.decay_shape;
   }
+  if (schedule.type == "polynomial") out["power"] = schedule.power;
   if (schedule.type == "inverse_sqrt") out["timescale"] = schedule.timescale;
   return out;
 }

@@ -2,6 +2,8 @@
 
 #include <bit>
 
+#include <algorithm>
+
 #include <ondol/train/objective.h>
 
 #include "data/data_config.h"
@@ -26,17 +28,72 @@ DataConfig read_data(const JsonReader& data) {
   return config;
 }
 
+/// The keys that some types of optimizers have and others have not.
+void check_optimizer_keys(const JsonReader& reader, const std::string& type) {
+  const std::pair<const char*, std::vector<std::string>> owners[] = {{"betas", {"adamw", "lamb", "lion"}},
+                                                                    {"eps", {"adamw", "lamb"}},
+                                                                    {"momentum", {"sgd"}},
+                                                                    {"nesterov", {"sgd"}},
+                                                                    {"eps1", {"adafactor"}},
+                                                                    {"eps2", {"adafactor"}},
+                                                                    {"clip_threshold", {"adafactor"}},
+                                                                    {"decay_rate", {"adafactor"}},
+                                                                    {"beta1", {"adafactor"}},
+                                                                    {"scale_parameter", {"adafactor"}},
+                                                                    {"relative_step", {"adafactor"}},
+                                                                    {"warmup_init", {"adafactor"}}};
+  for (const auto& [key, types] : owners) {
+    reader.accept(key);
+    if (!reader.has(key) || std::find(types.begin(), types.end(), type) != types.end()) continue;
+    std::string names;
+    for (const std::string& name : types) names += concat(names.empty() ? "" : ", ", "\"", name, "\"");
+    reader.fail(key, concat("only optimizer.type ", names, types.size() == 1 ? " has it" : " have it"));
+  }
+}
+
+OptimizerConfig::Adafactor read_adafactor(const JsonReader& reader) {
+  OptimizerConfig::Adafactor config;
+  config.eps1 = reader.get("eps1", config.eps1, above(0.0));
+  config.eps2 = reader.get("eps2", config.eps2, at_least(0.0));
+  config.clip_threshold = reader.get("clip_threshold", config.clip_threshold, above(0.0));
+  config.decay_rate = reader.get("decay_rate", config.decay_rate, between(-1.0, 0.0));
+  config.beta1 = reader.get("beta1", config.beta1, half_open(0.0, 1.0));
+  config.scale_parameter = reader.get("scale_parameter", config.scale_parameter);
+  config.relative_step = reader.get("relative_step", config.relative_step);
+  config.warmup_init = reader.get("warmup_init", config.warmup_init);
+  if (config.warmup_init && !config.relative_step) reader.fail("warmup_init", "needs optimizer.relative_step");
+  return config;
+}
+
+std::vector<OptimizerConfig::Group> read_groups(const JsonReader& reader, double learning_rate) {
+  std::vector<OptimizerConfig::Group> groups;
+  for (const JsonReader& entry : reader.children("groups")) {
+    OptimizerConfig::Group group;
+    group.match = entry.require<std::string>("match");
+    entry.accept("learning_rate");
+    entry.accept("weight_decay");
+    if (entry.has("learning_rate")) group.learning_rate = entry.require<double>("learning_rate", at_least(0.0));
+    if (entry.has("weight_decay")) group.weight_decay = entry.require<double>("weight_decay", at_least(0.0));
+    if (!group.learning_rate && !group.weight_decay) entry.fail("match", "the group has neither learning_rate nor weight_decay");
+    if (group.learning_rate && learning_rate == 0.0) entry.fail("learning_rate", "optimizer.learning_rate is 0");
+    groups.push_back(group);
+  }
+  return groups;
+}
+
 OptimizerConfig read_optimizer(const JsonReader& reader) {
   OptimizerConfig config;
-  config.type = reader.get_enum("type", config.type, {"adamw", "sgd"});
+  config.type = reader.get_enum("type", config.type, {"adamw", "sgd", "lion", "lamb", "adafactor"});
+  check_optimizer_keys(reader, config.type);
+  if (config.type == "lion") config.beta2 = 0.99;
+  if (config.type == "lamb") config.eps = 1e-6;
+  if (config.type == "adafactor") {
+    config.weight_decay = 0.0;
+    config.adafactor = read_adafactor(reader);
+  }
   config.learning_rate = reader.get("learning_rate", config.learning_rate, at_least(0.0));
   config.weight_decay = reader.get("weight_decay", config.weight_decay, at_least(0.0));
   config.decay = reader.get_enum("decay", config.decay, {"matrices", "all"});
-  const auto only_for = [&](const char* type, const char* key) {
-    if (reader.has(key) && config.type != type) reader.fail(key, concat("only optimizer.type \"", type, "\" has it"));
-  };
-  for (const char* key : {"betas", "eps"}) only_for("adamw", key);
-  for (const char* key : {"momentum", "nesterov"}) only_for("sgd", key);
   const auto betas = reader.get<std::vector<double>>("betas", {config.beta1, config.beta2}, half_open(0.0, 1.0));
   if (betas.size() != 2) reader.fail("betas", "expected two numbers");
   config.beta1 = betas[0];
@@ -46,6 +103,8 @@ OptimizerConfig read_optimizer(const JsonReader& reader) {
   config.nesterov = reader.get("nesterov", config.nesterov);
   config.ema_decay = reader.get("ema_decay", config.ema_decay, half_open(0.0, 1.0));
   if (config.nesterov && config.momentum == 0.0) reader.fail("nesterov", "needs optimizer.momentum above 0");
+  config.layer_decay = reader.get("layer_decay", config.layer_decay, {.low = 0.0, .high = 1.0, .low_open = true});
+  config.groups = read_groups(reader, config.learning_rate);
   return config;
 }
 
@@ -63,7 +122,7 @@ LoraConfig read_lora(const JsonReader& reader) {
 
 ScheduleConfig read_schedule(const JsonReader& reader, int64_t stage_steps, double learning_rate) {
   ScheduleConfig config;
-  config.type = reader.get_enum("type", config.type, {"constant", "linear", "cosine", "wsd", "inverse_sqrt"});
+  config.type = reader.get_enum("type", config.type, {"constant", "linear", "cosine", "wsd", "inverse_sqrt", "polynomial", "slanted_triangular"});
   config.steps = reader.get<int64_t>("steps", stage_steps, between(1, kMostSteps));
   config.warmup_steps = reader.get<int64_t>("warmup_steps", 0, at_least(0));
   if (config.warmup_steps > config.steps) {
@@ -92,6 +151,22 @@ ScheduleConfig read_schedule(const JsonReader& reader, int64_t stage_steps, doub
                                         ") do not fit into ", config.steps, " steps"));
     }
   }
+  for (const char* key : {"cut_fraction", "ratio"}) {
+    if (reader.has(key) && config.type != "slanted_triangular") {
+      reader.fail(key, "only schedule.type \"slanted_triangular\" has it");
+    }
+  }
+  config.cut_fraction = reader.get("cut_fraction", config.cut_fraction, {.low = 0.0, .high = 1.0, .low_open = true});
+  config.ratio = reader.get("ratio", config.ratio, at_least(1.0));
+  if (config.type == "slanted_triangular") {
+    for (const char* key : {"warmup_steps", "min_learning_rate"}) {
+      if (reader.has(key)) reader.fail(key, "schedule.type \"slanted_triangular\" has cut_fraction and ratio instead");
+    }
+  }
+  if (reader.has("power") && config.type != "polynomial") {
+    reader.fail("power", "only schedule.type \"polynomial\" has it");
+  }
+  config.power = reader.get("power", config.power, above(0.0));
   if (reader.has("timescale") && config.type != "inverse_sqrt") {
     reader.fail("timescale", "only schedule.type \"inverse_sqrt\" has it");
   }

@@ -7,6 +7,7 @@
 
 #include "base/json_reader.h"
 #include "models/gguf_architecture.h"
+#include "train/parameter_groups.h"
 #include "train/trainable.h"
 
 namespace ondol {
@@ -69,7 +70,8 @@ TrainingModel make_training_model(const TrainConfig& config, const std::string& 
       master = master.clone();  // the values that stay as they are need not be kept in f32
     }
   }
-  made.optimizer = make_optimizer(config.optimizer, parameters, master);
+  made.optimizer = 
+      make_optimizer(config.optimizer, parameters, master, parameter_spans(config.optimizer, *made.model));
   made.optimizer->publish();
   if (!checkpoint.empty()) load_optimizer(checkpoint, parameters, *made.optimizer);
   return made;

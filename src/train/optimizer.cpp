@@ -1,49 +1,57 @@
 #include <ondol/train/optimizer.h>
 
+#include <algorithm>
+
 #include <ondol/ops/optimizer.h>
 
 namespace ondol {
 
 namespace {
 
-/// One stretch of the flat buffers with its own weight decay.
+/// One stretch of the flat buffers that is updated alike.
 struct Segment {
   int64_t begin = 0;
   int64_t length = 0;
-  float weight_decay = 0.0f;
+  float rate_scale = 1.0f, weight_decay = 0.0f;
 
   Tensor of(const Tensor& flat) const { return flat.defined() ? flat.narrow(0, begin, length) : Tensor(); }
 };
 
-std::vector<Segment> decay_segments(const OptimizerConfig& config, const ParameterStore& store) {
-  const auto decay = static_cast<float>(config.weight_decay);
-  const int64_t all = store.trainable_elements(), matrices = store.matrix_elements();
+/// Neighbours with the same settings in one, up to where the next ones begin.
+std::vector<Segment> merge(const std::vector<ParameterSpan>& spans, int64_t elements) {
   std::vector<Segment> segments;
-  if (config.decay == "all") {
-    segments = {{0, all, decay}};
-  } else if (config.decay == "matrices") {
-    segments = {{0, matrices, decay}, {matrices, all - matrices, 0.0f}};
-  } else {
-    throw UsageError(concat("unknown optimizer.decay \"", config.decay, "\": expected matrices or all"));
+  for (const ParameterSpan& span : spans) {
+    const bool same = !segments.empty() && segments.back().rate_scale == span.rate_scale &&
+                      segments.back().weight_decay == span.weight_decay;
+    if (!same) segments.push_back({span.begin, 0, span.rate_scale, span.weight_decay});
   }
-  std::erase_if(segments, [](const Segment& segment) { return segment.length == 0; });
+  for (size_t i = 0; i < segments.size(); ++i) {
+    segments[i].length = (i + 1 < segments.size() ? segments[i + 1].begin : elements) - segments[i].begin;
+  }
   return segments;
+}
+
+/// The span's part of a flat tensor, in its shape.
+Tensor part_of(const ParameterSpan& span, const Tensor& flat) {
+  if (!flat.defined()) return flat;
+  const Tensor part = flat.narrow(0, span.begin, span.rows * span.cols);
+  return span.matrix ? part.reshape({span.rows, span.cols}) : part;
 }
 
 class AdamW final : public Optimizer {
  public:
-  AdamW(const OptimizerConfig& config, ParameterStore& store, Tensor master)
+  AdamW(const OptimizerConfig& config, ParameterStore& store, Tensor master, const std::vector<ParameterSpan>& spans)
       : Optimizer(config, store, std::move(master)),
-        segments_(decay_segments(config, store)),
-        options_{static_cast<float>(config.beta1), static_cast<float>(config.beta2), static_cast<float>(config.eps),
-                 0.0f},
-        exp_avg_(Tensor::zeros(master_.shape(), DType::f32, master_.device())),
-        exp_avg_sq_(Tensor::zeros(master_.shape(), DType::f32, master_.device())) {}
+        segments_(merge(spans, store.trainable_elements())),
+        options_{static_cast<float>(config.beta1), static_cast<float>(config.beta2), static_cast<float>(config.eps)},
+        exp_avg_(zeros()),
+        exp_avg_sq_(zeros()) {}
 
   void update() override {
     for (const Segment& segment : segments_) {
       ops::AdamwOptions options = options_;
       options.weight_decay = segment.weight_decay;
+      options.rate_scale = segment.rate_scale;
       ops::adamw_step({segment.of(master_), segment.of(low_precision_), segment.of(store_.flat_gradients()),
                        segment.of(exp_avg_), segment.of(exp_avg_sq_)},
                       options, scalars_);
@@ -60,17 +68,18 @@ class AdamW final : public Optimizer {
 
 class Sgd final : public Optimizer {
  public:
-  Sgd(const OptimizerConfig& config, ParameterStore& store, Tensor master)
+  Sgd(const OptimizerConfig& config, ParameterStore& store, Tensor master, const std::vector<ParameterSpan>& spans)
       : Optimizer(config, store, std::move(master)),
-        segments_(decay_segments(config, store)),
+        segments_(merge(spans, store.trainable_elements())),
         options_{static_cast<float>(config.momentum), 0.0f, config.nesterov} {
-    if (config.momentum > 0.0) momentum_buffer_ = Tensor::zeros(master_.shape(), DType::f32, master_.device());
+    if (config.momentum > 0.0) momentum_buffer_ = zeros();
   }
 
   void update() override {
     for (const Segment& segment : segments_) {
       ops::SgdOptions options = options_;
       options.weight_decay = segment.weight_decay;
+      options.rate_scale = segment.rate_scale;
       ops::sgd_step({segment.of(master_), segment.of(low_precision_), segment.of(store_.flat_gradients()),
                      segment.of(momentum_buffer_)},
                     options, scalars_);
@@ -86,6 +95,115 @@ class Sgd final : public Optimizer {
   std::vector<Segment> segments_;
   ops::SgdOptions options_;
   Tensor momentum_buffer_;
+};
+
+class Lion final : public Optimizer {
+ public:
+  Lion(const OptimizerConfig& config, ParameterStore& store, Tensor master, const std::vector<ParameterSpan>& spans)
+      : Optimizer(config, store, std::move(master)),
+        segments_(merge(spans, store.trainable_elements())),
+        options_{static_cast<float>(config.beta1), static_cast<float>(config.beta2)},
+        exp_avg_(zeros()) {}
+
+  void update() override {
+    for (const Segment& segment : segments_) {
+      ops::LionOptions options = options_;
+      options.weight_decay = segment.weight_decay;
+      options.rate_scale = segment.rate_scale;
+      ops::lion_step({segment.of(master_), segment.of(low_precision_), segment.of(store_.flat_gradients()),
+                      segment.of(exp_avg_)},
+                     options, scalars_);
+    }
+  }
+
+  NamedTensors buffers() const override { return {{"exp_avg", exp_avg_}}; }
+
+ private:
+  std::vector<Segment> segments_;
+  ops::LionOptions options_;
+  Tensor exp_avg_;
+};
+
+class Lamb final : public Optimizer {
+ public:
+  Lamb(const OptimizerConfig& config, ParameterStore& store, Tensor master, std::vector<ParameterSpan> spans)
+      : Optimizer(config, store, std::move(master)),
+        spans_(std::move(spans)),
+        options_{static_cast<float>(config.beta1), static_cast<float>(config.beta2), static_cast<float>(config.eps)},
+        exp_avg_(zeros()),
+        exp_avg_sq_(zeros()) {}
+
+  void update() override {
+    for (const ParameterSpan& span : spans_) {
+      ops::AdamwOptions options = options_;
+      options.weight_decay = span.weight_decay;
+      options.rate_scale = span.rate_scale;
+      ops::lamb_step({part_of(span, master_), part_of(span, low_precision_), part_of(span, store_.flat_gradients()),
+                      part_of(span, exp_avg_), part_of(span, exp_avg_sq_)},
+                     options, scalars_);
+    }
+  }
+
+  NamedTensors buffers() const override { return {{"exp_avg", exp_avg_}, {"exp_avg_sq", exp_avg_sq_}}; }
+
+ private:
+  std::vector<ParameterSpan> spans_;
+  ops::AdamwOptions options_;
+  Tensor exp_avg_, exp_avg_sq_;
+};
+
+class Adafactor final : public Optimizer {
+ public:
+  Adafactor(const OptimizerConfig& config, ParameterStore& store, Tensor master, std::vector<ParameterSpan> spans)
+      : Optimizer(config, store, std::move(master)), spans_(std::move(spans)) {
+    const OptimizerConfig::Adafactor& c = config.adafactor;
+    options_.eps1 = static_cast<float>(c.eps1);
+    options_.eps2 = static_cast<float>(c.eps2);
+    options_.clip_threshold = static_cast<float>(c.clip_threshold);
+    options_.decay_rate = static_cast<float>(c.decay_rate);
+    options_.beta1 = static_cast<float>(c.beta1);
+    options_.scale_parameter = c.scale_parameter;
+    options_.relative_step = c.relative_step;
+    options_.warmup_init = c.warmup_init;
+    int64_t rows = 0, columns = 0;
+    for (const ParameterSpan& span : spans_) {
+      rows += span.matrix ? span.rows : span.cols;
+      columns += span.matrix ? span.cols : 0;
+    }
+    row_ = Tensor::zeros({rows}, DType::f32, master_.device());
+    column_ = Tensor::zeros({columns}, DType::f32, master_.device());
+    if (c.beta1 > 0.0) exp_avg_ = zeros();
+  }
+
+  void update() override {
+    int64_t row = 0, column = 0;
+    for (const ParameterSpan& span : spans_) {
+      ops::AdafactorOptions options = options_;
+      options.weight_decay = span.weight_decay;
+      options.rate_scale = span.rate_scale;
+      const int64_t rows = span.matrix ? span.rows : span.cols;
+      ops::AdafactorState state{part_of(span, master_), part_of(span, low_precision_),
+                                part_of(span, store_.flat_gradients()), row_.narrow(0, row, rows), {},
+                                part_of(span, exp_avg_)};
+      row += rows;
+      if (span.matrix) {
+        state.column = column_.narrow(0, column, span.cols);
+        column += span.cols;
+      }
+      ops::adafactor_step(state, options, scalars_);
+    }
+  }
+
+  NamedTensors buffers() const override {
+    NamedTensors buffers = {{"row", row_}, {"column", column_}};
+    if (exp_avg_.defined()) buffers.emplace_back("exp_avg", exp_avg_);
+    return buffers;
+  }
+
+ private:
+  std::vector<ParameterSpan> spans_;
+  ops::AdafactorOptions options_;
+  Tensor row_, column_, exp_avg_;  // row: of vectors each element's second moment
 };
 
 }  // namespace
@@ -143,10 +261,33 @@ void Optimizer::publish() const {
   store_.refresh_sums();
 }
 
-std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config, ParameterStore& store, Tensor master) {
-  if (config.type == "adamw") return std::make_unique<AdamW>(config, store, std::move(master));
-  if (config.type == "sgd") return std::make_unique<Sgd>(config, store, std::move(master));
-  throw UsageError(concat("unknown optimizer \"", config.type, "\": expected adamw or sgd"));
+ParameterSpan make_span(const OptimizerConfig& config, const ParameterStore::Entry& entry) {
+  if (config.decay != "all" && config.decay != "matrices") {
+    throw UsageError(concat("unknown optimizer.decay \"", config.decay, "\": expected matrices or all"));
+  }
+  ParameterSpan span;
+  span.begin = entry.offset;
+  span.matrix = entry.shape.ndim() >= 2;
+  span.rows = span.matrix ? entry.shape[0] : 1;
+  span.cols = span.rows > 0 ? entry.shape.numel() / span.rows : 0;
+  if (span.matrix || config.decay == "all") span.weight_decay = static_cast<float>(config.weight_decay);
+  return span;
+}
+
+std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config, ParameterStore& store, Tensor master,
+                                          std::vector<ParameterSpan> spans) {
+  if (spans.empty()) {
+    for (const ParameterStore::Entry& entry : store.entries()) {
+      if (entry.trainable) spans.push_back(make_span(config, entry));
+    }
+    std::sort(spans.begin(), spans.end(), [](const auto& a, const auto& b) { return a.begin < b.begin; });
+  }
+  if (config.type == "adamw") return std::make_unique<AdamW>(config, store, std::move(master), spans);
+  if (config.type == "sgd") return std::make_unique<Sgd>(config, store, std::move(master), spans);
+  if (config.type == "lion") return std::make_unique<Lion>(config, store, std::move(master), spans);
+  if (config.type == "lamb") return std::make_unique<Lamb>(config, store, std::move(master), std::move(spans));
+  if (config.type == "adafactor") return std::make_unique<Adafactor>(config, store, std::move(master), std::move(spans));
+  throw UsageError(concat("unknown optimizer \"", config.type, "\": expected adamw, sgd, lion, lamb or adafactor"));
 }
 
 }  // namespace ondol

@@ -25,9 +25,19 @@ double progress(int64_t step, int64_t begin, int64_t end) {
   return static_cast<double>(step - begin) / static_cast<double>(end - begin);
 }
 
+/// Howard & Ruder 2018, equation 3, whose steps count from 0.
+double slanted_triangular(const ScheduleConfig& schedule, double peak, int64_t step) {
+  const double cut = std::max(1.0, std::floor(static_cast<double>(schedule.steps) * schedule.cut_fraction));
+  const auto t = static_cast<double>(std::min(step, schedule.steps) - 1);
+  double p = t / cut;
+  if (t >= cut) p = 1.0 - (t - cut) / std::max(cut * (1.0 / schedule.cut_fraction - 1.0), 1.0);
+  return peak * (1.0 + std::max(p, 0.0) * (schedule.ratio - 1.0)) / schedule.ratio;
+}
+
 }  // namespace
 
 double learning_rate_at(const ScheduleConfig& schedule, double peak, int64_t step) {
+  if (schedule.type == "slanted_triangular") return slanted_triangular(schedule, peak, step);
   const double low = schedule.min_learning_rate;
   const int64_t warmup = schedule.warmup_steps;
   if (step < warmup) return peak * static_cast<double>(step) / static_cast<double>(warmup);
@@ -40,12 +50,17 @@ double learning_rate_at(const ScheduleConfig& schedule, double peak, int64_t ste
     if (step <= decay_start) return peak;
     return low + (peak - low) * decay_factor(schedule.decay_shape, progress(step, decay_start, schedule.steps));
   }
+  if (schedule.type == "polynomial") {
+    const double left = decay_factor("linear", progress(step, warmup, schedule.steps));
+    return low + (peak - low) * std::pow(left, schedule.power);
+  }
   if (schedule.type == "inverse_sqrt") {
     const double scale = static_cast<double>(std::max<int64_t>(schedule.timescale, 1));
     return std::max(low, peak * std::sqrt(scale / (static_cast<double>(step - warmup) + scale)));
   }
   throw UsageError(
-      concat("unknown schedule \"", schedule.type, "\": expected constant, linear, cosine, wsd or inverse_sqrt"));
+      concat("unknown schedule \"", schedule.type, "\": expected constant, linear, cosine, wsd, inverse_sqrt, ",
+             "polynomial or slanted_triangular"));
 }
 
 }  // namespace ondol

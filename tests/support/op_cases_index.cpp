@@ -237,7 +237,153 @@ OpCase rope_case(DType dtype, const Shape& shape, Layout layout, const RopeConfi
   return c;
 }
 
+void add_lion(std::vector<OpCase>& cases, int64_t count) {
+  OpCase c;
+  c.op = "lion";
+  c.name = concat("lion ", count);
+  c.inputs = {{.shape = {count}}, {.shape = {count}}, {.shape = {count}, .scale = 0.1}};
+  c.run = [](const std::vector<Tensor>& in, bool gradients) {
+    const auto target = [gradients](const Tensor& t) { return gradients ? t.clone() : t; };
+    const auto scalars = ops::make_optimizer_scalars(in[0].device());
+    ops::set_optimizer_scalars(scalars, 1e-2f, 0.5f, 3);
+    ops::LionState state{target(in[0]), Tensor::empty(in[0].shape(), DType::bf16, in[0].device()), in[1],
+                         target(in[2])};
+    ops::lion_step(state, {.beta1 = 0.9f, .beta2 = 0.99f, .weight_decay = 0.1f, .rate_scale = 2.0f}, scalars);
+    return OpResult{{state.param, state.exp_avg, state.low_precision}, {}};
+  };
+  set_reference(c, []<class T>(const std::vector<Array<T>>& in, Round) {
+    Array<T> p = in[0], m = in[2];
+    for (int64_t i = 0; i < p.numel(); ++i) {
+      const T g = in[1][i] * T(0.5), direction = T(0.9f) * m[i] + (T(1) - T(0.9f)) * g;
+      p[i] -= T(2e-2) * ((direction > T(0)) - (direction < T(0)) + T(0.1f) * p[i]);
+      m[i] = T(0.99f) * m[i] + (T(1) - T(0.99f)) * g;
+    }
+    return std::vector<Array<T>>{p, m, p};
+  });
+  cases.push_back(std::move(c));
+}
+
+/// You et al. 2020, algorithm 2.
+void add_lamb(std::vector<OpCase>& cases, const Shape& shape, int64_t step) {
+  OpCase c;
+  c.op = "lamb";
+  c.name = concat("lamb ", shape, " step ", step);
+  c.inputs = {{.shape = shape},
+              {.shape = shape},
+              {.shape = shape, .scale = 0.1},
+              {.shape = shape, .fill = Fill::positive, .scale = 0.01}};
+  c.run = [step](const std::vector<Tensor>& in, bool gradients) {
+    const auto target = [gradients](const Tensor& t) { return gradients ? t.clone() : t; };
+    const auto scalars = ops::make_optimizer_scalars(in[0].device());
+    ops::set_optimizer_scalars(scalars, 1e-2f, 0.5f, step);
+    ops::AdamwState state{target(in[0]), Tensor::empty(in[0].shape(), DType::bf16, in[0].device()), in[1],
+                          target(in[2]), target(in[3])};
+    ops::lamb_step(state, {.eps = 1e-6f, .weight_decay = 0.1f, .rate_scale = 0.5f}, scalars);
+    return OpResult{{state.param, state.exp_avg, state.exp_avg_sq, state.low_precision}, {}};
+  };
+  set_reference(c, [step]<class T>(const std::vector<Array<T>>& in, Round) {
+    Array<T> p = in[0], m = in[2], v = in[3], u(in[0].shape);
+    double weight = 0, update = 0;
+    for (int64_t i = 0; i < p.numel(); ++i) {
+      const T g = in[1][i] * T(0.5);
+      m[i] = T(0.9f) * m[i] + (T(1) - T(0.9f)) * g;
+      v[i] = T(0.999f) * v[i] + (T(1) - T(0.999f)) * g * g;
+      const T corrected_m = m[i] / static_cast<T>(1 - std::pow(static_cast<double>(0.9f), step));
+      const T corrected_v = v[i] / static_cast<T>(1 - std::pow(static_cast<double>(0.999f), step));
+      u[i] = corrected_m / (std::sqrt(corrected_v) + T(1e-6f)) + T(0.1f) * p[i];
+      weight += static_cast<double>(p[i] * p[i]);
+      update += static_cast<double>(u[i] * u[i]);
+    }
+    const T ratio = weight > 0 && update > 0 ? static_cast<T>(std::sqrt(weight / update)) : T(1);
+    for (int64_t i = 0; i < p.numel(); ++i) p[i] -= T(0.5e-2) * ratio * u[i];
+    return std::vector<Array<T>>{p, m, v, p};
+  });
+  cases.push_back(std::move(c));
+}
+
+/// Shazeer & Stern 2018, algorithms 4 and 5, with the order of operations of transformers.Adafactor.
+void add_adafactor(std::vector<OpCase>& cases, const Shape& shape, int64_t step, bool relative) {
+  OpCase c;
+  c.op = "adafactor";
+  c.name = concat("adafactor ", shape, " step ", step, relative ? " relative" : "");
+  const bool matrix = shape.ndim() == 2;
+  const int64_t rows = matrix ? shape[0] : 1, cols = matrix ? shape[1] : shape[0];
+  c.inputs = {{.shape = shape},
+              {.shape = shape},
+              {.shape = {matrix ? rows : cols}, .fill = Fill::positive},
+              {.shape = {cols}, .fill = Fill::positive},
+              {.shape = shape, .scale = 0.1}};
+  c.run = [=](const std::vector<Tensor>& in, bool gradients) {
+    const auto target = [gradients](const Tensor& t) { return gradients ? t.clone() : t; };
+    const auto scalars = ops::make_optimizer_scalars(in[0].device());
+    ops::set_optimizer_scalars(scalars, 1e-2f, 0.5f, step);
+    ops::AdafactorState state{target(in[0]), Tensor::empty(in[0].shape(), DType::bf16, in[0].device()), in[1],
+                              target(in[2]), {}, {}};
+    if (matrix) state.column = target(in[3]);
+    if (relative) state.exp_avg = target(in[4]);
+    ops::AdafactorOptions options{.weight_decay = 0.1f, .rate_scale = 2.0f};
+    options.relative_step = options.scale_parameter = options.warmup_init = relative;
+    options.beta1 = relative ? 0.9f : 0.0f;
+    ops::adafactor_step(state, options, scalars);
+    OpResult r{{state.param, state.row, state.low_precision}, {}};
+    if (matrix) r.outputs.push_back(state.column);
+    if (relative) r.outputs.push_back(state.exp_avg);
+    return r;
+  };
+  set_reference(c, [=]<class T>(const std::vector<Array<T>>& in, Round) {
+    Array<T> p = in[0], row = in[2], column = in[3], m = in[4], u(in[0].shape);
+    const T fresh = static_cast<T>(std::pow(static_cast<double>(step), -0.8)), keep = T(1) - fresh;
+    T mean_row = T(0), weight = T(0), update = T(0);
+    const auto g = [&](int64_t i) { return in[1][i] * T(0.5); };
+    const auto square = [&](int64_t i) { return g(i) * g(i) + T(1e-30); };
+    if (matrix) {
+      for (int64_t r = 0; r < rows; ++r) {
+        T sum = T(0);
+        for (int64_t i = 0; i < cols; ++i) sum += square(r * cols + i);
+        row[r] = keep * row[r] + fresh * sum / static_cast<T>(cols);
+        mean_row += row[r] / static_cast<T>(rows);
+      }
+      for (int64_t i = 0; i < cols; ++i) {
+        T sum = T(0);
+        for (int64_t r = 0; r < rows; ++r) sum += square(r * cols + i);
+        column[i] = keep * column[i] + fresh * sum / static_cast<T>(rows);
+      }
+    } else {
+      for (int64_t i = 0; i < cols; ++i) row[i] = keep * row[i] + fresh * square(i);
+    }
+    for (int64_t i = 0; i < p.numel(); ++i) {
+      u[i] = g(i) / (matrix ? std::sqrt(row[i / cols] / mean_row) * std::sqrt(column[i % cols]) : std::sqrt(row[i]));
+      weight += p[i] * p[i];
+      update += u[i] * u[i];
+    }
+    const T count = static_cast<T>(p.numel());
+    T rate = relative ? static_cast<T>(std::min(1e-6 * static_cast<double>(step), 1 / std::sqrt(static_cast<double>(step))))
+                      : T(1e-2f);
+    rate *= T(2);
+    if (relative) rate *= std::max(T(1e-3f), std::sqrt(weight / count));
+    const T clip = std::max(T(1), std::sqrt(update / count));
+    for (int64_t i = 0; i < p.numel(); ++i) {
+      T change = rate * u[i] / clip;
+      if (relative) change = m[i] = T(0.9f) * m[i] + (T(1) - T(0.9f)) * change;
+      p[i] -= T(0.1f) * rate * p[i];
+      p[i] -= change;
+    }
+    std::vector<Array<T>> out = {p, row, p};
+    if (matrix) out.push_back(column);
+    if (relative) out.push_back(m);
+    return out;
+  });
+  cases.push_back(std::move(c));
+}
+
 void add_optimizer(std::vector<OpCase>& cases, bool large) {
+  for (const int64_t count : {1, 7, 1025, 33333}) add_lion(cases, count);
+  for (const Shape& shape : {Shape{1}, Shape{37}, Shape{5000}, Shape{1, 9}, Shape{33, 65}, Shape{300, 7}, Shape{3, 1029}}) {
+    for (const int64_t step : {int64_t{1}, int64_t{1000}}) {
+      add_lamb(cases, shape, step);
+      for (const bool relative : {false, true}) add_adafactor(cases, shape, step, relative);
+    }
+  }
   std::vector<int64_t> counts = {1, 3, 7, 16, 100, 1023, 1025, 33333};
   if (large) counts = {4 << 20};
   for (const int64_t count : counts) {

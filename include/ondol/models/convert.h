@@ -18,6 +18,7 @@ struct ConvertOptions {
   /// become F16). Empty: as they are; what is quantised becomes f32 in a directory.
   std::string dtype;
   uint64_t max_shard_bytes = 5'000'000'000;
+  std::string adapter;  // an adapter directory (models/lora.h) that is merged into the weights; "": none
 };
 
 struct ConvertResult {

@@ -32,6 +32,7 @@ struct AdamwState {
 };
 struct AdamwOptions {
   float beta1 = 0.9f, beta2 = 0.999f, eps = 1e-8f, weight_decay = 0.01f;
+  float rate_scale = 1.0f;  // times the learning rate
 };
 /// torch.optim.AdamW: decoupled decay, bias correction.
 void adamw_step(const AdamwState& state, const AdamwOptions& options, const OptimizerScalarsTensor& scalars);
@@ -43,9 +44,37 @@ struct SgdState {
 struct SgdOptions {
   float momentum = 0.0f, weight_decay = 0.0f;
   bool nesterov = false;
+  float rate_scale = 1.0f;
 };
 /// torch.optim.SGD.
 void sgd_step(const SgdState& state, const SgdOptions& options, const OptimizerScalarsTensor& scalars);
+
+struct LionState {
+  Tensor param, low_precision, grad;
+  Tensor exp_avg;
+};
+struct LionOptions {
+  float beta1 = 0.9f, beta2 = 0.99f, weight_decay = 0.0f, rate_scale = 1.0f;
+};
+/// Lion (Chen et al. 2023).
+void lion_step(const LionState& state, const LionOptions& options, const OptimizerScalarsTensor& scalars);
+
+/// LAMB (You et al. 2020) of one tensor, a matrix (rows, cols) or a vector: the shape is that of `param`.
+void lamb_step(const AdamwState& state, const AdamwOptions& options, const OptimizerScalarsTensor& scalars);
+
+struct AdafactorState {
+  Tensor param, low_precision, grad;  // of one matrix (rows, cols) or vector
+  Tensor row, column;                 // (rows) and (cols); of a vector `row` (cols) alone
+  Tensor exp_avg;                     // like param; undefined without beta1
+};
+struct AdafactorOptions {
+  float eps1 = 1e-30f, eps2 = 1e-3f, clip_threshold = 1.0f, decay_rate = -0.8f;
+  float beta1 = 0.0f, weight_decay = 0.0f, rate_scale = 1.0f;
+  bool scale_parameter = true, relative_step = true, warmup_init = false;
+};
+/// Adafactor (Shazeer & Stern 2018) with the settings and the order of transformers.Adafactor.
+void adafactor_step(const AdafactorState& state, const AdafactorOptions& options,
+                    const OptimizerScalarsTensor& scalars);
 
 /// average += (1 - decay) (value - average), in place; f32, contiguous, one size. Left out where the scalars say that
 /// the update was.

@@ -5,13 +5,15 @@
 //
 // Only what is trained (ParameterStore::set_trainable) is updated and has state. f32 models: the model's values are the
 // master weights. bf16 models: `master` holds them in f32 and every update
-// writes the rounded copy into the model in the same pass. Formulas: torch.optim.AdamW (Loshchilov & Hutter 2019) and
-// torch.optim.SGD.
+// writes the rounded copy into the model in the same pass. Formulas: torch.optim.AdamW (Loshchilov & Hutter 2019),
+// torch.optim.SGD, Lion (Chen et al. 2023), LAMB (You et al. 2020), transformers.Adafactor (Shazeer & Stern 2018).
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include <ondol/io/safetensors.h>
 #include <ondol/nn/parameter.h>
@@ -20,15 +22,37 @@
 namespace ondol {
 
 struct OptimizerConfig {
-  std::string type = "adamw";  // adamw, sgd
+  std::string type = "adamw";  // adamw, sgd, lion, lamb, adafactor
   double learning_rate = 1e-3;
   double weight_decay = 0.01;
   std::string decay = "matrices";                 // matrices (two or more dimensions, embeddings included), all
-  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;  // adamw
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;  // adamw, lamb; the betas also lion
   double momentum = 0.0;                          // sgd
   bool nesterov = false;                          // sgd
+  struct Adafactor {
+    double eps1 = 1e-30, eps2 = 1e-3, clip_threshold = 1.0, decay_rate = -0.8;
+    double beta1 = 0.0;  // 0: no first moment
+    bool scale_parameter = true, relative_step = false, warmup_init = false;
+  } adafactor;
+  double layer_decay = 1.0;  // of the rate, for each layer down from the head
+  struct Group {
+    std::string match;  // a pattern of names; later groups rule over earlier ones
+    std::optional<double> learning_rate;
+    std::optional<double> weight_decay;
+  };
+  std::vector<Group> groups;
   double ema_decay = 0.0;                         // of the average of the weights; 0: none is kept
 };
+
+/// One tensor (rows, cols) in the flat buffers, and what is done with it. A vector has one row.
+struct ParameterSpan {
+  int64_t begin = 0, rows = 1, cols = 0;
+  bool matrix = false;
+  float rate_scale = 1.0f;  // times the learning rate
+  float weight_decay = 0.0f;
+};
+/// Of a parameter as a whole. Throws UsageError on an unknown config.decay.
+ParameterSpan make_span(const OptimizerConfig& config, const ParameterStore::Entry& entry);
 
 struct OptimizerStep {
   double learning_rate = 0.0;
@@ -48,7 +72,8 @@ class Optimizer {
   void apply();
   const ops::OptimizerScalarsTensor& scalars() const { return scalars_; }
 
-  /// The flat f32 tensors that a checkpoint keeps beside the model: exp_avg, exp_avg_sq, momentum_buffer, average.
+  /// The flat f32 tensors that a checkpoint keeps beside the model: exp_avg, exp_avg_sq, momentum_buffer, row, column,
+  /// average.
   NamedTensors state() const;
 
   /// f32, flat, of what is trained: the store's own values in f32 runs.
@@ -66,6 +91,9 @@ class Optimizer {
   virtual void update() = 0;
   /// What the update keeps between steps.
   virtual NamedTensors buffers() const = 0;
+
+  /// f32, of the size of the master weights.
+  Tensor zeros() const { return Tensor::zeros(master_.shape(), DType::f32, master_.device()); }
 
   ParameterStore& store_;
   Tensor master_;
@@ -93,7 +121,9 @@ class AveragedWeights {
 };
 
 /// `master` is f32 with the store's trainable_elements(); undefined: the store's own values (f32) or a copy (bf16).
-/// Throws UsageError on an unknown type.
-std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config, ParameterStore& store, Tensor master = {});
+/// `spans`: the trained tensors in the order of the buffers; empty: make_span of every parameter. Throws UsageError on an
+/// unknown type.
+std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config, ParameterStore& store, Tensor master = {},
+                                          std::vector<ParameterSpan> spans = {});
 
 }  // namespace ondol

@@ -13,6 +13,10 @@
 //   wsd            p until T - d, then m + (p - m) f(y), y = (s - (T - d)) / d   (warm-up, stable, decay: Hu et al.
 //   2024)
 //                  f: linear 1 - y; cosine (1 + cos(pi y)) / 2; sqrt 1 - sqrt(y) (Hägele et al. 2024)
+//   polynomial     m + (p - m) (1 - x)^power
+//   slanted_triangular   p (1 + q (ratio - 1)) / ratio with c = floor(T cut_fraction), s' = s - 1:
+//                  q = s' / c while s' < c, then 1 - (s' - c) / (c (1 / cut_fraction - 1)); it has no w and m
+//                  (Howard & Ruder 2018)
 //   inverse_sqrt   max(m, p sqrt(t / (s - w + t))),   t = timescale, w by default   (Vaswani et al. 2017)
 //
 // After T the rate stays at m (constant and inverse_sqrt go on).
@@ -24,13 +28,16 @@
 namespace ondol {
 
 struct ScheduleConfig {
-  std::string type = "constant";  // constant, linear, cosine, wsd, inverse_sqrt
+  std::string type = "constant";  // constant, linear, cosine, wsd, inverse_sqrt, polynomial, slanted_triangular
   int64_t warmup_steps = 0;
   double min_learning_rate = 0.0;
   int64_t steps = 0;                   // T
   int64_t decay_steps = 0;             // d, wsd
   std::string decay_shape = "linear";  // f, wsd: linear, cosine, sqrt
   int64_t timescale = 0;               // t, inverse_sqrt
+  double power = 1.0;                  // polynomial
+  double cut_fraction = 0.1;           // slanted_triangular: the share of the steps in which the rate grows
+  double ratio = 32.0;                 // slanted_triangular: how much smaller the lowest rate is than the peak
 };
 
 /// The rate of step `step`. Throws UsageError on an unknown type or shape.

@@ -1,4 +1,4 @@
-// adamw, sgd, ema: one pass over flat f32 buffers, with the bf16 copy of the parameters written on the way.
+// adamw, sgd, lion, ema: one pass over flat f32 buffers, with the bf16 copy of the parameters written on the way.
 #include <ondol/base/parallel.h>
 
 #include "backend/cpu/kernels/rows.h"
@@ -22,7 +22,7 @@ void clip_gradient(const ClipGradientArgs& args, Stream) {
 
 void adamw(const AdamwArgs& args, Stream) {
   if (args.scalars->skip != 0) return;
-  const double lr = args.scalars->learning_rate;
+  const double lr = static_cast<double>(args.scalars->learning_rate) * args.rate_scale;
   const double step = static_cast<double>(args.scalars->step);
   const double correction1 = 1.0 - __builtin_pow(static_cast<double>(args.beta1), step);
   const double correction2 = 1.0 - __builtin_pow(static_cast<double>(args.beta2), step);
@@ -52,7 +52,7 @@ void adamw(const AdamwArgs& args, Stream) {
 
 void sgd(const SgdArgs& args, Stream) {
   if (args.scalars->skip != 0) return;
-  const Floats lr = splat(args.scalars->learning_rate), grad_scale = splat(args.scalars->grad_scale);
+  const Floats lr = splat(args.scalars->learning_rate * args.rate_scale), grad_scale = splat(args.scalars->grad_scale);
   const Floats decay = splat(args.weight_decay), momentum = splat(args.momentum);
   parallel_for(args.count, kGrain, [&](int64_t begin, int64_t end) {
     for_each_vector(begin, end, [&](int64_t i, auto n) {
@@ -67,6 +67,23 @@ void sgd(const SgdArgs& args, Stream) {
       store_lanes(args.param + i, p, n);
       if (args.low_precision != nullptr) store_lanes(args.low_precision + i, p, n);
     });
+  });
+}
+
+void lion(const LionArgs& args, Stream) {
+  if (args.scalars->skip != 0) return;
+  const float rate = args.scalars->learning_rate * args.rate_scale;
+  const float grad_scale = args.scalars->grad_scale, keep = 1.0f - rate * args.weight_decay;
+  parallel_for(args.count, kGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const float g = args.grad[i] * grad_scale, m = args.exp_avg[i];
+      const float direction = args.beta1 * m + (1.0f - args.beta1) * g;
+      const float sign = static_cast<float>(direction > 0.0f) - static_cast<float>(direction < 0.0f);
+      const float p = args.param[i] * keep - rate * sign;
+      args.exp_avg[i] = args.beta2 * m + (1.0f - args.beta2) * g;
+      args.param[i] = p;
+      if (args.low_precision != nullptr) args.low_precision[i] = bfloat16(p);
+    }
   });
 }
 
@@ -88,6 +105,7 @@ void add_optimizer_rows(KernelTable& table) {
   table.clip_gradient.set(DType::f32, clip_gradient);
   table.adamw.set(DType::f32, adamw);
   table.sgd.set(DType::f32, sgd);
+  table.lion.set(DType::f32, lion);
 }
 
 }  // namespace ondol::cpu::ONDOL_ISA

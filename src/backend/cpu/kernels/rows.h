@@ -24,6 +24,7 @@ void add_embedding_rows(KernelTable& table);           // embedding.cpp: embeddi
 void add_rope_rows(KernelTable& table);                // rope.cpp
 void add_dropout_rows(KernelTable& table);             // dropout.cpp
 void add_sampling_rows(KernelTable& table);            // sampling.cpp: sample
-void add_optimizer_rows(KernelTable& table);           // optimizer.cpp: adamw, sgd, ema
+void add_optimizer_rows(KernelTable& table);           // optimizer.cpp: adamw, sgd, lion, ema
+void add_tensor_optimizer_rows(KernelTable& table);    // tensor_optimizers.cpp: lamb, adafactor
 
 }  // namespace ondol::cpu::ONDOL_ISA

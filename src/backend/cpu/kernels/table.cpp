@@ -24,6 +24,7 @@ void fill_table(KernelTable& table) {
   add_dropout_rows(table);
   add_sampling_rows(table);
   add_optimizer_rows(table);
+  add_tensor_optimizer_rows(table);
 }
 
 }  // namespace ondol::cpu::ONDOL_ISA
