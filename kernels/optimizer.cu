@@ -1,5 +1,5 @@
-// sum_squares, clip_gradient, adamw, sgd, lion and ema over flat f32 buffers. What changes every step is read from device
-// memory.
+// sum_squares, clip_gradient, adamw, sgd, lion and ema over flat f32 buffers. What changes every step is read from
+// device memory.
 //
 // Formula: AdamW (Loshchilov & Hutter 2019): p *= 1 - lr wd; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2;
 //          p -= lr / (1 - b1^t) * m / (sqrt(v / (1 - b2^t)) + eps). SGD: g += wd p; u = mu u + g; p -= lr u, or
@@ -7,9 +7,9 @@
 //          EMA: a += (1 - decay) (p - a). Lion (Chen et al. 2023): p -= lr (sign(b1 m + (1 - b1) g) + wd p);
 //          m = b2 m + (1 - b2) g.
 // Layout: flat, contiguous; low_precision receives the new parameter rounded to bf16 in the same pass.
-// Mapping: adamw: one thread for four elements; sgd, lion, ema: one for each. sum_squares: a block for each kPart elements,
-// one block for their sums. Accumulation: sum_squares in double, in an order that depends on the count alone; the bias
-// corrections in double. Tuning: kThreads, kPart, untuned: not run on a GPU yet.
+// Mapping: adamw: one thread for four elements; sgd, lion, ema: one for each. sum_squares: a block for each kPart
+// elements, one block for their sums. Accumulation: sum_squares in double, in an order that depends on the count alone;
+// the bias corrections in double. Tuning: kThreads, kPart, untuned: not run on a GPU yet.
 #include "device/block.cuh"
 #include "device/vector.cuh"
 #include "launch.h"

@@ -55,6 +55,8 @@ void add_convert_verb(Program& program) {
       ->required()
       ->check(not_empty());
   verb->add_option("--max-shard-size", options->max_shard_size, "Of safetensors files, as 500MB or 5GB (default: 5GB)");
+  verb->add_option("--average", options->convert.average,
+                   "Further model directories, as checkpoints of the same run, whose weights are averaged with SRC's");
   verb->add_option("--merge-adapter", options->convert.adapter,
                    "Adapter directory (LoRA, as written here or by peft) that is merged into the weights");
   program.run_on(verb, [options, &program] { run_convert(*options, program.global); });

@@ -51,9 +51,8 @@ Tensor Variable::take_grad() const {
 }
 
 void Variable::set_grad_buffer(Tensor buffer) const {
-  ONDOL_CHECK(buffer.shape() == node_->value.shape() && buffer.dtype() == DType::f32,
-              "[set_grad_buffer] f32 ", node_->value.shape(), " expected, got ", dtype_name(buffer.dtype()), " ",
-              buffer.shape());
+  ONDOL_CHECK(buffer.shape() == node_->value.shape() && buffer.dtype() == DType::f32, "[set_grad_buffer] f32 ",
+              node_->value.shape(), " expected, got ", dtype_name(buffer.dtype()), " ", buffer.shape());
   node_->grad = std::move(buffer);
   node_->keeps_grad_buffer = true;
   node_->has_grad = false;

@@ -529,10 +529,10 @@ struct LambArgs {
 };
 
 /// Adafactor (Shazeer & Stern 2018, as transformers.Adafactor) of one tensor (rows, cols), t = step, b2 = 1 - t^decay:
-///   r = b2 r + (1 - b2) mean over a row of (g^2 + eps1), c the same over a column; u = g / sqrt(r c / mean(r)); or, for
-///   a vector (column null, rows 1), r of each element: u = g / sqrt(r);
-///   u /= max(1, rms(u) / clip); lr' = lr max(eps2, rms(p)) when scale_parameter; m = b1 m + (1 - b1) lr' u when exp_avg
-///   is not null, and m takes the place of lr' u; p -= lr' wd p + lr' u.
+///   r = b2 r + (1 - b2) mean over a row of (g^2 + eps1), c the same over a column; u = g / sqrt(r c / mean(r)); or,
+///   for a vector (column null, rows 1), r of each element: u = g / sqrt(r); u /= max(1, rms(u) / clip); lr' = lr
+///   max(eps2, rms(p)) when scale_parameter; m = b1 m + (1 - b1) lr' u when exp_avg is not null, and m takes the place
+///   of lr' u; p -= lr' wd p + lr' u.
 /// relative_step: lr is min(1e-2, 1 / sqrt(t)), 1e-6 t in place of 1e-2 when warmup_init.
 struct AdafactorArgs {
   float* param;

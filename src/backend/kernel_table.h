@@ -1,5 +1,6 @@
 // The kernel table: what a backend is. One struct of function pointers, a row for each kernel, looked up by dtype.
-// To add a row: an argument struct in kernel_args.h, one line in ONDOL_KERNEL_ROWS, an entry in the table of each backend.
+// To add a row: an argument struct in kernel_args.h, one line in ONDOL_KERNEL_ROWS, an entry in the table of each
+// backend.
 #pragma once
 
 #include <ondol/base/device.h>
@@ -26,46 +27,46 @@ struct KernelRow {
 };
 
 // X(row name, argument struct)
-#define ONDOL_KERNEL_ROWS(X)                     \
-  X(fill, FillArgs)                              \
-  X(copy, CopyArgs)                              \
-  X(binary, BinaryArgs)                          \
-  X(unary, UnaryArgs)                            \
-  X(unary_backward, UnaryBackwardArgs)           \
-  X(reduce, ReduceArgs)                          \
-  X(softmax, SoftmaxArgs)                        \
-  X(softmax_backward, SoftmaxBackwardArgs)       \
-  X(cross_entropy, CrossEntropyArgs)             \
+#define ONDOL_KERNEL_ROWS(X)                          \
+  X(fill, FillArgs)                                   \
+  X(copy, CopyArgs)                                   \
+  X(binary, BinaryArgs)                               \
+  X(unary, UnaryArgs)                                 \
+  X(unary_backward, UnaryBackwardArgs)                \
+  X(reduce, ReduceArgs)                               \
+  X(softmax, SoftmaxArgs)                             \
+  X(softmax_backward, SoftmaxBackwardArgs)            \
+  X(cross_entropy, CrossEntropyArgs)                  \
   X(cross_entropy_backward, CrossEntropyBackwardArgs) \
-  X(distillation, DistillationArgs)              \
-  X(replace_tokens, ReplaceTokensArgs)           \
-  X(embedding, EmbeddingArgs)                    \
-  X(embedding_backward, EmbeddingBackwardArgs)   \
-  X(rms_norm, NormArgs)                          \
-  X(rms_norm_backward, NormBackwardArgs)         \
-  X(layer_norm, NormArgs)                        \
-  X(layer_norm_backward, NormBackwardArgs)       \
-  X(rope, RopeArgs)                              \
-  X(glu, GluArgs)                                \
-  X(glu_backward, GluBackwardArgs)               \
-  X(dropout, DropoutArgs)                        \
-  X(gemm, GemmArgs)                              \
-  X(quant_gemm, QuantGemmArgs)                   \
-  X(dequantize, DequantizeArgs)                  \
-  X(attention, AttentionArgs)                    \
-  X(attention_backward, AttentionBackwardArgs)   \
-  X(cache_append, CacheAppendArgs)               \
-  X(gather, GatherArgs)                          \
-  X(scatter_add, ScatterAddArgs)                 \
-  X(argmax, ArgmaxArgs)                          \
-  X(sample, SampleArgs)                          \
-  X(sum_squares, SumSquaresArgs)                 \
-  X(clip_gradient, ClipGradientArgs)             \
-  X(adamw, AdamwArgs)                            \
-  X(lion, LionArgs)                              \
-  X(lamb, LambArgs)                              \
-  X(adafactor, AdafactorArgs)                    \
-  X(ema, EmaArgs)                                \
+  X(distillation, DistillationArgs)                   \
+  X(replace_tokens, ReplaceTokensArgs)                \
+  X(embedding, EmbeddingArgs)                         \
+  X(embedding_backward, EmbeddingBackwardArgs)        \
+  X(rms_norm, NormArgs)                               \
+  X(rms_norm_backward, NormBackwardArgs)              \
+  X(layer_norm, NormArgs)                             \
+  X(layer_norm_backward, NormBackwardArgs)            \
+  X(rope, RopeArgs)                                   \
+  X(glu, GluArgs)                                     \
+  X(glu_backward, GluBackwardArgs)                    \
+  X(dropout, DropoutArgs)                             \
+  X(gemm, GemmArgs)                                   \
+  X(quant_gemm, QuantGemmArgs)                        \
+  X(dequantize, DequantizeArgs)                       \
+  X(attention, AttentionArgs)                         \
+  X(attention_backward, AttentionBackwardArgs)        \
+  X(cache_append, CacheAppendArgs)                    \
+  X(gather, GatherArgs)                               \
+  X(scatter_add, ScatterAddArgs)                      \
+  X(argmax, ArgmaxArgs)                               \
+  X(sample, SampleArgs)                               \
+  X(sum_squares, SumSquaresArgs)                      \
+  X(clip_gradient, ClipGradientArgs)                  \
+  X(adamw, AdamwArgs)                                 \
+  X(lion, LionArgs)                                   \
+  X(lamb, LambArgs)                                   \
+  X(adafactor, AdafactorArgs)                         \
+  X(ema, EmaArgs)                                     \
   X(sgd, SgdArgs)
 
 struct KernelTable {

@@ -1,5 +1,6 @@
 #include <ondol/models/convert.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include <unistd.h>
@@ -32,6 +33,7 @@ struct Checkpoint {
   std::unique_ptr<FamilyModel> model;
   std::vector<std::string> names;  // of weights, for each slot of the model
   std::optional<AdapterFile> adapter;
+  std::vector<Checkpoint> others;  // whose weights are averaged with these
 };
 
 Checkpoint open_checkpoint(const std::string& path) {
@@ -77,8 +79,27 @@ Tensor take_tensor(const WeightSource& source, const std::string& name, DType dt
 /// The values of a weight of the model, with the adapter merged into them, in the dtype of the source.
 Tensor take_weight(const Checkpoint& source, size_t slot, DType dtype) {
   const WeightSlot& weight = source.model->weights()[slot];
-  const Tensor values = take_tensor(*source.weights, source.names[slot], dtype);
+  Tensor values = take_tensor(*source.weights, source.names[slot], dtype);
+  if (!source.others.empty()) {
+    std::vector<double> sum = values.to_vector<double>();
+    for (const Checkpoint& other : source.others) {
+      const std::vector<double> more = take_tensor(*other.weights, other.names[slot], dtype).to_vector<double>();
+      for (size_t i = 0; i < sum.size(); ++i) sum[i] += more[i];
+    }
+    std::vector<float> mean;
+    for (const double total : sum)
+      mean.push_back(static_cast<float>(total / static_cast<double>(1 + source.others.size())));
+    values = Tensor::from_vector(mean, values.shape()).to(dtype);
+  }
   return source.adapter ? source.adapter->merged(weight.name, values, weight.transposed) : values;
+}
+
+bool same_weights(const Checkpoint& a, const Checkpoint& b) {
+  const std::vector<WeightSlot>& left = a.model->weights();
+  const std::vector<WeightSlot>& right = b.model->weights();
+  return std::equal(left.begin(), left.end(), right.begin(), right.end(), [](const auto& x, const auto& y) {
+    return x.name == y.name && x.shape == y.shape && x.transposed == y.transposed;
+  });
 }
 
 /// What --dtype asks for.
@@ -319,7 +340,7 @@ ConvertResult convert_model(const std::string& source, const std::string& destin
   if (into_gguf && fs::is_directory(destination)) {
     throw UsageError(concat("cannot convert: the destination is a directory (", destination, ")"));
   }
-  if (into_gguf && is_gguf_file(source) && options.adapter.empty()) {
+  if (into_gguf && is_gguf_file(source) && options.adapter.empty() && options.average.empty()) {
     std::error_code error;
     if (fs::equivalent(source, destination, error)) {
       throw UsageError(concat("cannot convert: source and destination are the same file (", source, ")"));
@@ -327,6 +348,12 @@ ConvertResult convert_model(const std::string& source, const std::string& destin
     return gguf_to_gguf(GgufFile(source), destination, target);
   }
   Checkpoint checkpoint = open_checkpoint(source);
+  for (const std::string& path : options.average) {
+    checkpoint.others.push_back(open_checkpoint(path));
+    if (!same_weights(checkpoint, checkpoint.others.back())) {
+      throw UsageError(concat("cannot average models of different configurations (", source, " and ", path, ")"));
+    }
+  }
   if (!options.adapter.empty()) {
     checkpoint.adapter.emplace(options.adapter);
     std::vector<std::string> names;

@@ -112,9 +112,8 @@ class Llama final : public CausalModel {
     Variable h = functions::embedding(embed_tokens_, input.input_ids, info_.pad_token_id.value_or(-1));
     keep_hidden_state(context, h);
     for (size_t l = 0; l < layers_.size(); ++l) {
-      h = run_as_layer(context, [=, this, &rope] {
-        return run_layer(static_cast<int64_t>(l), h, input, positions, rope, context);
-      });
+      h = run_as_layer(
+          context, [=, this, &rope] { return run_layer(static_cast<int64_t>(l), h, input, positions, rope, context); });
       if (l + 1 < layers_.size()) keep_hidden_state(context, h);
     }
     h = functions::rms_norm(h, final_norm_, c.norm_eps);

@@ -192,7 +192,8 @@ class T5Layers : public Base {
       const uint32_t site = site_of(0, l);
       const SelfAttentionInput masks{attention_mask, {}, {}, rng_stream(context, site + 1), {}, bias};
       h = run_as_layer(context, [=, this, &layer] {
-        const Variable attended = self_branch(layer, static_cast<int64_t>(l), h, masks, /*causal=*/false, context, site);
+        const Variable attended =
+            self_branch(layer, static_cast<int64_t>(l), h, masks, /*causal=*/false, context, site);
         return mlp_branch(layer, attended, context, site + 2);
       });
       if (l + 1 < encoder_.layers.size()) keep_hidden_state(context, h, prefix);

@@ -31,17 +31,17 @@ DataConfig read_data(const JsonReader& data) {
 /// The keys that some types of optimizers have and others have not.
 void check_optimizer_keys(const JsonReader& reader, const std::string& type) {
   const std::pair<const char*, std::vector<std::string>> owners[] = {{"betas", {"adamw", "lamb", "lion"}},
-                                                                    {"eps", {"adamw", "lamb"}},
-                                                                    {"momentum", {"sgd"}},
-                                                                    {"nesterov", {"sgd"}},
-                                                                    {"eps1", {"adafactor"}},
-                                                                    {"eps2", {"adafactor"}},
-                                                                    {"clip_threshold", {"adafactor"}},
-                                                                    {"decay_rate", {"adafactor"}},
-                                                                    {"beta1", {"adafactor"}},
-                                                                    {"scale_parameter", {"adafactor"}},
-                                                                    {"relative_step", {"adafactor"}},
-                                                                    {"warmup_init", {"adafactor"}}};
+                                                                     {"eps", {"adamw", "lamb"}},
+                                                                     {"momentum", {"sgd"}},
+                                                                     {"nesterov", {"sgd"}},
+                                                                     {"eps1", {"adafactor"}},
+                                                                     {"eps2", {"adafactor"}},
+                                                                     {"clip_threshold", {"adafactor"}},
+                                                                     {"decay_rate", {"adafactor"}},
+                                                                     {"beta1", {"adafactor"}},
+                                                                     {"scale_parameter", {"adafactor"}},
+                                                                     {"relative_step", {"adafactor"}},
+                                                                     {"warmup_init", {"adafactor"}}};
   for (const auto& [key, types] : owners) {
     reader.accept(key);
     if (!reader.has(key) || std::find(types.begin(), types.end(), type) != types.end()) continue;
@@ -74,7 +74,8 @@ std::vector<OptimizerConfig::Group> read_groups(const JsonReader& reader, double
     entry.accept("weight_decay");
     if (entry.has("learning_rate")) group.learning_rate = entry.require<double>("learning_rate", at_least(0.0));
     if (entry.has("weight_decay")) group.weight_decay = entry.require<double>("weight_decay", at_least(0.0));
-    if (!group.learning_rate && !group.weight_decay) entry.fail("match", "the group has neither learning_rate nor weight_decay");
+    if (!group.learning_rate && !group.weight_decay)
+      entry.fail("match", "the group has neither learning_rate nor weight_decay");
     if (group.learning_rate && learning_rate == 0.0) entry.fail("learning_rate", "optimizer.learning_rate is 0");
     groups.push_back(group);
   }
@@ -122,7 +123,8 @@ LoraConfig read_lora(const JsonReader& reader) {
 
 ScheduleConfig read_schedule(const JsonReader& reader, int64_t stage_steps, double learning_rate) {
   ScheduleConfig config;
-  config.type = reader.get_enum("type", config.type, {"constant", "linear", "cosine", "wsd", "inverse_sqrt", "polynomial", "slanted_triangular"});
+  config.type = reader.get_enum(
+      "type", config.type, {"constant", "linear", "cosine", "wsd", "inverse_sqrt", "polynomial", "slanted_triangular"});
   config.steps = reader.get<int64_t>("steps", stage_steps, between(1, kMostSteps));
   config.warmup_steps = reader.get<int64_t>("warmup_steps", 0, at_least(0));
   if (config.warmup_steps > config.steps) {

@@ -110,9 +110,9 @@ class Lion final : public Optimizer {
       ops::LionOptions options = options_;
       options.weight_decay = segment.weight_decay;
       options.rate_scale = segment.rate_scale;
-      ops::lion_step({segment.of(master_), segment.of(low_precision_), segment.of(store_.flat_gradients()),
-                      segment.of(exp_avg_)},
-                     options, scalars_);
+      ops::lion_step(
+          {segment.of(master_), segment.of(low_precision_), segment.of(store_.flat_gradients()), segment.of(exp_avg_)},
+          options, scalars_);
     }
   }
 
@@ -182,8 +182,11 @@ class Adafactor final : public Optimizer {
       options.weight_decay = span.weight_decay;
       options.rate_scale = span.rate_scale;
       const int64_t rows = span.matrix ? span.rows : span.cols;
-      ops::AdafactorState state{part_of(span, master_), part_of(span, low_precision_),
-                                part_of(span, store_.flat_gradients()), row_.narrow(0, row, rows), {},
+      ops::AdafactorState state{part_of(span, master_),
+                                part_of(span, low_precision_),
+                                part_of(span, store_.flat_gradients()),
+                                row_.narrow(0, row, rows),
+                                {},
                                 part_of(span, exp_avg_)};
       row += rows;
       if (span.matrix) {
@@ -286,7 +289,8 @@ std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config, Paramet
   if (config.type == "sgd") return std::make_unique<Sgd>(config, store, std::move(master), spans);
   if (config.type == "lion") return std::make_unique<Lion>(config, store, std::move(master), spans);
   if (config.type == "lamb") return std::make_unique<Lamb>(config, store, std::move(master), std::move(spans));
-  if (config.type == "adafactor") return std::make_unique<Adafactor>(config, store, std::move(master), std::move(spans));
+  if (config.type == "adafactor")
+    return std::make_unique<Adafactor>(config, store, std::move(master), std::move(spans));
   throw UsageError(concat("unknown optimizer \"", config.type, "\": expected adamw, sgd, lion, lamb or adafactor"));
 }
 

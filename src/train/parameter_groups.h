@@ -7,8 +7,8 @@
 namespace ondol {
 
 /// The tensors that are trained, in the order of the flat buffers, with the groups and the decay by layer that the
-/// configuration asks for: rate lr decay^(L + 1 - depth) for depths from 0 (embeddings) to L + 1 (head), as in BEiT (Bao
-/// et al. 2022). Throws UsageError when a group matches nothing.
+/// configuration asks for: rate lr decay^(L + 1 - depth) for depths from 0 (embeddings) to L + 1 (head), as in BEiT
+/// (Bao et al. 2022). Throws UsageError when a group matches nothing.
 std::vector<ParameterSpan> parameter_spans(const OptimizerConfig& config, const Model& model);
 
 }  // namespace ondol

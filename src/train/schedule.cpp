@@ -58,9 +58,9 @@ double learning_rate_at(const ScheduleConfig& schedule, double peak, int64_t ste
     const double scale = static_cast<double>(std::max<int64_t>(schedule.timescale, 1));
     return std::max(low, peak * std::sqrt(scale / (static_cast<double>(step - warmup) + scale)));
   }
-  throw UsageError(
-      concat("unknown schedule \"", schedule.type, "\": expected constant, linear, cosine, wsd, inverse_sqrt, ",
-             "polynomial or slanted_triangular"));
+  throw UsageError(concat("unknown schedule \"", schedule.type,
+                          "\": expected constant, linear, cosine, wsd, inverse_sqrt, ",
+                          "polynomial or slanted_triangular"));
 }
 
 }  // namespace ondol

@@ -243,7 +243,7 @@ TEST(CudaOptimizerRows, Adamw) {
                              dv.data(), static_cast<int64_t>(count),
                              beta1,     beta2,
                              eps,       decay,
-                             ds.data()};
+                             1.0f,      ds.data()};
         run_row<float>(&KernelTable::adamw, args);
         expect_close(dp.host(), new_param, "adamw param", 1e-6);
         expect_close(dm.host(), new_m, "adamw exp_avg", 1e-6);
@@ -275,7 +275,7 @@ TEST(CudaOptimizerRows, Sgd) {
         EmulatedArray<OptimizerScalars> ds(std::vector<OptimizerScalars>{scalars});
         run_row<float>(&KernelTable::sgd,
                        SgdArgs{dp.data(), dlow.data(), dg.data(), momentum == 0.0f ? nullptr : db.data(),
-                               static_cast<int64_t>(count), momentum, 0.01f, nesterov, ds.data()});
+                               static_cast<int64_t>(count), momentum, 0.01f, 1.0f, nesterov, ds.data()});
         expect_close(dp.host(), new_param, "sgd param", 1e-6);
         expect_close(db.host(), new_buffer, "sgd buffer", 1e-6);
         expect_close(dlow.host(), new_param, "sgd low precision", 1e-6);

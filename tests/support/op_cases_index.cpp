@@ -317,8 +317,8 @@ void add_adafactor(std::vector<OpCase>& cases, const Shape& shape, int64_t step,
     const auto target = [gradients](const Tensor& t) { return gradients ? t.clone() : t; };
     const auto scalars = ops::make_optimizer_scalars(in[0].device());
     ops::set_optimizer_scalars(scalars, 1e-2f, 0.5f, step);
-    ops::AdafactorState state{target(in[0]), Tensor::empty(in[0].shape(), DType::bf16, in[0].device()), in[1],
-                              target(in[2]), {}, {}};
+    ops::AdafactorState state{
+        target(in[0]), Tensor::empty(in[0].shape(), DType::bf16, in[0].device()), in[1], target(in[2]), {}, {}};
     if (matrix) state.column = target(in[3]);
     if (relative) state.exp_avg = target(in[4]);
     ops::AdafactorOptions options{.weight_decay = 0.1f, .rate_scale = 2.0f};
@@ -357,8 +357,9 @@ void add_adafactor(std::vector<OpCase>& cases, const Shape& shape, int64_t step,
       update += u[i] * u[i];
     }
     const T count = static_cast<T>(p.numel());
-    T rate = relative ? static_cast<T>(std::min(1e-6 * static_cast<double>(step), 1 / std::sqrt(static_cast<double>(step))))
-                      : T(1e-2f);
+    T rate = relative
+                 ? static_cast<T>(std::min(1e-6 * static_cast<double>(step), 1 / std::sqrt(static_cast<double>(step))))
+                 : T(1e-2f);
     rate *= T(2);
     if (relative) rate *= std::max(T(1e-3f), std::sqrt(weight / count));
     const T clip = std::max(T(1), std::sqrt(update / count));
@@ -378,7 +379,8 @@ void add_adafactor(std::vector<OpCase>& cases, const Shape& shape, int64_t step,
 
 void add_optimizer(std::vector<OpCase>& cases, bool large) {
   for (const int64_t count : {1, 7, 1025, 33333}) add_lion(cases, count);
-  for (const Shape& shape : {Shape{1}, Shape{37}, Shape{5000}, Shape{1, 9}, Shape{33, 65}, Shape{300, 7}, Shape{3, 1029}}) {
+  for (const Shape& shape :
+       {Shape{1}, Shape{37}, Shape{5000}, Shape{1, 9}, Shape{33, 65}, Shape{300, 7}, Shape{3, 1029}}) {
     for (const int64_t step : {int64_t{1}, int64_t{1000}}) {
       add_lamb(cases, shape, step);
       for (const bool relative : {false, true}) add_adafactor(cases, shape, step, relative);

@@ -51,7 +51,8 @@ TEST_P(Recompute, GradientsAreTheSameToTheBit) {
     const uint64_t kept = memory_statistics(model->device()).allocated;
     tape.backward(loss);
     model->parameters().finish_gradients();
-    return Result{static_cast<float>(loss.value().item()), model->parameters().flat_gradients().to_vector<float>(), kept};
+    return Result{static_cast<float>(loss.value().item()), model->parameters().flat_gradients().to_vector<float>(),
+                  kept};
   };
   const Result plain = run(false), again = run(true);
   EXPECT_EQ(plain.loss, again.loss);
@@ -63,7 +64,8 @@ TEST(GradientCheckpointing, ARunIsTheSameWithAndWithout) {
   const testing::TemporaryDirectory directory;
   testing::write_tiny_inputs(directory, /*dropout=*/0.1);
   for (const char* run : {"true", "false"}) {
-    Trainer trainer(testing::tiny_config(directory, run, {std::string("train.gradient_checkpointing=") + run}), {.device = "cpu"});
+    Trainer trainer(testing::tiny_config(directory, run, {std::string("train.gradient_checkpointing=") + run}),
+                    {.device = "cpu"});
     EXPECT_TRUE(trainer.run().finished);
   }
   EXPECT_EQ(directory.read("true/final/model.safetensors"), directory.read("false/final/model.safetensors"));

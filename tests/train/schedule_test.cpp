@@ -30,6 +30,23 @@ TEST(Schedule, CosineMatchesPublishedTable) {
   }
 }
 
+/// transformers.get_polynomial_decay_schedule_with_warmup(10, 100, lr_end=0.1, power=2).
+TEST(Schedule, PolynomialMatchesTransformers) {
+  const ScheduleConfig schedule{
+      .type = "polynomial", .warmup_steps = 10, .min_learning_rate = 0.1, .steps = 100, .power = 2.0};
+  const std::pair<int64_t, double> known[] = {{5, 0.5},    {10, 1.0},  {30, 0.6444444444444445},
+                                              {55, 0.325}, {100, 0.1}, {99, 0.10011111111111111}};
+  for (const auto& [step, rate] : known) EXPECT_NEAR(learning_rate_at(schedule, 1.0, step), rate, 1e-12) << step;
+}
+
+/// Howard & Ruder 2018, equation 3, for T = 1000: from 1/32 of the peak up in 100 steps, down in 900.
+TEST(Schedule, SlantedTriangular) {
+  const ScheduleConfig schedule{.type = "slanted_triangular", .steps = 1000};
+  const std::pair<int64_t, double> known[] = {
+      {1, 0.03125}, {51, 0.515625}, {101, 1.0}, {551, 0.515625}, {1000, 0.03232638888888884}};
+  for (const auto& [step, rate] : known) EXPECT_NEAR(learning_rate_at(schedule, 1.0, step), rate, 1e-12) << step;
+}
+
 TEST(Schedule, ConstantWithWarmup) {
   const ScheduleConfig schedule{.type = "constant", .warmup_steps = 4, .steps = 10};
   EXPECT_DOUBLE_EQ(learning_rate_at(schedule, 2.0, 1), 0.5);

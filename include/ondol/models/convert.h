@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace ondol {
 
@@ -19,6 +20,8 @@ struct ConvertOptions {
   std::string dtype;
   uint64_t max_shard_bytes = 5'000'000'000;
   std::string adapter;  // an adapter directory (models/lora.h) that is merged into the weights; "": none
+  /// Model directories (checkpoints of one run) whose weights are averaged with those of the source, in f64.
+  std::vector<std::string> average;
 };
 
 struct ConvertResult {

@@ -82,7 +82,7 @@ struct ForwardContext {
   bool training = false;  // dropout on
   /// Activations inside layers are not kept for the backward but computed again (autograd/recompute.h).
   bool recompute_layers = false;
-  RngKey rng;             // dropout: seed and step; the stream is the base to which layers add their own number
+  RngKey rng;  // dropout: seed and step; the stream is the base to which layers add their own number
   KvCache* cache = nullptr;
   /// When set (n) i32: a masked language model's forward gives logits (n, V) of these rows of (B T) only.
   Tensor logit_rows;

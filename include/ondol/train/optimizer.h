@@ -41,7 +41,7 @@ struct OptimizerConfig {
     std::optional<double> weight_decay;
   };
   std::vector<Group> groups;
-  double ema_decay = 0.0;                         // of the average of the weights; 0: none is kept
+  double ema_decay = 0.0;  // of the average of the weights; 0: none is kept
 };
 
 /// One tensor (rows, cols) in the flat buffers, and what is done with it. A vector has one row.
@@ -121,8 +121,8 @@ class AveragedWeights {
 };
 
 /// `master` is f32 with the store's trainable_elements(); undefined: the store's own values (f32) or a copy (bf16).
-/// `spans`: the trained tensors in the order of the buffers; empty: make_span of every parameter. Throws UsageError on an
-/// unknown type.
+/// `spans`: the trained tensors in the order of the buffers; empty: make_span of every parameter. Throws UsageError on
+/// an unknown type.
 std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config, ParameterStore& store, Tensor master = {},
                                           std::vector<ParameterSpan> spans = {});
 
