@@ -51,7 +51,7 @@ __global__ void replace_tokens_kernel(ReplaceTokensArgs args) {
     }
   }
   const float greatest = block_max(best, scratch);
-  const auto lower = [](int32_t a, int32_t b) { return a < b ? a : b; };
+  const auto lower = [](int32_t x, int32_t y) { return x < y ? x : y; };
   const int32_t at = block_reduce(best == greatest ? best_at : kNone, kNone, lower, scratch_index);
   if (threadIdx.x != 0) return;
   const int32_t token = at == kNone ? 0 : at;

@@ -126,8 +126,12 @@ void TrainProgress::on_step(const ondol::StepMetrics& metrics) {
 }
 
 void TrainProgress::on_evaluation(const ondol::EvaluationMetrics& metrics) {
-  line(concat("step ", metrics.step, formatted("  eval loss %.4f  (", metrics.loss),
-              short_count(static_cast<double>(metrics.targets)), " tokens, ", duration(metrics.seconds), ")"));
+  std::string measured;
+  for (const ondol::Metric& metric : metrics.metrics) {
+    measured += concat(metric.name, formatted(" %.4f  ", metric.value));
+  }
+  line(concat("step ", metrics.step, formatted("  eval loss %.4f  ", metrics.loss), measured, "(",
+              short_count(static_cast<double>(metrics.targets)), " targets, ", duration(metrics.seconds), ")"));
 }
 
 void TrainProgress::on_checkpoint(const std::string& directory) { line("saved " + directory); }

@@ -40,6 +40,8 @@ class Record {
   int64_t number() const { return number_; }
   bool counts_lines() const { return is_line_; }
 
+  /// Whether data.fields says what the field is called.
+  bool is_mapped(const std::string& field) const { return fields_ != nullptr && fields_->contains(field); }
   /// Null when the field is absent or JSON null.
   const Json* find(const std::string& field) const;
   const Json& require(const std::string& field) const;

@@ -285,3 +285,17 @@ std::vector<OpenedSource> open_sources(const DataConfig& config, DataSplit split
 }
 
 }  // namespace ondol::detail
+
+namespace ondol {
+
+void for_each_training_record(const DataConfig& config, const std::function<void(const Record&)>& visit) {
+  for (const DataSource& entry : config.train) {
+    for (const std::string& path : expand_path(entry.path)) {
+      RecordReader reader({path, entry.target_path, entry.format},
+                          {.fields = config.fields, .columns = config.columns});
+      for (Record record; reader.next(record);) visit(record);
+    }
+  }
+}
+
+}  // namespace ondol

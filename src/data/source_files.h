@@ -1,6 +1,7 @@
 // From the sources of a configuration to samples: file kinds, the token cache, fingerprints, the validation part.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -22,3 +23,10 @@ struct OpenedSource {
 std::vector<OpenedSource> open_sources(const DataConfig& config, DataSplit split, const DataContext& context);
 
 }  // namespace ondol::detail
+
+namespace ondol {
+
+/// Every structured example of the training data as the files have it.
+void for_each_training_record(const DataConfig& config, const std::function<void(const Record&)>& visit);
+
+}  // namespace ondol

@@ -8,6 +8,7 @@
 
 #include "models/family.h"
 #include "models/gguf_source.h"
+#include "models/head_change.h"
 #include "models/weight_matching.h"
 
 namespace ondol {
@@ -47,6 +48,10 @@ std::unique_ptr<FamilyModel> build_gguf(const GgufFile& file, const JsonReader& 
   }
 }
 
+HeadChange head_of(const JsonReader& config, const std::optional<HeadRequest>& request) {
+  return request ? change_head(config, *request) : HeadChange{config.object()};
+}
+
 /// Makes weights whose tensors are all quantised in the file quantised parameters. The CPU can use every format.
 void keep_quantized(FamilyModel& model, const WeightSource& source, const std::vector<std::string>& names, DType dtype,
                     Device device) {
@@ -69,18 +74,19 @@ void keep_quantized(FamilyModel& model, const WeightSource& source, const std::v
 
 /// Gives a model its values. The source is checked before anything is allocated: a configuration may claim any size.
 std::unique_ptr<Model> fill(std::unique_ptr<FamilyModel> model, const WeightSource& source, DType dtype, Device device,
-                            const LoadOptions& options, bool keep) {
-  const std::vector<std::string> names = match_weights(*model, source);
+                            const LoadOptions& options, bool keep, bool fresh_head) {
+  const std::vector<std::string> names = match_weights(*model, source, fresh_head);
   if (options.extend) options.extend(*model);
   if (keep) keep_quantized(*model, source, names, dtype, device);
   model->parameters().materialize(dtype, device);
+  if (fresh_head) model->parameters().initialize(options.seed);
   model->parameters().initialize_extras(options.seed);
   for (size_t i = 0; i < names.size(); ++i) {
     const WeightSlot& slot = model->weights()[i];
     if (slot.parameter.quantized() != nullptr) continue;
     const Tensor target = slot.view(slot.parameter.value());
     if (names[i].empty()) {
-      target.zero();
+      if (!slot.parameter.requires_grad()) target.zero();  // else it is part of a new head
       continue;
     }
     source.for_each_part(names[i], [&](const Tensor& part, int64_t row) {
@@ -115,9 +121,11 @@ std::unique_ptr<Model> load_model(const std::string& path, const LoadOptions& op
   if (fs::is_directory(path)) {
     const std::string config_path = config_path_of(path);
     const Json document = load_json(config_path);
-    const JsonReader config(document, config_path);
+    const HeadChange change = head_of(JsonReader(document, config_path), options.head);
+    const JsonReader config(change.config, config_path);
     const DType dtype = options.dtype.value_or(configured_dtype(config));
-    return fill(build_directory(path, config, dtype), SafetensorsSource(path), dtype, device, options, false);
+    return fill(build_directory(path, config, dtype), SafetensorsSource(path), dtype, device, options, false,
+                change.fresh);
   }
   if (!is_gguf_file(path)) {
     throw UsageError(concat("cannot load model: neither a directory nor a GGUF file (", path, ")"),
@@ -125,29 +133,33 @@ std::unique_ptr<Model> load_model(const std::string& path, const LoadOptions& op
   }
   const GgufFile file(path);
   const Json document = read_gguf_config(file);
-  const JsonReader config(document, path, ErrorKind::failure);
+  const HeadChange change = head_of(JsonReader(document, path, ErrorKind::failure), options.head);
+  const JsonReader config(change.config, path, ErrorKind::failure);
   const DType dtype = options.dtype.value_or(configured_dtype(config));
-  return fill(build_gguf(file, config, dtype), GgufSource(file, config), dtype, device, options,
-              options.keep_quantized);
+  return fill(build_gguf(file, config, dtype), GgufSource(file, config), dtype, device, options, options.keep_quantized,
+              change.fresh);
 }
 
-std::unique_ptr<Model> outline_model(const std::string& path) {
+std::unique_ptr<Model> outline_model(const std::string& path, const std::optional<HeadRequest>& head) {
   if (is_gguf_file(path)) {
     const GgufFile file(path);
     const Json document = read_gguf_config(file);
-    return build_gguf(file, JsonReader(document, path, ErrorKind::failure), DType::f32);
+    const HeadChange change = head_of(JsonReader(document, path, ErrorKind::failure), head);
+    return build_gguf(file, JsonReader(change.config, path, ErrorKind::failure), DType::f32);
   }
   const std::string config_path = config_path_of(path);
   const Json document = load_json(config_path);
-  const JsonReader config(document, config_path);
+  const HeadChange change = head_of(JsonReader(document, config_path), head);
+  const JsonReader config(change.config, config_path);
   return fs::is_directory(path) ? build_directory(path, config, DType::f32) : build(config, DType::f32);
 }
 
 std::unique_ptr<Model> create_model(const std::string& config_path, DType dtype, Device device, uint64_t seed,
-                                    const ModelExtension& extend) {
+                                    const ModelExtension& extend, const std::optional<HeadRequest>& head) {
   const std::string path = config_path_of(config_path);
   const Json document = load_json(path);
-  std::unique_ptr<FamilyModel> model = build(JsonReader(document, path), dtype);
+  const HeadChange change = head_of(JsonReader(document, path), head);
+  std::unique_ptr<FamilyModel> model = build(JsonReader(change.config, path), dtype);
   if (extend) extend(*model);
   model->parameters().materialize(dtype, device);
   model->parameters().initialize(seed);

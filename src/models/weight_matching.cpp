@@ -53,13 +53,16 @@ bool same_values(const WeightSource& file, const std::string& name, const std::s
 
 }  // namespace
 
-std::vector<std::string> match_weights(const FamilyModel& model, const WeightSource& file) {
+std::vector<std::string> match_weights(const FamilyModel& model, const WeightSource& file, bool fresh_head) {
   const FileTensors tensors(model, file);
+  const std::string prefix = model.base_prefix();
   std::vector<std::string> names;
   for (const WeightSlot& slot : model.weights()) {
-    names.push_back(tensors.find_or_alternative(slot.name));
+    const bool of_head = !slot.name.starts_with(prefix);
+    names.push_back(fresh_head && of_head ? "" : tensors.find_or_alternative(slot.name));
     const std::string& name = names.back();
     if (name.empty() && !slot.parameter.requires_grad()) continue;  // a buffer may be left out
+    if (name.empty() && fresh_head && (of_head || slot.name.starts_with(prefix + "pooler."))) continue;
     ONDOL_CHECK(!name.empty(), "tensor \"", slot.name, "\" is missing (", file.path(), ")");
     ONDOL_CHECK(file.shape(name) == slot.shape, "tensor \"", file.label(name), "\" has shape ", file.shape(name),
                 ", the configuration asks for ", slot.shape, " (", file.path(), ")");

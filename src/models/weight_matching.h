@@ -9,9 +9,11 @@
 
 namespace ondol {
 
-/// The source's name for each of model.weights(), "" for a buffer that it leaves out. The model need not have been
+/// The source's name for each of model.weights(), "" for a buffer that it leaves out and, with a fresh head, for the
+/// head's weights (all that is not below the backbone's prefix, and a pooler that the source has not); whatever head the
+/// source has is then left aside. The model need not have been
 /// allocated. Every tensor is checked: missing and unexpected ones, shapes, types and copies of tied weights throw
 /// naming tensor and file.
-std::vector<std::string> match_weights(const FamilyModel& model, const WeightSource& file);
+std::vector<std::string> match_weights(const FamilyModel& model, const WeightSource& file, bool fresh_head = false);
 
 }  // namespace ondol

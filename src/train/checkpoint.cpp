@@ -112,6 +112,8 @@ std::string state_json(const TrainerState& state) {
   out["data_position"] = state.data_position.empty() ? Json() : Json::parse(state.data_position);
   out["model_fingerprint"] = state.model_fingerprint;
   out["config_hash"] = state.config_hash;
+  if (state.best_step > 0) out["best"] = {{"step", state.best_step}, {"value", state.best_value}};
+  out["evaluations_since_best"] = state.evaluations_since_best;
   return out.dump(2) + "\n";
 }
 
@@ -198,6 +200,17 @@ void write_model_directory(const std::string& directory, const Model& model, con
   });
 }
 
+void copy_model_directory(const std::string& from, const std::string& directory) {
+  write_directory(directory, [&](const std::string& hidden) {
+    for (const auto& entry : fs::directory_iterator(from)) {
+      const MappedFile source(entry.path().string());
+      AtomicFile copy(hidden + "/" + entry.path().filename().string());
+      copy.write(source.data(), source.size());
+      copy.commit();
+    }
+  });
+}
+
 void verify_checkpoint(const std::string& directory) { verify_manifest(directory); }
 
 std::string find_checkpoint(const std::string& run_directory,
@@ -231,6 +244,12 @@ TrainerState read_trainer_state(const std::string& directory) {
   state.data_position = reader.has("data_position") ? reader.raw("data_position").dump() : "";
   state.model_fingerprint = reader.require<std::string>("model_fingerprint");
   state.config_hash = reader.require<std::string>("config_hash");
+  if (reader.has("best")) {
+    const JsonReader best = reader.child("best");
+    state.best_step = best.require<int64_t>("step", at_least(1));
+    state.best_value = best.require<double>("value");
+  }
+  state.evaluations_since_best = reader.get<int64_t>("evaluations_since_best", 0, at_least(0));
   return state;
 }
 
@@ -267,9 +286,12 @@ void clean_run_directory(const std::string& run_directory, bool all) {
   for (const auto& entry : fs::directory_iterator(run_directory)) {
     const std::string name = entry.path().filename().string();
     const bool stale = name.starts_with(concat(".", kPrefix)) || name.starts_with(".final.") ||
-                       name.starts_with(".metrics.jsonl.") || name.starts_with(".config.json.");
-    const bool result =
-        step_of(name) >= 0 || name == "final" || name == "metrics.jsonl" || name.starts_with("events.out.tfevents.");
+                       name.starts_with(".best-") || name.starts_with(".predictions.jsonl.") ||
+                       name.starts_with(".report.json.") || name.starts_with(".metrics.jsonl.") ||
+                       name.starts_with(".config.json.");
+    const bool result = step_of(name) >= 0 || name == "final" || name.starts_with("best-") ||
+                        name == "predictions.jsonl" || name == "report.json" || name == "metrics.jsonl" ||
+                        name.starts_with("events.out.tfevents.");
     if (stale || (all && result)) doomed.push_back(entry.path());
   }
   for (const fs::path& path : doomed) {

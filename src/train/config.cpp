@@ -62,16 +62,16 @@ OrderedJson optimizer_json(const OptimizerConfig& optimizer) {
 }
 
 OrderedJson schedule_json(const ScheduleConfig& schedule) {
+  const bool known_steps = schedule.steps != TrainConfig::kUnknownSteps;
+  OrderedJson out = {{"type", schedule.type}};
+  if (known_steps) out["steps"] = schedule.steps;
   if (schedule.type == "slanted_triangular") {
-    return {{"type", schedule.type},
-            {"steps", schedule.steps},
-            {"cut_fraction", schedule.cut_fraction},
-            {"ratio", schedule.ratio}};
+    out["cut_fraction"] = schedule.cut_fraction;
+    out["ratio"] = schedule.ratio;
+    return out;
   }
-  OrderedJson out = {{"type", schedule.type},
-                     {"steps", schedule.steps},
-                     {"warmup_steps", schedule.warmup_steps},
-                     {"min_learning_rate", schedule.min_learning_rate}};
+  out["warmup_steps"] = schedule.warmup_steps;
+  out["min_learning_rate"] = schedule.min_learning_rate;
   if (schedule.type == "wsd") {
     out["decay_steps"] = schedule.decay_steps;
     out["decay_shape"] = schedule.decay_shape;
@@ -82,8 +82,11 @@ OrderedJson schedule_json(const ScheduleConfig& schedule) {
 }
 
 OrderedJson sizes_json(const StageConfig& stage) {
-  OrderedJson out = {
-      {"steps", stage.steps}, {"batch_size", stage.batch_size}, {"micro_batch_size", stage.micro_batch_size}};
+  OrderedJson out;
+  if (stage.epochs > 0.0) out["epochs"] = stage.epochs;
+  if (stage.steps != TrainConfig::kUnknownSteps) out["steps"] = stage.steps;
+  out["batch_size"] = stage.batch_size;
+  out["micro_batch_size"] = stage.micro_batch_size;
   for (const auto& [key, ramp] : {std::pair{"batch_ramp", stage.batch_ramp}, {"length_ramp", stage.length_ramp}}) {
     if (ramp.steps > 0) out[key] = {{"start", ramp.start}, {"steps", ramp.steps}};
   }
@@ -179,7 +182,11 @@ std::string TrainConfig::resolved_json() const {
   train["deterministic"] = deterministic;
   train["on_non_finite"] = on_non_finite;
   out["train"] = train;
-  out["evaluation"] = {{"every", evaluation.every}, {"batches", evaluation.batches}};
+  out["evaluation"] = {{"every", evaluation.every},
+                       {"batches", evaluation.batches},
+                       {"metric", evaluation.metric},
+                       {"keep_best", evaluation.keep_best},
+                       {"patience", evaluation.patience}};
   out["checkpoint"] = {
       {"every", checkpoint.every}, {"keep", checkpoint.keep}, {"allow_changed_data", checkpoint.allow_changed_data}};
   out["logging"] = {{"every", logging.every}, {"tensorboard", logging.tensorboard}, {"peak_flops", logging.peak_flops}};
@@ -209,6 +216,11 @@ int64_t TrainConfig::total_steps() const {
   int64_t total = 0;
   for (const StageConfig& stage : stages) total += stage.steps;
   return total;
+}
+
+void TrainConfig::set_steps(size_t stage, int64_t steps) {
+  stages.at(stage).steps = steps;
+  stages.at(stage).schedule = from_json(resolved_json(), {}, "train.epochs").stages.at(stage).schedule;
 }
 
 }  // namespace ondol

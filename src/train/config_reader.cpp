@@ -142,6 +142,9 @@ ScheduleConfig read_schedule(const JsonReader& reader, int64_t stage_steps, doub
   if (reader.has("decay_steps") && reader.has("decay_fraction")) {
     reader.fail("decay_fraction", "schedule.decay_steps is given already");
   }
+  if (wsd && stage_steps == TrainConfig::kUnknownSteps && !reader.has("decay_steps")) {
+    reader.fail("decay_fraction", "with train.epochs the decay is given in schedule.decay_steps");
+  }
   const double fraction = reader.get("decay_fraction", kDecayFraction, between(0.0, 1.0));
   const auto share = static_cast<int64_t>(fraction * static_cast<double>(config.steps) + 0.5);
   const int64_t decay_steps = reader.get<int64_t>("decay_steps", share, between(0, kMostSteps));
@@ -214,7 +217,9 @@ void read_positions(const JsonReader& model, StageConfig& stage) {
 StageConfig read_stage(const JsonReader& root, double learning_rate) {
   StageConfig stage;
   const JsonReader train = root.require_child("train");
-  stage.steps = train.require<int64_t>("steps", between(1, kMostSteps));
+  if (train.has("epochs")) stage.epochs = train.require<double>("epochs", {.low = 0.0, .high = 1e9, .low_open = true});
+  stage.steps = stage.epochs > 0.0 ? train.get<int64_t>("steps", TrainConfig::kUnknownSteps, between(1, kMostSteps))
+                                   : train.require<int64_t>("steps", between(1, kMostSteps));
   stage.batch_size = train.require<int64_t>("batch_size", between(1, kMostSamples));
   stage.micro_batch_size = train.get<int64_t>("micro_batch_size", stage.batch_size, at_least(1));
   if (stage.batch_size % stage.micro_batch_size != 0) {
@@ -224,7 +229,8 @@ StageConfig read_stage(const JsonReader& root, double learning_rate) {
   stage.data = read_data(root.require_child("data"));
   read_ramps(train, stage);
   read_positions(root.child("model"), stage);
-  if (stage.data.mixture_samples == 0) stage.data.mixture_samples = count_stage_samples(stage);
+  const bool known = stage.steps != TrainConfig::kUnknownSteps;
+  if (stage.data.mixture_samples == 0 && known) stage.data.mixture_samples = count_stage_samples(stage);
   stage.learning_rate = learning_rate;
   stage.schedule = read_schedule(root.child("schedule"), stage.steps, learning_rate);
   stage.objective = make_objective(root.child("objective"))->settings();
@@ -266,6 +272,16 @@ TrainConfig read_single(const Json& document, const std::string& name) {
   const JsonReader evaluation = root.child("evaluation");
   config.evaluation.every = evaluation.get<int64_t>("every", config.evaluation.every, at_least(0));
   config.evaluation.batches = evaluation.get<int64_t>("batches", config.evaluation.batches, between(0, kMostSamples));
+  config.evaluation.metric = evaluation.get<std::string>("metric", config.evaluation.metric);
+  config.evaluation.keep_best = evaluation.get("keep_best", config.evaluation.keep_best);
+  config.evaluation.patience = evaluation.get<int64_t>("patience", config.evaluation.patience, at_least(0));
+  if (config.evaluation.every == 0 && (config.evaluation.keep_best || config.evaluation.patience > 0)) {
+    evaluation.fail(config.evaluation.keep_best ? "keep_best" : "patience", "needs evaluation.every");
+  }
+  if (config.evaluation.keep_best && config.optimizer.ema_decay > 0.0) {
+    evaluation.fail("keep_best",
+                    "is chosen among the weights themselves, optimizer.ema_decay would write their average");
+  }
   const DataConfig& data = config.stages.front().data;
   if (config.evaluation.every > 0 && data.validation.empty() && data.validation_fraction == 0.0) {
     evaluation.fail("every", "there is no validation data", "give data.validation or data.validation_fraction");
@@ -296,7 +312,7 @@ TrainConfig read_single(const Json& document, const std::string& name) {
 void check_stage_keys(const JsonReader& stage) {
   for (const char* section : {"data", "schedule", "objective"}) stage.raw(section);
   const JsonReader train = stage.child("train");
-  for (const char* key : {"steps", "batch_size", "micro_batch_size"}) train.accept(key);
+  for (const char* key : {"steps", "epochs", "batch_size", "micro_batch_size"}) train.accept(key);
   for (const char* section : {"batch_ramp", "length_ramp"}) train.raw(section);
   for (const char* key : {"rope_theta", "max_position_embeddings"}) stage.child("model").accept(key);
   stage.child("optimizer").accept("learning_rate");
@@ -324,6 +340,10 @@ TrainConfig read_train_config(const Json& document, const std::string& name) {
     check_stage_keys(stages[i]);
     Json merged = base;
     merged.merge_patch(stages[i].object());
+    const Json train = stages[i].object().value("train", Json::object());
+    if (train.is_object() && train.contains("epochs") != train.contains("steps")) {  // one takes the other's place
+      merged["train"].erase(train.contains("epochs") ? "steps" : "epochs");
+    }
     TrainConfig single = read_single(merged, concat(name, ", stage ", i));
     if (i == 0) {
       config = std::move(single);

@@ -6,6 +6,7 @@
 #include <ondol/train/objective.h>
 
 #include "base/json_reader.h"
+#include "data/source_files.h"
 #include "models/gguf_architecture.h"
 #include "train/parameter_groups.h"
 #include "train/trainable.h"
@@ -15,6 +16,16 @@ namespace ondol {
 namespace {
 
 namespace fs = std::filesystem;
+
+/// The head that the first stage asks for; later ones are checked against it.
+std::optional<HeadRequest> wanted_head(const TrainConfig& config) {
+  const StageConfig& first = config.stages.front();
+  const std::string& source = config.model.from.empty() ? config.model.config : config.model.from;
+  const RecordScan scan = [&first](const std::function<void(const Record&)>& visit) {
+    for_each_training_record(first.data, visit);
+  };
+  return make_objective(first.objective)->head(*outline_model(source), scan);
+}
 
 std::unique_ptr<Model> build(const TrainConfig& config, const std::string& device, const std::string& checkpoint) {
   const ModelExtension extend = [&config](Model& model) {
@@ -32,12 +43,16 @@ std::unique_ptr<Model> build(const TrainConfig& config, const std::string& devic
   // Checkpoints of adapters do not hold the base.
   const std::string& directory = checkpoint.empty() || config.lora ? config.model.from : checkpoint;
   if (directory.empty()) {
-    return create_model(config.model.config, DType::f32, resolve_device(device), config.seed, extend);
+    return create_model(config.model.config, DType::f32, resolve_device(device), config.seed, extend,
+                        wanted_head(config));
   }
+  // An adapter's head, too, is made anew before its values are read.
+  const bool from_base = checkpoint.empty() || config.lora;
   std::unique_ptr<Model> model = load_model(directory, {.device = device,
                                                         .dtype = DType::f32,
                                                         .keep_quantized = config.lora.has_value(),
                                                         .extend = extend,
+                                                        .head = from_base ? wanted_head(config) : std::nullopt,
                                                         .seed = config.seed});
   if (!checkpoint.empty() && config.lora) AdapterFile(checkpoint).read_into(*model);
   if (!checkpoint.empty()) load_extras(checkpoint, model->parameters());
@@ -77,7 +92,7 @@ TrainingModel make_training_model(const TrainConfig& config, const std::string& 
 }
 
 std::unique_ptr<Model> outline_training_model(const TrainConfig& config) {
-  return outline_model(config.model.from.empty() ? config.model.config : config.model.from);
+  return outline_model(config.model.from.empty() ? config.model.config : config.model.from, wanted_head(config));
 }
 
 std::string model_fingerprint(const TrainConfig& config) {

@@ -42,6 +42,10 @@ Batch with_input(Batch batch, const ModelInput& prepared) {
 
 std::shared_ptr<const RecordEncoder> Objective::record_encoder(const RecordContext&) const { return nullptr; }
 
+std::optional<HeadRequest> Objective::head(const Model&, const RecordScan&) const { return std::nullopt; }
+
+std::unique_ptr<Evaluator> Objective::evaluator(const EvaluatorContext&) const { return nullptr; }
+
 void Objective::check_samples(const Batch& example, const ObjectiveContext& context) const {
   context.model.check_shapes(model_input(example), "data");
 }

@@ -110,6 +110,10 @@ void RunData::open_stage(size_t stage, const std::string& position) {
   stage_ = stage;
 }
 
+int64_t RunData::samples_per_epoch(size_t stage) const {
+  return make_loaders(stage, *make_objective(config_.stages.at(stage).objective)).train->samples_per_epoch();
+}
+
 void RunData::check_stage(size_t stage) const {
   const StageConfig& later = config_.stages.at(stage);
   const auto objective = make_objective(later.objective);

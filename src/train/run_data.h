@@ -24,6 +24,9 @@ class RunData {
   /// Throws what open_stage would throw, so that a mistake in a later stage does not wait until its turn comes.
   void check_stage(size_t stage) const;
 
+  /// Of the training data of a stage.
+  int64_t samples_per_epoch(size_t stage) const;
+
   DataLoader& train() { return *loaders_.train; }
   /// Null without validation data.
   DataLoader* validation() { return loaders_.validation.get(); }

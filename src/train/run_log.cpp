@@ -24,6 +24,7 @@ void RunLog::evaluation(const EvaluationMetrics& metrics) {
   metrics_.append(metrics_line(metrics));
   if (events_ == nullptr) return;
   events_->scalar("eval_loss", metrics.step, metrics.loss);
+  for (const Metric& metric : metrics.metrics) events_->scalar("eval_" + metric.name, metrics.step, metric.value);
   events_->flush();
 }
 
@@ -52,6 +53,7 @@ std::string metrics_line(const EvaluationMetrics& metrics) {
   nlohmann::ordered_json line;
   line["step"] = metrics.step;
   line["eval_loss"] = metrics.loss;
+  for (const Metric& metric : metrics.metrics) line["eval_" + metric.name] = metric.value;
   line["eval_targets"] = metrics.targets;
   line["eval_seconds"] = metrics.seconds;
   return line.dump();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <deque>
 #include <filesystem>
 #include <limits>
@@ -14,7 +15,9 @@
 #include <ondol/tensor/allocator.h>
 
 #include "backend/backend.h"
+#include "train/best_model.h"
 #include "train/checkpoint_writer.h"
+#include "train/evaluation.h"
 #include "train/model_setup.h"
 #include "train/peak_flops.h"
 #include "train/ramps.h"
@@ -104,7 +107,9 @@ struct Trainer::Impl {
   void start_step();
   StepMetrics finish_step();
   void finish_steps(size_t left);
-  EvaluationMetrics evaluate();
+  void evaluate();
+  void resolve_epochs();
+  void write_final(const std::string& directory);
   bool works_on_its_own() const { return backend(training.model->device().type).begin_capture != nullptr; }
   void save_checkpoint();
   void report_checkpoint(const std::string& directory);
@@ -118,10 +123,12 @@ struct Trainer::Impl {
   std::unique_ptr<TrainingStep> step;
   std::unique_ptr<RunLog> log;
   TrainerState state;  // as of the last step that was started; updates and seconds: of the last one that is finished
+  BestModel best{config.evaluation, config.output, state};
   std::deque<StartedStep> started;
   double finished_at = 0.0;  // when the last result came
   std::optional<double> peak_flops;
   std::string last_checkpoint;  // that is whole
+  int64_t saved_best = 0;       // best step in the checkpoint that was begun last
   CheckpointWriter writer;      // goes first: it reads the model
 };
 
@@ -173,6 +180,18 @@ void Trainer::Impl::check_later_stages() {
   if (now.rope_theta) training.model->change_rotary_positions(*now.rope_theta, now.max_positions);
 }
 
+/// Steps of the stages that are given in epochs: so many that every sample is seen as often. The last batch goes on
+/// into the next epoch where it is not full.
+void Trainer::Impl::resolve_epochs() {
+  for (size_t number = 0; number < config.stages.size(); ++number) {
+    const StageConfig& now = config.stages[number];
+    if (now.steps != TrainConfig::kUnknownSteps) continue;
+    const auto samples = static_cast<double>(data->samples_per_epoch(number));
+    const double steps = std::ceil(now.epochs * samples / static_cast<double>(now.batch_size));
+    config.set_steps(number, static_cast<int64_t>(std::max(steps, 1.0)));
+  }
+}
+
 void Trainer::Impl::build(const std::string& checkpoint, const std::string& cache_directory) {
   state = TrainerState();
   const std::string fingerprint = model_fingerprint(config);
@@ -183,15 +202,16 @@ void Trainer::Impl::build(const std::string& checkpoint, const std::string& cach
           concat("cannot resume: the model's configuration is not that of the checkpoint (", checkpoint, ")"),
           "choose another --output, or start over with --resume never");
     }
-    if (state.config_hash != config.hash()) {
-      options.observer->on_warning("the configuration differs from the checkpoint's; its new values apply");
-    }
   }
   state.seed = config.seed;
   if (!fingerprint.empty()) state.model_fingerprint = fingerprint;
-  state.config_hash = config.hash();
   training = make_training_model(config, options.device, checkpoint);
   data = std::make_unique<RunData>(config, *training.model, cache_directory);
+  resolve_epochs();
+  if (!checkpoint.empty() && state.config_hash != config.hash()) {
+    options.observer->on_warning("the configuration differs from the checkpoint's; its new values apply");
+  }
+  state.config_hash = config.hash();
   step = std::make_unique<TrainingStep>(*training.model, *training.optimizer,
                                         TrainingStepSettings{.seed = config.seed,
                                                              .max_grad_norm = config.max_grad_norm,
@@ -309,39 +329,23 @@ void Trainer::Impl::finish_steps(size_t left) {
   }
 }
 
-EvaluationMetrics Trainer::Impl::evaluate() {
-  const double start = now_seconds();
-  DataLoader& loader = *data->validation();
-  loader.reset();
+/// What the validation data say, into the log; a model that is the best one so far is kept.
+void Trainer::Impl::evaluate() {
   const int64_t batch_size = stage().batch_size;
-  const int64_t wanted = config.evaluation.batches > 0 ? config.evaluation.batches * batch_size : INT64_MAX;
-  EvaluationMetrics metrics;
-  metrics.step = state.step;
-  std::vector<double> sums;  // of each term of the loss, and its targets
-  std::vector<int64_t> counts;
-  for (int64_t left = std::min(loader.samples_per_epoch(), wanted); left > 0;) {
-    const Batch batch =
-        data->objective().prepare(loader.next(std::min(left, batch_size)), data->objective_context(0, false));
-    left -= batch.size();
-    const std::vector<int64_t> targets = data->objective().count_targets(batch, *training.model);
-    const std::vector<double> means = step->evaluate(data->objective(), batch, stage().micro_batch_size);
-    sums.resize(targets.size());
-    counts.resize(targets.size());
-    for (size_t i = 0; i < targets.size(); ++i) {
-      sums[i] += means[i] * static_cast<double>(targets[i]);
-      counts[i] += targets[i];
-    }
+  Evaluation evaluation = ondol::evaluate(*data, *training.model, *step,
+                                          {.samples = config.evaluation.batches * batch_size,
+                                           .batch_size = batch_size,
+                                           .micro_batch_size = stage().micro_batch_size});
+  evaluation.metrics.step = state.step;
+  log->evaluation(evaluation.metrics);
+  options.observer->on_evaluation(evaluation.metrics);
+  const bool better = best.offer(evaluation.metrics);
+  if (better && config.evaluation.keep_best) {
+    best.keep(*training.model, data->tokenizer(), evaluation);
+    if (config.checkpoint.every == 0) best.forget_others();  // no checkpoint will ever know of an older one
   }
-  // Without a target there is no loss; 0 would look like the best one.
-  metrics.loss = std::numeric_limits<double>::quiet_NaN();
-  for (size_t i = 0; i < sums.size(); ++i) {
-    if (counts[i] == 0) continue;
-    const double mean = sums[i] / static_cast<double>(counts[i]);
-    metrics.loss = metrics.targets == 0 ? mean : metrics.loss + mean;
-    metrics.targets += counts[i];
-  }
-  metrics.seconds = now_seconds() - start;
-  return metrics;
+  const bool last = state.step == config.total_steps() || best.exhausted();
+  if (last && !config.evaluation.keep_best) write_evaluation(config.output, evaluation);
 }
 
 /// Where the device works on its own, training goes on while the files are made. On the CPU they are made at once: a
@@ -349,6 +353,7 @@ EvaluationMetrics Trainer::Impl::evaluate() {
 void Trainer::Impl::save_checkpoint() {
   log->sync();
   state.data_position = data->train().state();
+  saved_best = state.best_step;
   const CheckpointParts parts{
       .model = *training.model, .optimizer = *training.optimizer, .tokenizer = data->tokenizer(), .state = state};
   if (works_on_its_own()) {
@@ -363,7 +368,26 @@ void Trainer::Impl::save_checkpoint() {
 void Trainer::Impl::report_checkpoint(const std::string& directory) {
   if (directory.empty()) return;
   last_checkpoint = directory;
+  if (config.evaluation.keep_best && saved_best == state.best_step) best.forget_others();
   options.observer->on_checkpoint(directory);
+}
+
+/// Also when no step was left: the process may have died after the last checkpoint, and the directory be that of a
+/// shorter run.
+void Trainer::Impl::write_final(const std::string& directory) {
+  const std::string chosen = config.evaluation.keep_best ? best.directory() : "";
+  if (chosen.empty()) {
+    const AveragedWeights averaged(training.model->parameters(), *training.optimizer);
+    write_model_directory(directory, *training.model, data->tokenizer());
+    return;
+  }
+  copy_model_directory(chosen, directory);
+  best.forget_others();
+  for (const char* name : {"predictions.jsonl", "report.json"}) {
+    if (!fs::exists(concat(chosen, "/", name))) continue;
+    const MappedFile file(concat(chosen, "/", name));
+    write_file_atomic(concat(config.output, "/", name), {reinterpret_cast<const char*>(file.data()), file.size()});
+  }
 }
 
 TrainResult Trainer::Impl::loop() {
@@ -372,19 +396,16 @@ TrainResult Trainer::Impl::loop() {
     return interval > 0 && (state.step % interval == 0 || state.step == total);
   };
   const bool runs_ahead = works_on_its_own();
-  while (!done()) {
+  while (!done() && !best.exhausted()) {
     start_step();
     report_checkpoint(writer.poll());
     const bool evaluates = data->validation() != nullptr && every(config.evaluation.every);
     const bool saves = every(config.checkpoint.every);
     finish_steps(runs_ahead && !evaluates && !saves && state.step < total ? 1 : 0);
-    if (evaluates) {
-      const EvaluationMetrics evaluation = evaluate();
-      log->evaluation(evaluation);
-      options.observer->on_evaluation(evaluation);
-    }
-    const bool stop = options.stop != nullptr && options.stop->load() && state.step < total;
-    if (saves || stop) {
+    if (evaluates) evaluate();
+    const bool exhausted = evaluates && best.exhausted();
+    const bool stop = options.stop != nullptr && options.stop->load() && state.step < total && !exhausted;
+    if (saves || stop || (exhausted && config.checkpoint.every > 0)) {
       finish_steps(0);
       save_checkpoint();
       if (stop) {
@@ -398,12 +419,7 @@ TrainResult Trainer::Impl::loop() {
   }
   report_checkpoint(writer.wait());
   const std::string final_directory = config.output + "/final";
-  {
-    // Also when no step was left: the process may have died after the last checkpoint, and the directory be that of a
-    // shorter run.
-    const AveragedWeights averaged(training.model->parameters(), *training.optimizer);
-    write_model_directory(final_directory, *training.model, data->tokenizer());
-  }
+  write_final(final_directory);
   log->sync();
   return {state.step, true, final_directory};
 }

@@ -200,6 +200,14 @@ class Model {
   std::shared_ptr<const Lora> lora_;
 };
 
+/// Another head than the one that a model comes with: its weights are drawn, those of the backbone are loaded. A head
+/// that is there already, with the same labels, is loaded as well.
+struct HeadRequest {
+  Head head = Head::none;                // sequence_classification, token_classification or question_answering
+  std::vector<std::string> labels = {};  // {}: those of the configuration
+  std::string problem_type = {};         // as in Hugging Face configurations: "regression", ...; "": as it follows
+};
+
 /// Is shown a model before its parameters get memory, so that it may add some for training (ParameterStore::add_extra).
 using ModelExtension = std::function<void(Model&)>;
 
@@ -208,7 +216,8 @@ struct LoadOptions {
   std::optional<DType> dtype;   // default: bf16 for a model saved in bf16, else f32
   bool keep_quantized = true;   // of GGUF files: weights stay quantised, for inference; false: dtype, for training
   ModelExtension extend;
-  uint64_t seed = 0;  // of what `extend` adds
+  std::optional<HeadRequest> head = {};
+  uint64_t seed = 0;  // of what `extend` adds and a new head
 };
 
 /// "auto": the first GPU when the build and the machine have one, else the CPU.
@@ -222,11 +231,11 @@ std::unique_ptr<Model> load_model(const std::string& path, const LoadOptions& op
 /// From a config.json alone (a file, or the directory that holds it); weights are drawn from the family's
 /// initialisation.
 std::unique_ptr<Model> create_model(const std::string& config_path, DType dtype, Device device, uint64_t seed,
-                                    const ModelExtension& extend = {});
+                                    const ModelExtension& extend = {}, const std::optional<HeadRequest>& head = {});
 
 /// A model without weights, for checks and preparations that look at its configuration alone; from whatever load_model
 /// and create_model take. It computes nothing.
-std::unique_ptr<Model> outline_model(const std::string& path);
+std::unique_ptr<Model> outline_model(const std::string& path, const std::optional<HeadRequest>& head = {});
 /// The same from the text of a configuration, for ParameterStore::absorb; `name` stands for its file in errors.
 std::unique_ptr<Model> outline_model(const std::string& config_json, const std::string& name);
 

@@ -35,6 +35,9 @@ struct TrainerState {
   std::string data_position;      // state of the stage's data loader (JSON), with the fingerprints of its files
   std::string model_fingerprint;  // of the configuration that the model was made from
   std::string config_hash;        // of the resolved configuration
+  int64_t best_step = 0;          // of the best evaluation so far; 0: none yet
+  double best_value = 0.0;        // its metric
+  int64_t evaluations_since_best = 0;
 };
 
 /// Values of a model and its optimizer at one moment, on the host.
@@ -62,6 +65,9 @@ std::string write_checkpoint(const std::string& run_directory, const CheckpointP
 
 /// Writes a plain model directory in one step: it is there whole or not at all, and replaces an older one.
 void write_model_directory(const std::string& directory, const Model& model, const Tokenizer* tokenizer);
+
+/// The same, from another model directory, whatever files it has.
+void copy_model_directory(const std::string& from, const std::string& directory);
 
 /// Throws Error naming the first file (and the tensor in it) that is missing or differs from the manifest.
 void verify_checkpoint(const std::string& directory);

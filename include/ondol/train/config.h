@@ -29,6 +29,7 @@ struct RampConfig {
 /// What may change between the phases of a run. A run without "stages" has one.
 struct StageConfig {
   int64_t steps = 0;
+  double epochs = 0.0;           // > 0: steps follow from the size of the data, once that is known
   int64_t batch_size = 0;        // samples of one optimizer step, over all ranks
   int64_t micro_batch_size = 0;  // samples of one forward and backward; divides batch_size
   RampConfig batch_ramp;         // of batch_size: linear, in whole micro-batches
@@ -64,8 +65,11 @@ struct TrainConfig {
   std::string on_non_finite = "stop";  // stop, skip
 
   struct Evaluation {
-    int64_t every = 0;    // steps; 0: never
-    int64_t batches = 0;  // of the stage's batch_size samples; 0: all validation data
+    int64_t every = 0;       // steps; 0: never
+    int64_t batches = 0;     // of the stage's batch_size samples; 0: all validation data
+    std::string metric;      // what the best model is chosen by; "": the objective's first one, or "loss"
+    bool keep_best = false;  // final/ is the model of the best evaluation
+    int64_t patience = 0;    // > 0: evaluations without a better one after which the run ends
   } evaluation;
   struct Checkpoint {
     int64_t every = 500;  // steps; 0: none
@@ -96,6 +100,12 @@ struct TrainConfig {
   std::string hash() const;
 
   int64_t total_steps() const;
+
+  /// Stages that are given in epochs have this many steps until with_steps.
+  static constexpr int64_t kUnknownSteps = int64_t{1} << 40;
+  /// Fills in the steps of a stage, and what follows from them in its schedule. Throws UsageError when the schedule
+  /// does not fit.
+  void set_steps(size_t stage, int64_t steps);
 };
 
 }  // namespace ondol

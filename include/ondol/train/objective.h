@@ -9,18 +9,22 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <ondol/data/data_loader.h>
 #include <ondol/models/model.h>
 #include <ondol/ops/loss.h>
+#include <ondol/train/evaluator.h>
 #include <ondol/train/vocabulary.h>
 
 namespace ondol {
 
 class JsonReader;
+class Record;
 class RecordEncoder;
 class Tokenizer;
 
@@ -49,12 +53,19 @@ struct ModelOrigin {
   uint64_t seed = 0;
 };
 
+/// Shows every structured example of the training data, in order.
+using RecordScan = std::function<void(const std::function<void(const Record&)>& visit)>;
+
 class Objective {
  public:
   virtual ~Objective() = default;
 
   /// Its section of the configuration with every default written out, JSON.
   virtual std::string settings() const = 0;
+
+  /// The head that a model of a new run gets, with labels from the training data where that is where they come from; by
+  /// default the one that `base` (without weights) has.
+  virtual std::optional<HeadRequest> head(const Model& base, const RecordScan& training) const;
 
   /// Adds the parameters that the objective itself needs (ParameterStore::add_extra, names "objective....").
   virtual void extend(Model& /*model*/) const {}
@@ -93,6 +104,9 @@ class Objective {
   /// device, nor depend on values of the batch on the host. By default the model's own loss.
   virtual std::vector<Variable> losses(Model& model, const Batch& rows, const std::vector<LossScale>& scales,
                                        const ForwardContext& context) const;
+
+  /// What is measured of the validation data besides the loss; by default nothing.
+  virtual std::unique_ptr<Evaluator> evaluator(const EvaluatorContext& context) const;
 };
 
 /// From the section "objective" ("type": "clm" by default). Throws UsageError on an unknown type or setting.

@@ -19,6 +19,7 @@
 
 #include <ondol/models/model.h>
 #include <ondol/train/config.h>
+#include <ondol/train/evaluator.h>
 
 namespace ondol {
 
@@ -45,6 +46,7 @@ struct EvaluationMetrics {
   double loss = 0.0;  // mean over all predictions
   int64_t targets = 0;
   double seconds = 0.0;
+  std::vector<Metric> metrics;  // of the objective (Evaluator::metrics)
 };
 
 /// What a run is about to do.
@@ -81,7 +83,7 @@ struct TrainerOptions {
 
 struct TrainResult {
   int64_t step = 0;       // steps done
-  bool finished = false;  // false when `stop` ended the run
+  bool finished = false;  // false when `stop` ended the run; true too when evaluation.patience did
   std::string directory;  // final/, or the checkpoint written on `stop`
 };
 

@@ -202,6 +202,6 @@ class BartDenoising final : public Objective {
 
 }  // namespace
 
-std::unique_ptr<Objective> make_bart(const JsonReader& section) { return std::make_unique<BartDenoising>(section); }
+std::unique_ptr<Objective> make_bart_denoising(const JsonReader& section) { return std::make_unique<BartDenoising>(section); }
 
 }  // namespace ondol

@@ -8,7 +8,9 @@
 namespace ondol {
 
 /// A damaged text for the encoder, the original for the decoder (BART).
-std::unique_ptr<Objective> make_bart(const JsonReader& section);
+std::unique_ptr<Objective> make_bart_denoising(const JsonReader& section);
+/// Labels of texts and pairs of texts, one or several at once.
+std::unique_ptr<Objective> make_classification(const JsonReader& section);
 /// Causal language modelling: every token predicts the next one.
 std::unique_ptr<Objective> make_clm(const JsonReader& section);
 /// Documents whose middle is moved to the end and so learnt to be filled in.
@@ -29,9 +31,13 @@ std::unique_ptr<Objective> make_span_corruption(const JsonReader& section);
 std::unique_ptr<Objective> make_rtd(const JsonReader& section);
 /// Another objective with a teacher's predictions beside its labels.
 std::unique_ptr<Objective> make_distillation(const JsonReader& section);
+/// Values of texts and pairs of texts.
+std::unique_ptr<Objective> make_regression(const JsonReader& section);
 /// Finished samples whose labels are in the files, as another framework wrote them.
 std::unique_ptr<Objective> make_tensors(const JsonReader& section);
 /// A mixture of span corruptions (UL2).
 std::unique_ptr<Objective> make_ul2(const JsonReader& section);
+/// Labels of words.
+std::unique_ptr<Objective> make_token_classification(const JsonReader& section);
 
 }  // namespace ondol

@@ -10,18 +10,21 @@ struct ObjectiveType {
 };
 
 constexpr ObjectiveType kObjectives[] = {
-    {"bart", make_bart},
+    {"bart", make_bart_denoising},
+    {"classification", make_classification},
     {"clm", make_clm},
     {"distillation", make_distillation},
     {"fim", make_fim},
     {"mlm", make_mlm},
     {"prefix_lm", make_prefix_lm},
     {"question_answering", make_question_answering},
+    {"regression", make_regression},
     {"rtd", make_rtd},
     {"seq2seq", make_seq2seq},
     {"sft", make_sft},
     {"span_corruption", make_span_corruption},
     {"tensors", make_tensors},
+    {"token_classification", make_token_classification},
     {"ul2", make_ul2},
 };
 
