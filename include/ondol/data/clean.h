@@ -14,9 +14,9 @@
 // fields byte for byte.
 //
 // Memory: `memory_limit` for what deduplication sorts, about six batches of 8 MiB or of the longest document (up to
-// 1 GiB), and for each document of the input 1 bit with exact_dedup, 4 bytes with minhash_dedup (12 when the longest is
-// kept), which must be within the limit. At most 2^32 - 1 documents. What does not fit lies in files without a name in
-// `temporary_directory`, for each document: exact_dedup 20 bytes, minhash_dedup 12 bytes a band (168 with 14 bands)
+// 1 GiB), and for each document of the input 3 bits with exact_dedup, 4 bytes with minhash_dedup (12 when the longest
+// is kept), which must be within the limit. At most 2^32 - 1 documents. What does not fit lies in files without a name
+// in `temporary_directory`, for each document: exact_dedup 20 bytes, minhash_dedup 12 bytes a band (168 with 14 bands)
 // and, when candidates are verified, 4 bytes for each hash function; and, when a step stands before a deduplication,
 // what it has left, uncompressed, in up to twice its size.
 #pragma once

@@ -143,6 +143,11 @@ class CleanRun {
       read = batch.read;
       if (progress_) progress_(progress_now_);
     }
+    // What the last pass over this source found is about these documents: their number must not have changed.
+    ONDOL_CHECK(read == source_documents_ || first_of_source_, "the input has changed while it was read: ", read,
+                " documents instead of ", source_documents_, " (", files_[0], ")");
+    source_documents_ = read;
+    first_of_source_ = false;
     finish_examples();
     if (!last) finish_deduplication(*finder, end, std::move(spill), kept, static_cast<uint32_t>(read));
     ++progress_now_.pass;
@@ -247,6 +252,7 @@ class CleanRun {
     const uint32_t documents = spill ? kept : read;
     if (spill) {
       spill_ = std::move(spill);
+      first_of_source_ = true;
       dropped_.clear();
     } else {  // what was dropped of a source stays dropped while it is read again
       for (size_t i = 0; i < fresh_.size(); ++i) dropped_[i] = dropped_[i] || fresh_[i];
@@ -270,6 +276,8 @@ class CleanRun {
   std::optional<DocumentWriter> writer_;
   std::optional<TextFileWriter> rejected_;
   std::unique_ptr<DocumentSpill> spill_;  // what the next pass reads instead of the files
+  bool first_of_source_ = true;           // no pass has read it yet
+  uint64_t source_documents_ = 0;
   // Of the deduplication that the last pass ended with, and of all earlier ones over the same source.
   size_t deduplication_ = 0;
   std::vector<bool> fresh_, dropped_;

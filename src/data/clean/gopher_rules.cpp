@@ -47,17 +47,8 @@ int64_t count_of(std::string_view text, std::string_view part) {
 }
 
 bool starts_with_bullet(std::string_view line) {
-  static constexpr std::string_view kBullets[] = {"-",
-                                                  "*",
-                                                  "\xe2\x80\xa2",
-                                                  "\xe2\x80\xa3",
-                                                  "\xe2\x97\x8f",
-                                                  "\xe2\x96\xaa",
-                                                  "\xc2\xb7",
-                                                  "\xe2\x97\xa6",
-                                                  "\xe2\x96\xa0",
-                                                  "\xe2\x80\x93",
-                                                  "\xe2\x80\x94"};
+  // No dashes but the hyphen: they begin what people say in novels of many languages.
+  static constexpr std::string_view kBullets[] = {"-", "*", "•", "‣", "●", "▪", "·", "◦", "■"};
   return std::any_of(std::begin(kBullets), std::end(kBullets),
                      [&](std::string_view bullet) { return line.starts_with(bullet); });
 }
