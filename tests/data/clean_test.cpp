@@ -249,6 +249,16 @@ TEST_F(Clean, WhatCannotWorkIsNamedAndLeavesNothing) {
   EXPECT_EQ(directory_.count(), 2u);
 }
 
+TEST_F(Clean, ACorpusThatChangesMeanwhileIsNoticed) {
+  const std::string in = directory_.write("in.jsonl", "{\"text\": \"a\"}\n{\"text\": \"b\"}\n");
+  const CleanConfig c = config(in, {ExactDedupOptions{}});
+  const auto append = [&](const CleanProgress& now) {
+    if (now.pass == 1) std::ofstream(in, std::ios::app) << "{\"text\": \"c\"}\n";
+  };
+  EXPECT_NE(error_of([&] { clean_documents(c, append); }).find("has changed"), std::string::npos);
+  EXPECT_EQ(directory_.count(), 1u);
+}
+
 TEST_F(Clean, ConfigurationsAreStrict) {
   const auto error = [](const std::string& text) {
     return error_of([&] { clean::read_clean_config(parse_json(text, "c.json"), "c.json"); });
