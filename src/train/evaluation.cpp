@@ -43,37 +43,46 @@ class LossSum {
 
 }  // namespace
 
-Evaluation evaluate(RunData& data, Model& model, TrainingStep& step, const EvaluationSizes& sizes) {
+Evaluation evaluate(const EvaluationInputs& inputs, const EvaluationSizes& sizes) {
   const auto start = std::chrono::steady_clock::now();
-  DataLoader& loader = *data.validation();
-  const Objective& objective = data.objective();
-  const ObjectiveContext context = data.objective_context(0, false);
+  DataLoader& loader = inputs.loader;
+  const Objective& objective = inputs.objective;
+  Model& model = inputs.model;
   const int64_t all = loader.samples_per_epoch(), count = sizes.samples > 0 ? std::min(sizes.samples, all) : all;
   Evaluation result;
-  result.evaluator = objective.evaluator({.model = model, .tokenizer = data.tokenizer(), .data = loader});
+  result.evaluator = objective.evaluator({.model = model, .tokenizer = inputs.tokenizer, .data = loader});
   LossSum loss;
   if (result.evaluator != nullptr) {
     const std::vector<int64_t> order = loader.by_length(count);
     for (size_t begin = 0; begin < order.size(); begin += static_cast<size_t>(sizes.micro_batch_size)) {
       const std::span<const int64_t> samples = std::span<const int64_t>(order).subspan(
           begin, std::min(static_cast<size_t>(sizes.micro_batch_size), order.size() - begin));
-      const Batch batch = objective.prepare(loader.at(samples), context);
+      const Batch batch = objective.prepare(loader.at(samples), inputs.context);
       std::vector<double> means = result.evaluator->add(batch, samples);
-      if (means.empty()) means = step.evaluate(objective, batch, sizes.micro_batch_size);
+      if (means.empty()) means = mean_losses(model, objective, batch, sizes.micro_batch_size);
       loss.add(means, objective.count_targets(batch, model));
     }
     result.metrics.metrics = result.evaluator->metrics();
   } else {
     loader.reset();
     for (int64_t left = count; left > 0;) {
-      const Batch batch = objective.prepare(loader.next(std::min(left, sizes.batch_size)), context);
+      const Batch batch = objective.prepare(loader.next(std::min(left, sizes.batch_size)), inputs.context);
       left -= batch.size();
-      loss.add(step.evaluate(objective, batch, sizes.micro_batch_size), objective.count_targets(batch, model));
+      loss.add(mean_losses(model, objective, batch, sizes.micro_batch_size), objective.count_targets(batch, model));
     }
   }
   loss.put(result.metrics);
   result.metrics.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return result;
+}
+
+Evaluation evaluate(RunData& data, Model& model, const EvaluationSizes& sizes) {
+  return evaluate({.objective = data.objective(),
+                   .loader = *data.validation(),
+                   .model = model,
+                   .tokenizer = data.tokenizer(),
+                   .context = data.objective_context(0, false)},
+                  sizes);
 }
 
 void write_evaluation(const std::string& directory, const Evaluation& evaluation) {

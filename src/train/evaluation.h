@@ -21,8 +21,18 @@ struct Evaluation {
   std::unique_ptr<Evaluator> evaluator;  // null where the objective has none
 };
 
+struct EvaluationInputs {
+  const Objective& objective;
+  DataLoader& loader;
+  Model& model;
+  const Tokenizer* tokenizer = nullptr;
+  ObjectiveContext context;
+};
+
 /// Always the first samples in file order. For an evaluator they come by length, so that little is padding.
-Evaluation evaluate(RunData& data, Model& model, TrainingStep& step, const EvaluationSizes& sizes);
+Evaluation evaluate(const EvaluationInputs& inputs, const EvaluationSizes& sizes);
+/// Of the validation data of a run.
+Evaluation evaluate(RunData& data, Model& model, const EvaluationSizes& sizes);
 
 /// DIRECTORY/predictions.jsonl and report.json: every metric by name, and the evaluator's own report.
 void write_evaluation(const std::string& directory, const Evaluation& evaluation);

@@ -332,7 +332,7 @@ void Trainer::Impl::finish_steps(size_t left) {
 /// What the validation data say, into the log; a model that is the best one so far is kept.
 void Trainer::Impl::evaluate() {
   const int64_t batch_size = stage().batch_size;
-  Evaluation evaluation = ondol::evaluate(*data, *training.model, *step,
+  Evaluation evaluation = ondol::evaluate(*data, *training.model,
                                           {.samples = config.evaluation.batches * batch_size,
                                            .batch_size = batch_size,
                                            .micro_batch_size = stage().micro_batch_size});

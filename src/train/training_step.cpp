@@ -131,12 +131,13 @@ GradientResult TrainingStep::gradients(const Objective& objective, const Batch& 
   return wait();
 }
 
-std::vector<double> TrainingStep::evaluate(const Objective& objective, const Batch& batch, int64_t micro_batch_size) {
-  const std::vector<LossScale> scales = mean_scales(objective.count_targets(batch, model_));
+std::vector<double> mean_losses(Model& model, const Objective& objective, const Batch& batch,
+                                int64_t micro_batch_size) {
+  const std::vector<LossScale> scales = mean_scales(objective.count_targets(batch, model));
   std::vector<std::vector<Variable>> micro_batches;
   for (int64_t begin = 0; begin < batch.size(); begin += micro_batch_size) {
     const Batch rows = batch.rows(begin, std::min(micro_batch_size, batch.size() - begin));
-    micro_batches.push_back(objective.losses(model_, rows, scales, {}));
+    micro_batches.push_back(objective.losses(model, rows, scales, {}));
   }
   std::vector<double> means;  // read together, when all micro-batches are on their way
   for (size_t term = 0; term < scales.size(); ++term) {

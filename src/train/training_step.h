@@ -45,6 +45,9 @@ struct StepArguments {
   double learning_rate = 0.0;
 };
 
+/// The terms of the loss of a prepared batch without gradients or dropout, each a mean over its own targets.
+std::vector<double> mean_losses(Model& model, const Objective& objective, const Batch& batch, int64_t micro_batch_size);
+
 class TrainingStep {
  public:
   TrainingStep(Model& model, Optimizer& optimizer, const TrainingStepSettings& settings);
@@ -56,9 +59,6 @@ class TrainingStep {
 
   /// As start and wait, without the update.
   GradientResult gradients(const Objective& objective, const Batch& batch, const StepArguments& arguments);
-
-  /// The terms of the loss of a prepared batch without gradients or dropout, each a mean over its own targets.
-  std::vector<double> evaluate(const Objective& objective, const Batch& batch, int64_t micro_batch_size);
 
   /// Steps that were replays of captured work.
   uint64_t replays() const { return graph_.replays(); }

@@ -1,49 +1,34 @@
 // Fine-tuning for extractive question answering (Devlin et al. 2019): the first and the last token of the answer in
 // each window of the context, the first token of the window where the answer is not in it.
 #include <ondol/data/documents.h>
-#include <ondol/train/text_encoder.h>
 
-#include "data/record_encoder.h"
-#include "predict/answer_windows.h"
-#include "train/objectives/answer_records.h"
+#include "train/objectives/encoder_inputs.h"
 #include "train/objectives/objectives.h"
+#include "train/objectives/question_evaluator.h"
 
 namespace ondol {
 
 namespace {
 
-struct QuestionSettings {
-  int64_t stride = 128, max_question_length = 64;
-  int64_t best_count = 20, max_answer_length = 30;
-  bool no_answer = false;
-  double null_threshold = 0.0;
-  std::string missing_answer = "error";  // error, drop
-  std::string rules = "squad";           // of the metrics: squad, squad2, korquad
-};
-
 class QuestionEncoder final : public RecordEncoder {
  public:
   QuestionEncoder(const QuestionSettings& settings, const RecordContext& context)
       : settings_(settings),
+        inputs_(context, "question_answering"),
         tokenizer_(*context.tokenizer),
-        length_(context.sequence_length),
-        pad_(context.model.info().pad_token_id.value_or(0)),
-        evaluation_(context.evaluation) {
-    for (const InputSpec& spec : context.model.inputs()) token_types_ = token_types_ || spec.name == "token_type_ids";
-  }
+        evaluation_(context.evaluation) {}
 
   std::vector<SampleColumn> columns() const override {
-    std::vector<SampleColumn> columns = {{.name = "input_ids", .padding = pad_, .limit = length_}};
-    if (token_types_) columns.push_back({.name = "token_type_ids", .limit = length_});
+    std::vector<SampleColumn> columns = inputs_.columns();
     columns.push_back({.name = "start_positions", .kind = SampleColumn::scalar});
     columns.push_back({.name = "end_positions", .kind = SampleColumn::scalar});
     return columns;
   }
 
   uint64_t fingerprint() const override {
-    uint64_t value = make_text_encoder(tokenizer_).fingerprint;
-    for (const int64_t setting : {length_, settings_.stride, settings_.max_question_length,
-                                  int64_t{settings_.no_answer}, int64_t{settings_.missing_answer == "drop"}}) {
+    uint64_t value = inputs_.fingerprint();
+    for (const int64_t setting : {settings_.stride, settings_.max_question_length, int64_t{settings_.no_answer},
+                                  int64_t{settings_.missing_answer == "drop"}}) {
       value = mix_fingerprint(value, static_cast<uint64_t>(setting));
     }
     return value;
@@ -64,8 +49,8 @@ class QuestionEncoder final : public RecordEncoder {
     for (AnswerWindow& window : windows_of(*example)) {
       const TokenSpan span = example->answers.empty() ? TokenSpan{} : tokens_of_answer(window, example->answer);
       EncodedSample sample;
-      sample.values.emplace_back(std::move(window.ids));
-      if (token_types_) sample.values.emplace_back(std::move(window.type_ids));
+      if (evaluation_) sample.reference = window_reference(*example, window, out.samples.empty());
+      sample.values = inputs_.values({.ids = std::move(window.ids), .type_ids = std::move(window.type_ids)});
       sample.values.emplace_back(std::vector<int32_t>{span.first});
       sample.values.emplace_back(std::vector<int32_t>{span.last});
       out.samples.push_back(std::move(sample));
@@ -74,16 +59,16 @@ class QuestionEncoder final : public RecordEncoder {
 
  private:
   std::vector<AnswerWindow> windows_of(const QuestionRecord& example) const {
-    return answer_windows(
-        tokenizer_.encode_detailed(example.question, example.context),
-        {.max_tokens = length_, .stride = settings_.stride, .max_question_tokens = settings_.max_question_length});
+    return answer_windows(tokenizer_.encode_detailed(example.question, example.context),
+                          {.max_tokens = inputs_.max_length(),
+                           .stride = settings_.stride,
+                           .max_question_tokens = settings_.max_question_length});
   }
 
   QuestionSettings settings_;
+  EncoderInputs inputs_;
   Tokenizer tokenizer_;
-  int64_t length_;
-  int32_t pad_;
-  bool evaluation_, token_types_ = false;
+  bool evaluation_;
 };
 
 class QuestionAnswering final : public Objective {
@@ -123,10 +108,11 @@ class QuestionAnswering final : public Objective {
       throw UsageError(concat("objective \"question_answering\" needs a head that answers questions; ",
                               info.architecture, " (", info.model_type, ") has none"));
     }
-    if (context.tokenizer == nullptr) {
-      throw UsageError("objective \"question_answering\" needs a tokenizer (tokenizer.path)");
-    }
     return std::make_shared<QuestionEncoder>(settings_, context);
+  }
+
+  std::unique_ptr<Evaluator> evaluator(const EvaluatorContext& context) const override {
+    return make_question_evaluator(settings_, context);
   }
 
  private:

@@ -6,6 +6,7 @@
 
 #include "data/record_encoder.h"
 #include "train/objectives/objectives.h"
+#include "train/objectives/seq2seq_evaluator.h"
 
 namespace ondol {
 
@@ -14,6 +15,9 @@ namespace {
 struct Seq2SeqSettings {
   std::string source_prefix;  // "translate English to German: "
   int64_t max_target_length = 128;
+  std::vector<std::string> metrics = {"bleu", "chrf", "rouge"};
+  int64_t beams = 1;
+  double length_penalty = 1.0;
 };
 
 /// A text, or a list of texts: of sources the parts, of targets the versions.
@@ -85,17 +89,37 @@ class Seq2SeqEncoder final : public RecordEncoder {
   bool evaluation_;
 };
 
+/// Generation ends at the model's end token, targets at the tokenizer's.
+void check_end_token(const Tokenizer& tokenizer, const ModelInfo& info) {
+  const std::optional<int32_t> end = tokenizer.special_token_id("eos");
+  const std::vector<int32_t>& ends = info.eos_token_ids;
+  if (!end || ends.empty() || std::find(ends.begin(), ends.end(), *end) != ends.end()) return;
+  throw UsageError(concat("tokenizer does not fit the model: its end token is ", *end, ", the model's eos_token_id is ",
+                          ends.front()));
+}
+
 class Seq2SeqFineTuning final : public Objective {
  public:
   explicit Seq2SeqFineTuning(const JsonReader& section) {
     settings_.source_prefix = section.get<std::string>("source_prefix", settings_.source_prefix);
     settings_.max_target_length = section.get<int64_t>("max_target_length", settings_.max_target_length, at_least(1));
+    settings_.metrics = section.get("metrics", settings_.metrics);
+    for (const std::string& metric : settings_.metrics) {
+      if (metric != "bleu" && metric != "chrf" && metric != "rouge") {
+        section.fail("metrics", concat(quoted_name(metric), " is none of \"bleu\", \"chrf\", \"rouge\""));
+      }
+    }
+    settings_.beams = section.get<int64_t>("beams", settings_.beams, between(1, 64));
+    settings_.length_penalty = section.get("length_penalty", settings_.length_penalty);
   }
 
   std::string settings() const override {
     return Json{{"type", "seq2seq"},
                 {"source_prefix", settings_.source_prefix},
-                {"max_target_length", settings_.max_target_length}}
+                {"max_target_length", settings_.max_target_length},
+                {"metrics", settings_.metrics},
+                {"beams", settings_.beams},
+                {"length_penalty", settings_.length_penalty}}
         .dump();
   }
 
@@ -111,7 +135,18 @@ class Seq2SeqFineTuning final : public Objective {
       throw UsageError(concat("objective.max_target_length is ", settings_.max_target_length, ", the model allows ",
                               info.max_positions, " positions"));
     }
+    check_end_token(*context.tokenizer, info);
     return std::make_shared<Seq2SeqEncoder>(settings_, context);
+  }
+
+  /// Without metrics nothing is generated.
+  std::unique_ptr<Evaluator> evaluator(const EvaluatorContext& context) const override {
+    if (settings_.metrics.empty()) return nullptr;
+    return make_seq2seq_evaluator({.metrics = settings_.metrics,
+                                   .max_new_tokens = settings_.max_target_length,
+                                   .beams = settings_.beams,
+                                   .length_penalty = settings_.length_penalty},
+                                  context);
   }
 
  private:
