@@ -202,9 +202,12 @@ void write_model_directory(const std::string& directory, const Model& model, con
 
 void copy_model_directory(const std::string& from, const std::string& directory) {
   write_directory(directory, [&](const std::string& hidden) {
-    for (const auto& entry : fs::directory_iterator(from)) {
+    for (const auto& entry : fs::recursive_directory_iterator(from)) {
+      if (!entry.is_regular_file()) continue;
+      const std::string target = (fs::path(hidden) / fs::relative(entry.path(), from)).string();
+      make_directories(parent_directory(target));
       const MappedFile source(entry.path().string());
-      AtomicFile copy(hidden + "/" + entry.path().filename().string());
+      AtomicFile copy(target);
       copy.write(source.data(), source.size());
       copy.commit();
     }

@@ -102,6 +102,10 @@ class QuestionAnswering final : public Objective {
         .dump();
   }
 
+  std::optional<HeadRequest> head(const Model&, const RecordScan&) const override {
+    return HeadRequest{.head = Head::question_answering};
+  }
+
   std::shared_ptr<const RecordEncoder> record_encoder(const RecordContext& context) const override {
     const ModelInfo& info = context.model.info();
     if (info.head != Head::question_answering) {
