@@ -8,14 +8,19 @@
 //   span        words in a row, their number geometric with span_probability, at most max_span (SpanBERT, Joshi et al.
 //               2020; 0.2 and 10 give a mean of 3.8); a span is masked, replaced or kept as a whole
 //
+// span_boundary adds SpanBERT's second objective (span_boundary.h).
+//
 // With `pairs` samples are pairs of segments, and the model also learns whether the second one follows the first
 // ("nsp", BERT) or whether they stand in their order ("sop", ALBERT); see data/sentence_pairs.h.
 #include <algorithm>
 #include <cmath>
 #include <numeric>
 
+#include <ondol/autograd/functions.h>
+
 #include "train/objectives/objectives.h"
 #include "train/objectives/sample_draws.h"
+#include "train/objectives/span_boundary.h"
 #include "train/objectives/token_rows.h"
 
 namespace ondol {
@@ -46,6 +51,10 @@ class MaskedLanguageModelling final : public Objective {
     pairs_ = section.get_enum("pairs", "none", {std::begin(kPairs), std::end(kPairs)});
     short_pairs_ = section.get<double>("short_pair_fraction", 0.1, between(0.0, 1.0));
     static_ = section.get<bool>("static", false);
+    boundary_ = section.get<bool>("span_boundary", false);
+    if (boundary_ && masking_ != "span")
+      section.fail("span_boundary", "needs spans", "set objective.masking to \"span\"");
+    if (boundary_ && pairs_ != "none") section.fail("span_boundary", "does not go with pairs");
     if (section.has("mask_token_id")) mask_token_id_ = section.require<int32_t>("mask_token_id", at_least(0));
     if (mask_fraction_ + random_fraction_ > 1.0) {
       section.fail("random_fraction", concat("with mask_fraction ", mask_fraction_, " it is more than 1"));
@@ -63,9 +72,14 @@ class MaskedLanguageModelling final : public Objective {
                 {"max_span", max_span_},
                 {"pairs", pairs_},
                 {"short_pair_fraction", short_pairs_},
-                {"static", static_}};
+                {"static", static_},
+                {"span_boundary", boundary_}};
     if (mask_token_id_) out["mask_token_id"] = *mask_token_id_;
     return out.dump();
+  }
+
+  void extend(Model& model) const override {
+    if (boundary_) SpanBoundaryObjective(max_span_).extend(model);
   }
 
   void choose_data(DataConfig& data) const override {
@@ -107,6 +121,8 @@ class MaskedLanguageModelling final : public Objective {
         batch.attention_mask.defined() ? batch.attention_mask.to_vector<uint8_t>() : std::vector<uint8_t>();
     const std::vector<int32_t> documents =
         batch.document_ids.defined() ? batch.document_ids.to_vector<int32_t>() : std::vector<int32_t>();
+    const std::vector<int32_t> tokens = ids;
+    std::vector<MaskedSpan> spans;
     for (int64_t row = 0; row < rows; ++row) {
       const int64_t begin = row * length;
       const int64_t number =
@@ -114,11 +130,42 @@ class MaskedLanguageModelling final : public Objective {
       SampleDraws draws(context.seed, kStream, number);
       for (const Word& span : choose(find_words(ids, visible, documents, begin, begin + length, context), draws)) {
         change(span, ids, labels, mask, context, draws);
+        spans.push_back({span.begin, span.end});
       }
     }
     batch.input_ids = Tensor::from_vector(ids, {rows, length});
     batch.labels = Tensor::from_vector(labels, {rows, length});
-    return Objective::prepare(std::move(batch), context);
+    batch = Objective::prepare(std::move(batch), context);
+    if (boundary_) {
+      const int64_t most = std::llround(probability_ * static_cast<double>(length));
+      SpanBoundaryObjective(max_span_).add_targets(spans, tokens, std::max<int64_t>(most, 1), batch);
+    }
+    return batch;
+  }
+
+  std::vector<int64_t> count_targets(const Batch& prepared, const Model& model) const override {
+    if (!boundary_) return Objective::count_targets(prepared, model);
+    Batch plain = prepared;
+    Batch boundary;
+    boundary.labels = SpanBoundaryObjective::take_targets(plain).labels;
+    return {model.count_targets(model_input(plain)).at(0), boundary.count_targets()};
+  }
+
+  /// With the boundary objective the sum of both, each a mean over its own targets.
+  std::vector<Variable> losses(Model& model, const Batch& rows, const std::vector<LossScale>& scales,
+                               const ForwardContext& context) const override {
+    if (!boundary_) return Objective::losses(model, rows, scales, context);
+    Batch plain = rows;
+    const SpanBoundaryObjective::Targets targets = SpanBoundaryObjective::take_targets(plain);
+    const ModelInput input = model_input(plain).to(model.device());
+    const TokenPredictions predicted = model.predict_tokens(input, context);
+    functions::LinearCrossEntropyInputs inputs;
+    inputs.weight = predicted.output.weight;
+    inputs.bias = predicted.output.bias;
+    inputs.scale = scales.at(0);
+    const Tensor& labels = input.target_positions.defined() ? input.target_labels : input.labels;
+    return {functions::linear_cross_entropy(predicted.features, labels, inputs),
+            SpanBoundaryObjective(max_span_).loss(model, predicted.hidden, predicted.output, targets, scales.at(1))};
   }
 
  private:
@@ -234,7 +281,7 @@ class MaskedLanguageModelling final : public Objective {
   int64_t max_ngram_, max_span_;
   std::string masking_, pairs_;
   double short_pairs_;
-  bool static_;
+  bool static_, boundary_;
   std::optional<int32_t> mask_token_id_;
 };
 

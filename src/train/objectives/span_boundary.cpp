@@ -14,8 +14,8 @@ constexpr float kNormEps = 1e-12f;
 
 /// The width of what the scores of tokens are made from: that of the word embeddings.
 int64_t embedding_width(const Model& model) {
-  for (const WeightSlot& slot : model.weights()) {
-    if (slot.name.ends_with("word_embeddings.weight")) return slot.parameter.shape()[1];
+  for (const ParameterStore::Entry& entry : model.parameters().entries()) {
+    if (entry.name.ends_with("word_embeddings.weight")) return entry.shape[1];
   }
   throw UsageError(concat("objective.span_boundary: a ", model.info().model_type, " model has no word embeddings"));
 }
@@ -94,12 +94,9 @@ SpanBoundaryObjective::Targets SpanBoundaryObjective::take_targets(Batch& batch)
 
 Variable SpanBoundaryObjective::loss(const Model& model, const Variable& states, const OutputProjection& output,
                                      const Targets& targets, const LossScale& scale) const {
-  const int64_t batch = targets.left.size(0), count = targets.left.size(1), hidden = states.shape()[2];
-  const auto beside = [&](const Tensor& positions) {
-    return functions::gather(states, 1, positions.reshape({batch, count, 1}).expand({batch, count, hidden}));
-  };
   const Variable places = functions::embedding(extra(model, "places.weight"), targets.place);
-  const Variable joined = functions::concat({beside(targets.left), beside(targets.right), places}, 2);
+  const Variable joined = functions::concat(
+      {functions::take_rows(states, targets.left), functions::take_rows(states, targets.right), places}, 2);
   const Variable features = layer(model, layer(model, joined, "dense1"), "dense2");
   functions::LinearCrossEntropyInputs inputs;
   inputs.weight = output.weight;
