@@ -83,7 +83,7 @@ class BartDenoising final : public Objective {
           concat("objective \"", kName,
                  "\" needs a tokenizer, to know special tokens and the ends of sentences (tokenizer.path)"));
     }
-    require_end_token(kName, context);
+    if (!context.vocabulary->frame_end) require_end_token(kName, context);
     if (infilling_ > 0.0 || masking_ > 0.0) mask_token(kName, mask_token_id_, context);
   }
 
@@ -91,7 +91,7 @@ class BartDenoising final : public Objective {
     const Vocabulary& vocabulary = *context.vocabulary;
     const int32_t mask = infilling_ > 0.0 || masking_ > 0.0 ? mask_token(kName, mask_token_id_, context) : -1;
     const std::optional<int32_t> begin = vocabulary.frame_begin;
-    const int32_t end = vocabulary.frame_end.value_or(*vocabulary.eos_id);
+    const int32_t end = vocabulary.frame_end ? *vocabulary.frame_end : *vocabulary.eos_id;
     TokenRows sources, targets;
     int64_t sample = batch.first_sample;
     for (TokenRow& tokens : token_rows(batch)) {
