@@ -16,6 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 constexpr const char* kConfigFile = "adapter_config.json";
+constexpr const char* kHeadFile = "head.json";  // what peft leaves to the program that loads the base
 constexpr const char* kWeightsFile = "adapter_model.safetensors";
 constexpr std::string_view kPrefix = "base_model.model.";
 constexpr std::string_view kA = ".lora_A.weight", kB = ".lora_B.weight";
@@ -43,6 +44,14 @@ void check_plain(const JsonReader& reader) {
       reader.fail(key, "not supported: all layers need one rank and alpha");
   }
 }
+
+struct HeadName {
+  Head head;
+  const char* name;
+};
+constexpr HeadName kHeads[] = {{Head::sequence_classification, "sequence_classification"},
+                               {Head::token_classification, "token_classification"},
+                               {Head::question_answering, "question_answering"}};
 
 const char* task_type(Head head) {
   // With the types of classifiers peft adds heads of its own choice to modules_to_save.
@@ -109,6 +118,23 @@ std::string AdapterFile::base() const {
   throw UsageError(concat("cannot load adapter: its base model \"", base_, "\" is not here (", directory_, ")"),
                    concat("set base_model_name_or_path in ", kConfigFile,
                           ", or merge it: ondol convert --merge-adapter ", directory_, " BASE DST"));
+}
+
+std::optional<HeadRequest> AdapterFile::head() const {
+  const std::string path = (fs::path(directory_) / kHeadFile).string();
+  if (!fs::exists(path)) return std::nullopt;
+  const Json document = load_json(path);
+  const JsonReader reader(document, path);
+  std::vector<std::string> names;
+  for (const HeadName& known : kHeads) names.emplace_back(known.name);
+  const std::string wanted = reader.get_enum("head", names.front(), names);
+  HeadRequest request;
+  for (const HeadName& known : kHeads) {
+    if (wanted == known.name) request.head = known.head;
+  }
+  request.labels = reader.get<std::vector<std::string>>("labels", {});
+  request.problem_type = reader.get<std::string>("problem_type", "");
+  return request;
 }
 
 void AdapterFile::read_into(const Model& model) const {
@@ -185,6 +211,14 @@ void save_adapter(const Model& model, const std::string& directory, const SaveOp
   config["init_lora_weights"] = true;
   config["inference_mode"] = true;
   write_file_atomic((fs::path(directory) / kConfigFile).string(), config.dump(2) + "\n");
+  for (const HeadName& known : kHeads) {
+    if (lora->saved.empty() || model.info().head != known.head) continue;
+    const Json model_config = Json::parse(model.config_json());
+    const Json head = {{"head", known.name},
+                       {"labels", model.info().labels},
+                       {"problem_type", model_config.value("problem_type", Json())}};
+    write_file_atomic((fs::path(directory) / kHeadFile).string(), head.dump(2) + "\n");
+  }
 }
 
 }  // namespace ondol

@@ -7,6 +7,7 @@
 
 #include <ondol/autograd/low_rank.h>
 
+#include "models/family.h"
 #include "models/name_pattern.h"
 
 namespace ondol {
@@ -160,6 +161,17 @@ void add_lora(Model& model, const LoraConfig& config, const std::string& base) {
     }
   }
   model.set_lora(std::move(lora));
+}
+
+std::vector<std::string> head_modules(const Model& model) {
+  const std::string backbone = dynamic_cast<const FamilyModel&>(model).base_prefix();
+  std::set<std::string> modules;
+  for (const WeightSlot& slot : model.weights()) {
+    if (!slot.name.starts_with(backbone)) modules.insert(name_components(slot.name).front());
+    // It stands below the backbone's name, but a base for other tasks may lack it.
+    if (slot.name.find(".pooler.") != std::string::npos) modules.insert("pooler");
+  }
+  return {modules.begin(), modules.end()};
 }
 
 }  // namespace ondol

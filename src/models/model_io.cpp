@@ -1,4 +1,5 @@
 // Models from Hugging Face directories and GGUF files, and to Hugging Face directories.
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 
@@ -72,6 +73,13 @@ void keep_quantized(FamilyModel& model, const WeightSource& source, const std::v
   }
 }
 
+/// Whether a weight is one that training may change, frozen or not; others are buffers.
+bool is_parameter(const Model& model, const WeightSlot& slot) {
+  const auto& entries = model.parameters().entries();
+  return std::any_of(entries.begin(), entries.end(),
+                     [&](const ParameterStore::Entry& entry) { return entry.variable.same_as(slot.parameter); });
+}
+
 /// Gives a model its values. The source is checked before anything is allocated: a configuration may claim any size.
 std::unique_ptr<Model> fill(std::unique_ptr<FamilyModel> model, const WeightSource& source, DType dtype, Device device,
                             const LoadOptions& options, bool keep, bool fresh_head) {
@@ -86,7 +94,7 @@ std::unique_ptr<Model> fill(std::unique_ptr<FamilyModel> model, const WeightSour
     if (slot.parameter.quantized() != nullptr) continue;
     const Tensor target = slot.view(slot.parameter.value());
     if (names[i].empty()) {
-      if (!slot.parameter.requires_grad()) target.zero();  // else it is part of a new head
+      if (!is_parameter(*model, slot)) target.zero();  // else it is part of a new head
       continue;
     }
     source.for_each_part(names[i], [&](const Tensor& part, int64_t row) {
@@ -109,6 +117,7 @@ std::unique_ptr<Model> load_model(const std::string& path, const LoadOptions& op
     const std::string base = adapter.base();
     if (is_adapter(base)) throw UsageError(concat("cannot load adapter: its base is an adapter too (", path, ")"));
     LoadOptions with_adapter = options;
+    if (!options.head) with_adapter.head = adapter.head();
     with_adapter.extend = [&](Model& model) {
       if (options.extend) options.extend(model);
       add_lora(model, adapter.config(), base);

@@ -53,6 +53,30 @@ Tokenizer load_vocab_txt(const fs::path& path, const LoadTokenizerOptions& optio
       read_vocab_txt(read_file(path.string(), kMaxFileBytes), lowercase, std::move(config), path.string()));
 }
 
+constexpr std::pair<const char*, const char*> kVocabAndMerges[] = {{"vocab.json", "merges.txt"},
+                                                                   {"encoder.json", "vocab.bpe"}};
+
+/// The file of a directory that makes its tokenizer, "" when there is none. Throws UsageError when it may be several.
+fs::path find_main_file(const fs::path& directory) {
+  if (fs::exists(directory / "tokenizer.json")) return directory / "tokenizer.json";
+  for (const auto& [vocab, merges] : kVocabAndMerges) {
+    if (fs::exists(directory / vocab) && fs::exists(directory / merges)) return directory / vocab;
+  }
+  for (const char* file :
+       {"vocab.txt", "tokenizer.model", "spiece.model", "spm.model", "sentencepiece.bpe.model", "tokenizer.bin"}) {
+    if (fs::exists(directory / file)) return directory / file;
+  }
+  fs::path tiktoken;
+  for (const auto& entry : fs::directory_iterator(directory)) {
+    if (entry.path().extension() != ".tiktoken") continue;
+    if (!tiktoken.empty()) {
+      throw UsageError(concat("several .tiktoken files; name one of them (", directory.string(), ")"));
+    }
+    tiktoken = entry.path();
+  }
+  return tiktoken;
+}
+
 }  // namespace
 
 Tokenizer load_tokenizer(const std::string& directory_or_file, const LoadTokenizerOptions& options) {
@@ -70,31 +94,27 @@ Tokenizer load_tokenizer(const std::string& directory_or_file, const LoadTokeniz
     if (given.extension() == ".txt") return load_vocab_txt(given, options, std::move(config));
     return load_other(given, options, std::move(config));
   }
-  if (const fs::path path = given / "tokenizer.json"; fs::exists(path)) {
-    return Tokenizer(read_tokenizer_json(read_file(path.string(), kMaxFileBytes), std::move(config), path.string()));
+  const fs::path file = find_main_file(given);
+  if (file.empty()) {
+    throw UsageError(
+        concat("no tokenizer found: neither tokenizer.json, vocab.json + merges.txt, vocab.txt nor a SentencePiece or "
+               "tiktoken file (",
+               directory_or_file, ")"));
   }
-  for (const auto& [vocab, merges] : {std::pair("vocab.json", "merges.txt"), std::pair("encoder.json", "vocab.bpe")}) {
-    if (fs::exists(given / vocab) && fs::exists(given / merges)) {
-      return Tokenizer(read_vocab_and_merges((given / vocab).string(), (given / merges).string(), std::move(config)));
-    }
+  for (const auto& [vocab, merges] : kVocabAndMerges) {
+    if (file.filename() != vocab) continue;
+    return Tokenizer(read_vocab_and_merges(file.string(), (given / merges).string(), std::move(config)));
   }
-  if (fs::exists(given / "vocab.txt")) return load_vocab_txt(given / "vocab.txt", options, std::move(config));
-  for (const char* file :
-       {"tokenizer.model", "spiece.model", "spm.model", "sentencepiece.bpe.model", "tokenizer.bin"}) {
-    if (fs::exists(given / file)) return load_other(given / file, options, std::move(config));
+  if (file.extension() == ".json") {
+    return Tokenizer(read_tokenizer_json(read_file(file.string(), kMaxFileBytes), std::move(config), file.string()));
   }
-  fs::path tiktoken;
-  for (const auto& entry : fs::directory_iterator(given)) {
-    if (entry.path().extension() != ".tiktoken") continue;
-    if (!tiktoken.empty())
-      throw UsageError(concat("several .tiktoken files; name one of them (", directory_or_file, ")"));
-    tiktoken = entry.path();
-  }
-  if (!tiktoken.empty()) return load_other(tiktoken, options, std::move(config));
-  throw UsageError(concat(
-      "no tokenizer found: neither tokenizer.json, vocab.json + merges.txt, vocab.txt nor a SentencePiece or tiktoken "
-      "file (",
-      directory_or_file, ")"));
+  if (file.extension() == ".txt") return load_vocab_txt(file, options, std::move(config));
+  return load_other(file, options, std::move(config));
+}
+
+bool has_tokenizer(const std::string& path) {
+  if (fs::is_directory(path)) return !find_main_file(path).empty();
+  return is_gguf_file(path) && GgufFile(path).find_value("tokenizer.ggml.model") != nullptr;
 }
 
 Tokenizer tokenizer_from_json(std::string_view tokenizer_json, std::string_view tokenizer_config_json,

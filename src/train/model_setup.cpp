@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include <ondol/base/file.h>
+#include <ondol/tokenizer/tokenizer.h>
 #include <ondol/train/objective.h>
 
 #include "base/json_reader.h"
@@ -28,10 +29,13 @@ std::optional<HeadRequest> wanted_head(const TrainConfig& config) {
 }
 
 std::unique_ptr<Model> build(const TrainConfig& config, const std::string& device, const std::string& checkpoint) {
-  const ModelExtension extend = [&config](Model& model) {
+  const std::optional<HeadRequest> head = wanted_head(config);
+  const ModelExtension extend = [&config, &head](Model& model) {
     for (const StageConfig& stage : config.stages) make_objective(stage.objective)->extend(model);
     if (config.lora) {
-      add_lora(model, *config.lora, fs::absolute(config.model.from).lexically_normal().string());
+      LoraConfig lora = *config.lora;
+      if (head && lora.modules_to_save.empty()) lora.modules_to_save = head_modules(model);
+      add_lora(model, lora, fs::absolute(config.model.from).lexically_normal().string());
     } else {
       choose_trainable(model, config.freeze);
     }
@@ -43,8 +47,7 @@ std::unique_ptr<Model> build(const TrainConfig& config, const std::string& devic
   // Checkpoints of adapters do not hold the base.
   const std::string& directory = checkpoint.empty() || config.lora ? config.model.from : checkpoint;
   if (directory.empty()) {
-    return create_model(config.model.config, DType::f32, resolve_device(device), config.seed, extend,
-                        wanted_head(config));
+    return create_model(config.model.config, DType::f32, resolve_device(device), config.seed, extend, head);
   }
   // An adapter's head, too, is made anew before its values are read.
   const bool from_base = checkpoint.empty() || config.lora;
@@ -52,7 +55,7 @@ std::unique_ptr<Model> build(const TrainConfig& config, const std::string& devic
                                                         .dtype = DType::f32,
                                                         .keep_quantized = config.lora.has_value(),
                                                         .extend = extend,
-                                                        .head = from_base ? wanted_head(config) : std::nullopt,
+                                                        .head = from_base ? head : std::nullopt,
                                                         .seed = config.seed});
   if (!checkpoint.empty() && config.lora) AdapterFile(checkpoint).read_into(*model);
   if (!checkpoint.empty()) load_extras(checkpoint, model->parameters());
@@ -63,8 +66,7 @@ std::unique_ptr<Model> build(const TrainConfig& config, const std::string& devic
 
 std::string tokenizer_path(const TrainConfig& config) {
   if (!config.tokenizer.empty()) return config.tokenizer;
-  const fs::path beside = fs::path(config.model.from) / "tokenizer.json";
-  return !config.model.from.empty() && fs::exists(beside) ? config.model.from : "";
+  return !config.model.from.empty() && has_tokenizer(config.model.from) ? config.model.from : "";
 }
 
 TrainingModel make_training_model(const TrainConfig& config, const std::string& device, const std::string& checkpoint) {

@@ -19,18 +19,19 @@ using testing::error_of;
 using testing::kTurnEnd;
 using testing::TemporaryDirectory;
 
-std::unique_ptr<Model> tiny_t5(int64_t vocab_size) {
+std::unique_ptr<Model> tiny_t5(const Tokenizer& tokenizer) {
   const TemporaryDirectory directory;
   return create_model(directory.write("config.json", concat(R"({"model_type": "t5",
     "architectures": ["T5ForConditionalGeneration"], "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1,
-    "num_heads": 2, "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0, "vocab_size": )",
-                                                            vocab_size, "}")),
+    "num_heads": 2, "pad_token_id": 0, "decoder_start_token_id": 0, "eos_token_id": )",
+                                                            *tokenizer.special_token_id("eos"),
+                                                            ", \"vocab_size\": ", tokenizer.vocab_size(), "}")),
                       DType::f32, {}, 1);
 }
 
 struct Loaded {
   Loaded(const Tokenizer& tokenizer, const std::string& lines, const std::string& settings, int64_t length)
-      : model(tiny_t5(tokenizer.vocab_size())), objective(make_objective(settings)) {
+      : model(tiny_t5(tokenizer)), objective(make_objective(settings)) {
     DataConfig config;
     config.train = {{.path = directory.write("pairs.jsonl", lines)}};
     config.sequence_length = length;

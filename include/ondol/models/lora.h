@@ -47,6 +47,9 @@ struct Lora {
 /// target or a module to save matches nothing.
 void add_lora(Model& model, const LoraConfig& config, const std::string& base);
 
+/// The parts of a model above its layers ("classifier", "pooler"), which a new head is made of: for modules_to_save.
+std::vector<std::string> head_modules(const Model& model);
+
 /// A directory with adapter_config.json and no model of its own.
 bool is_adapter(const std::string& path);
 
@@ -62,6 +65,9 @@ class AdapterFile {
   /// when there is nothing.
   std::string base() const;
 
+  /// The head that the adapter brings with it, as head.json says; none without that file.
+  std::optional<HeadRequest> head() const;
+
   /// The values of what add_lora has attached.
   void read_into(const Model& model) const;
   /// A tensor of the base's file with the adapter merged into it: `values` itself where the adapter has nothing.
@@ -76,7 +82,8 @@ class AdapterFile {
   LoraConfig config_;
 };
 
-/// Writes adapter_config.json and adapter_model.safetensors; save_model does so for a model with an adapter.
+/// Writes adapter_config.json, adapter_model.safetensors and, with a head of its own, head.json; save_model does so for
+/// a model with an adapter.
 void save_adapter(const Model& model, const std::string& directory, const SaveOptions& options = {});
 
 }  // namespace ondol

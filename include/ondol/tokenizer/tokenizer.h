@@ -166,6 +166,9 @@ struct LoadTokenizerOptions {
 /// UsageError (unsupported or malformed content, naming file and component) or Error.
 Tokenizer load_tokenizer(const std::string& directory_or_file, const LoadTokenizerOptions& options = {});
 
+/// Whether a model directory or GGUF file brings a tokenizer.
+bool has_tokenizer(const std::string& path);
+
 /// tokenizer.json from memory, and optionally tokenizer_config.json; `name` stands for the file in errors.
 Tokenizer tokenizer_from_json(std::string_view tokenizer_json, std::string_view tokenizer_config_json = {},
                               const std::string& name = "tokenizer.json");

@@ -265,7 +265,7 @@ class Distillation final : public Objective {
 
   /// Vocabularies of one size may still be different ones.
   void check_tokenizers(const std::string& own) const {
-    if (own.empty() || !fs::exists(fs::path(teacher_) / "tokenizer.json")) return;
+    if (own.empty() || !has_tokenizer(teacher_)) return;
     const Tokenizer mine = load_tokenizer(own), theirs = load_tokenizer(teacher_);
     for (int64_t id = 0; id < std::max(mine.vocab_size(), theirs.vocab_size()); ++id) {
       const auto text = [id](const Tokenizer& tokenizer) {

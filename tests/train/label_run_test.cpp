@@ -1,0 +1,223 @@
+// Whole runs that teach an encoder labels: new heads, metrics, the best model, adapters, stops.
+#include <atomic>
+#include <filesystem>
+#include <sstream>
+
+#include <gtest/gtest.h>
+
+#include <ondol/base/error.h>
+#include <ondol/models/lora.h>
+#include <ondol/predict/predict.h>
+#include <ondol/train/trainer.h>
+
+#include "base/json_reader.h"
+#include "support/temporary_directory.h"
+#include "support/tiny_bert.h"
+
+namespace ondol {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::TemporaryDirectory;
+
+struct Watcher : TrainObserver {
+  void on_step(const StepMetrics& metrics) override {
+    last_step = metrics.step;
+    losses.push_back(metrics.loss);
+    stop = metrics.step == stop_at;
+  }
+  void on_evaluation(const EvaluationMetrics& evaluation) override { evaluations.push_back(evaluation); }
+  double metric(const std::string& name) const {
+    for (const Metric& each : evaluations.back().metrics) {
+      if (each.name == name) return each.value;
+    }
+    throw Error("no metric " + name);
+  }
+  int64_t stop_at = -1, last_step = 0;
+  std::atomic<bool> stop = false;
+  std::vector<double> losses;
+  std::vector<EvaluationMetrics> evaluations;
+};
+
+TrainResult run(const std::string& config, const std::string& output, Watcher& watcher, int64_t stop_at = -1) {
+  watcher.stop_at = stop_at;
+  watcher.stop = false;
+  return Trainer(TrainConfig::from_json(config),
+                 {.output = output, .device = "cpu", .stop = &watcher.stop, .observer = &watcher})
+      .run();
+}
+
+/// Animals and things, told apart by the second word.
+constexpr const char* kSentences =
+    "text\tlabel\nthe cat sat\tanimal\nthe mat is red\tthing\nthe dog is in\tanimal\nthe log is blue\tthing\n"
+    "the house is red\tthing\na dog sat on\tanimal\nthe cat is blue\tanimal\nthe log sat\tthing\n";
+
+struct LabelRun {
+  explicit LabelRun(const std::string& architecture = "BertForMaskedLM") : bert(architecture) {}
+  std::string config(const std::string& file, const std::string& rest) const {
+    return concat(R"({"model": {"from": ")", bert.path(), R"("}, "data": {"train": [{"path": ")", file,
+                  R"("}], "validation": [{"path": ")", file, R"("}], "sequence_length": 12},
+      "optimizer": {"learning_rate": 1e-2, "weight_decay": 0.0}, "logging": {"tensorboard": false}, )",
+                  rest, "}");
+  }
+  testing::TinyBert bert;
+  TemporaryDirectory directory;
+};
+
+TEST(LabelRun, ClassificationLearnsAndItsDirectoryPredicts) {
+  const LabelRun task;
+  const std::string data = task.directory.write("train.tsv", kSentences);
+  Watcher watcher;
+  run(task.config(data, R"("objective": {"type": "classification"}, "train": {"epochs": 30, "batch_size": 3},
+      "evaluation": {"every": 30}, "checkpoint": {"every": 0})"),
+      task.directory / "run", watcher);
+  EXPECT_EQ(watcher.last_step, 80);  // 30 epochs of 8 examples, 3 a step
+  EXPECT_EQ(watcher.metric("accuracy"), 1.0);
+  EXPECT_EQ(watcher.metric("matthews_correlation"), 1.0);
+
+  const std::string final = task.directory / "run/final";
+  const auto model = load_model(final, {.device = "cpu"});
+  EXPECT_EQ(model->info().architecture, "BertForSequenceClassification");
+  EXPECT_EQ(model->info().labels, (std::vector<std::string>{"animal", "thing"}));
+  const std::vector<TextInput> texts = {{"the dog sat", {}}, {"the house is blue", {}}};
+  const auto answers = classify(*model, load_tokenizer(final), texts);
+  EXPECT_EQ(answers[0][0].label, "animal");
+  EXPECT_EQ(answers[1][0].label, "thing");
+  const Json config = load_json(final + "/config.json");
+  EXPECT_EQ(config["id2label"]["1"], "thing");
+  EXPECT_EQ(config["label2id"]["animal"], 0);
+}
+
+TEST(LabelRun, SeveralLabelsValuesAndWords) {
+  const LabelRun task;
+  const std::string several = task.directory.write(
+      "several.jsonl",
+      "{\"text\": \"the red cat\", \"label\": [\"red\", \"cat\"]}\n{\"text\": \"the blue cat\", \"label\": [\"cat\"]}\n"
+      "{\"text\": \"the red log\", \"label\": [\"red\"]}\n{\"text\": \"the blue log\", \"label\": []}\n");
+  const std::string values = task.directory.write(
+      "values.csv", "\"the cat\",\"the dog\",3.5\nthe cat,the log,0.5\nthe mat,the log,2\nthe house,the house,5\n");
+  const std::string words = task.directory.write(
+      "words.conll", "the O\nred O\ncats B-ANIMAL\nsat O\n\ndogs B-ANIMAL\nis O\nin O\nthe O\nhouse B-PLACE\n");
+  const std::string rest = R"("train": {"steps": 80, "batch_size": 4}, "evaluation": {"every": 80},
+      "checkpoint": {"every": 0})";
+  Watcher watcher;
+  run(task.config(several, R"("objective": {"type": "classification", "multi_label": true}, )" + rest),
+      task.directory / "several", watcher);
+  EXPECT_EQ(watcher.metric("subset_accuracy"), 1.0);
+  EXPECT_TRUE(load_model(task.directory / "several/final")->info().multi_label);
+
+  std::string config = task.config(values, R"("objective": {"type": "regression"}, )" + rest);
+  config.insert(config.find("\"sequence_length\""), R"("columns": ["text", "text_pair", "label"], )");
+  config.replace(config.find("\"steps\": 80"), 11, "\"steps\": 400");
+  config.replace(config.find("\"every\": 80"), 11, "\"every\": 400");
+  run(config, task.directory / "values", watcher);
+  EXPECT_GT(watcher.metric("pearson"), 0.99);
+  EXPECT_TRUE(load_model(task.directory / "values/final")->info().regression);
+
+  run(task.config(words, R"("objective": {"type": "token_classification"}, )" + rest), task.directory / "words",
+      watcher);
+  EXPECT_EQ(watcher.metric("f1"), 1.0);
+  EXPECT_EQ(watcher.metric("accuracy"), 1.0);
+  EXPECT_EQ(load_model(task.directory / "words/final")->info().labels,
+            (std::vector<std::string>{"B-ANIMAL", "B-PLACE", "O"}));
+}
+
+TEST(LabelRun, TheBestModelIsKeptAcrossStops) {
+  const LabelRun task;
+  const std::string data = task.directory.write("train.tsv", kSentences);
+  const std::string config = task.config(data, R"("objective": {"type": "classification"},
+      "train": {"steps": 24, "batch_size": 4}, "evaluation": {"every": 2, "keep_best": true, "metric": "loss"},
+      "checkpoint": {"every": 5})");
+  Watcher whole, parts;
+  run(config, task.directory / "whole", whole);
+  double best = 1e30;
+  for (const EvaluationMetrics& evaluation : whole.evaluations) best = std::min(best, evaluation.loss);
+  for (const int64_t stop : {3, 8, 9, 17}) EXPECT_FALSE(run(config, task.directory / "parts", parts, stop).finished);
+  EXPECT_TRUE(run(config, task.directory / "parts", parts).finished);
+  EXPECT_EQ(parts.losses, whole.losses);
+  for (const char* file : {"final/model.safetensors", "predictions.jsonl", "report.json"}) {
+    EXPECT_FALSE(task.directory.read(std::string("whole/") + file).empty()) << file;
+    EXPECT_EQ(task.directory.read(std::string("whole/") + file), task.directory.read(std::string("parts/") + file))
+        << file;
+  }
+  // The loss that final/ has on the same data is the least one that was seen.
+  Watcher again;
+  std::string check = config;
+  check.replace(check.find(task.bert.path()), task.bert.path().size(), task.directory / "whole/final");
+  check.replace(check.find("\"learning_rate\": 1e-2"), 21, "\"learning_rate\": 0.0");
+  check.replace(check.find("\"steps\": 24"), 11, "\"steps\": 2");
+  run(check, task.directory / "check", again);
+  EXPECT_NEAR(again.evaluations.back().loss, best, 1e-6);
+}
+
+TEST(LabelRun, RunsThatGetNoBetterEndEarly) {
+  const LabelRun task;
+  const std::string data = task.directory.write("train.tsv", kSentences);
+  std::string config = task.config(data, R"("objective": {"type": "classification"},
+      "train": {"steps": 50, "batch_size": 4}, "evaluation": {"every": 2, "patience": 3}, "checkpoint": {"every": 0})");
+  config.replace(config.find("\"learning_rate\": 1e-2"), 21, "\"learning_rate\": 0.0");
+  Watcher watcher;
+  EXPECT_TRUE(run(config, task.directory / "run", watcher).finished);
+  EXPECT_EQ(watcher.last_step, 8);  // the first evaluation, and three that are no better
+}
+
+TEST(LabelRun, AnAdapterBringsItsHead) {
+  const LabelRun task;
+  const std::string data = task.directory.write("train.tsv", kSentences);
+  const std::string config = task.config(data, R"("objective": {"type": "classification"},
+      "lora": {"rank": 4, "targets": ["query", "value"]}, "train": {"steps": 60, "batch_size": 4},
+      "evaluation": {"every": 60}, "checkpoint": {"every": 7})");
+  Watcher whole, parts;
+  run(config, task.directory / "whole", whole);
+  EXPECT_GT(whole.metric("accuracy"), 0.7);
+  run(config, task.directory / "parts", parts, 10);
+  run(config, task.directory / "parts", parts);
+  EXPECT_EQ(task.directory.read("whole/final/adapter_model.safetensors"),
+            task.directory.read("parts/final/adapter_model.safetensors"));
+  const std::string final = task.directory / "whole/final";
+  EXPECT_TRUE(is_adapter(final));
+  const auto model = load_model(final, {.device = "cpu"});
+  EXPECT_EQ(model->info().labels, (std::vector<std::string>{"animal", "thing"}));
+  const std::vector<TextInput> texts = {{"the dog is in", {}}, {"the house is red", {}}};
+  const auto answers = classify(*model, load_tokenizer(final), texts);
+  // What the run has said of its third and fifth example.
+  std::istringstream lines(task.directory.read("whole/predictions.jsonl"));
+  std::string line;
+  for (int i = 0; std::getline(lines, line); ++i) {
+    if (i != 2 && i != 4) continue;
+    const LabelScore& best = answers[static_cast<size_t>(i / 2 - 1)].front();
+    EXPECT_EQ(Json::parse(line)["prediction"], best.label);
+    EXPECT_NEAR(Json::parse(line)["scores"][best.label].get<double>(), best.score, 1e-6);
+  }
+}
+
+TEST(LabelRun, WhatDoesNotFitIsNamedWithItsPlace) {
+  const LabelRun task;
+  const auto error_of = [&](const std::string& name, const std::string& text, const std::string& objective) {
+    const std::string data = task.directory.write(name, text);
+    Watcher watcher;
+    try {
+      run(task.config(data, concat(R"("objective": )", objective, R"(, "train": {"steps": 1, "batch_size": 1})")),
+          task.directory / "error", watcher);
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  const auto expect = [](const std::string& error, const std::vector<std::string>& parts) {
+    for (const std::string& part : parts) EXPECT_NE(error.find(part), std::string::npos) << part << " in: " << error;
+  };
+  expect(error_of("a.tsv", "text\tlabel\nthe cat\tanimal\nthe log\tstone\n",
+                  R"({"type": "classification", "labels": ["animal", "thing"]})"),
+         {"a.tsv", "3", "stone"});
+  expect(error_of("b.jsonl", "{\"text\": \"the cat\"}\n", R"({"type": "classification"})"), {"b.jsonl", "label"});
+  expect(error_of("c.jsonl", "{\"text\": \"the cat\", \"label\": \"x\"}\n{\"text\": \"\", \"label\": \"y\"}\n",
+                  R"({"type": "classification"})"),
+         {"c.jsonl", "2", "text"});
+  expect(error_of("d.jsonl", "{\"text\": \"the cat\", \"label\": \"high\"}\n", R"({"type": "regression"})"),
+         {"d.jsonl", "label"});
+  EXPECT_FALSE(fs::exists(task.directory / "error"));
+}
+
+}  // namespace
+}  // namespace ondol
