@@ -80,7 +80,8 @@ class Writer {
   std::string input(int64_t row) const {
     const std::vector<int32_t> ids = row_of(batch_.input_ids, row);
     const std::vector<int32_t> mask = row_of(batch_.attention_mask, row), documents = row_of(batch_.document_ids, row);
-    const std::vector<bool> marked = targets(row, ids);
+    const std::vector<int32_t> labels = token_labels_ ? row_of(batch_.labels, row) : std::vector<int32_t>();
+    const std::vector<bool> marked = targets(row, ids, labels);
     const bool all = std::find(marked.begin() + 1, marked.end(), false) == marked.end();
     const bool runs = info_.head == Head::causal_language_model || info_.head == Head::question_answering;
     Speller speller(tokenizer_);
@@ -107,7 +108,7 @@ class Writer {
         open = true;
       }
       out += text;
-      if (mark && !runs) out += wanted(row, i, ids[i], speller);
+      if (mark && !runs) out += wanted(labels[i], ids[i], speller);
     }
     if (open) out += '}';
     if (hidden > 0) out += concat("  (", hidden, " of padding)");
@@ -115,15 +116,12 @@ class Writer {
   }
 
   /// Which tokens carry a target; of causal models: are one.
-  std::vector<bool> targets(int64_t row, const std::vector<int32_t>& ids) const {
+  std::vector<bool> targets(int64_t row, const std::vector<int32_t>& ids, const std::vector<int32_t>& labels) const {
     std::vector<bool> marked(ids.size() + 1, false);
-    if (token_labels_) {
-      const std::vector<int32_t> labels = row_of(batch_.labels, row);
-      const size_t shift = batch_.labels_shifted ? 1 : 0;
-      for (size_t i = 0; i < labels.size(); ++i) {
-        const bool unremarkable = info_.head == Head::replaced_token_detection && labels[i] == 0;
-        marked[i + shift] = labels[i] != kIgnoreIndex && !unremarkable;
-      }
+    const size_t shift = batch_.labels_shifted ? 1 : 0;
+    for (size_t i = 0; i < labels.size(); ++i) {
+      const bool unremarkable = info_.head == Head::replaced_token_detection && labels[i] == 0;
+      marked[i + shift] = labels[i] != kIgnoreIndex && !unremarkable;
     }
     const Tensor *start = find(batch_, "start_positions"), *end = find(batch_, "end_positions");
     if (start != nullptr && end != nullptr) {
@@ -138,8 +136,7 @@ class Writer {
   }
 
   /// Behind a marked token: what the model is to say of it.
-  std::string wanted(int64_t row, size_t position, int32_t id, const Speller& speller) const {
-    const int32_t label = row_of(batch_.labels, row)[position];
+  std::string wanted(int32_t label, int32_t id, const Speller& speller) const {
     if (info_.head == Head::replaced_token_detection) return ": replaced";
     if (info_.head == Head::token_classification) {
       const auto known = static_cast<size_t>(label) < info_.labels.size();

@@ -29,7 +29,10 @@ std::optional<HeadRequest> wanted_head(const TrainConfig& config) {
 }
 
 std::unique_ptr<Model> build(const TrainConfig& config, const std::string& device, const std::string& checkpoint) {
-  const std::optional<HeadRequest> head = wanted_head(config);
+  // An adapter's base and head, too, are made anew before the adapter's values are read: its checkpoints do not hold
+  // them.
+  const bool from_base = checkpoint.empty() || config.lora;
+  const std::optional<HeadRequest> head = from_base ? wanted_head(config) : std::nullopt;
   const ModelExtension extend = [&config, &head](Model& model) {
     for (const StageConfig& stage : config.stages) make_objective(stage.objective)->extend(model);
     if (config.lora) {
@@ -44,18 +47,15 @@ std::unique_ptr<Model> build(const TrainConfig& config, const std::string& devic
     throw UsageError(concat("model.from is an adapter (", config.model.from, ")"),
                      concat("merge it first: ondol convert --merge-adapter ", config.model.from, " BASE DST"));
   }
-  // Checkpoints of adapters do not hold the base.
-  const std::string& directory = checkpoint.empty() || config.lora ? config.model.from : checkpoint;
+  const std::string& directory = from_base ? config.model.from : checkpoint;
   if (directory.empty()) {
     return create_model(config.model.config, DType::f32, resolve_device(device), config.seed, extend, head);
   }
-  // An adapter's head, too, is made anew before its values are read.
-  const bool from_base = checkpoint.empty() || config.lora;
   std::unique_ptr<Model> model = load_model(directory, {.device = device,
                                                         .dtype = DType::f32,
                                                         .keep_quantized = config.lora.has_value(),
                                                         .extend = extend,
-                                                        .head = from_base ? head : std::nullopt,
+                                                        .head = head,
                                                         .seed = config.seed});
   if (!checkpoint.empty() && config.lora) AdapterFile(checkpoint).read_into(*model);
   if (!checkpoint.empty()) load_extras(checkpoint, model->parameters());

@@ -110,8 +110,12 @@ void RunData::open_stage(size_t stage, const std::string& position) {
   stage_ = stage;
 }
 
-int64_t RunData::samples_per_epoch(size_t stage) const {
-  return make_loaders(stage, *make_objective(config_.stages.at(stage).objective)).train->samples_per_epoch();
+int64_t RunData::samples_per_epoch(size_t stage) {
+  if (!stage_) open_stage(stage, "");  // reading examples takes time, and the run most likely goes on with them
+  const StageConfig& wanted = config_.stages.at(stage);
+  const auto objective = make_objective(wanted.objective);
+  if (has_open(wanted, *objective)) return train().samples_per_epoch();
+  return make_loaders(stage, *objective).train->samples_per_epoch();
 }
 
 void RunData::check_stage(size_t stage) const {

@@ -24,8 +24,8 @@ class RunData {
   /// Throws what open_stage would throw, so that a mistake in a later stage does not wait until its turn comes.
   void check_stage(size_t stage) const;
 
-  /// Of the training data of a stage.
-  int64_t samples_per_epoch(size_t stage) const;
+  /// Of the training data of a stage. Opens it when nothing is open yet.
+  int64_t samples_per_epoch(size_t stage);
 
   DataLoader& train() { return *loaders_.train; }
   /// Null without validation data.
