@@ -13,8 +13,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "base/sample_draws.h"
 #include "train/objectives/objectives.h"
-#include "train/objectives/sample_draws.h"
 #include "train/objectives/token_rows.h"
 
 namespace ondol {
@@ -202,6 +202,8 @@ class BartDenoising final : public Objective {
 
 }  // namespace
 
-std::unique_ptr<Objective> make_bart_denoising(const JsonReader& section) { return std::make_unique<BartDenoising>(section); }
+std::unique_ptr<Objective> objectives::make_bart(const JsonReader& section) {
+  return std::make_unique<BartDenoising>(section);
+}
 
 }  // namespace ondol

@@ -151,10 +151,10 @@ class Regression final : public Objective {
 
 }  // namespace
 
-std::unique_ptr<Objective> make_classification(const JsonReader& section) {
+std::unique_ptr<Objective> objectives::make_classification(const JsonReader& section) {
   return std::make_unique<Classification>(section);
 }
 
-std::unique_ptr<Objective> make_regression(const JsonReader&) { return std::make_unique<Regression>(); }
+std::unique_ptr<Objective> objectives::make_regression(const JsonReader&) { return std::make_unique<Regression>(); }
 
 }  // namespace ondol

@@ -39,6 +39,8 @@ class CausalLanguageModelling final : public Objective {
 
 }  // namespace
 
-std::unique_ptr<Objective> make_clm(const JsonReader&) { return std::make_unique<CausalLanguageModelling>(); }
+std::unique_ptr<Objective> objectives::make_clm(const JsonReader&) {
+  return std::make_unique<CausalLanguageModelling>();
+}
 
 }  // namespace ondol

@@ -453,7 +453,7 @@ class Distillation final : public Objective {
 
 }  // namespace
 
-std::unique_ptr<Objective> make_distillation(const JsonReader& section) {
+std::unique_ptr<Objective> objectives::make_distillation(const JsonReader& section) {
   return std::make_unique<Distillation>(section);
 }
 

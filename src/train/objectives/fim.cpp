@@ -7,9 +7,9 @@
 // Samples keep their length: the tokens that come in push others out behind the last document of the sample.
 #include <algorithm>
 
+#include "base/sample_draws.h"
 #include "train/objectives/document_parts.h"
 #include "train/objectives/objectives.h"
-#include "train/objectives/sample_draws.h"
 #include "train/objectives/token_rows.h"
 
 namespace ondol {
@@ -190,6 +190,8 @@ class FillInTheMiddle final : public Objective {
 
 }  // namespace
 
-std::unique_ptr<Objective> make_fim(const JsonReader& section) { return std::make_unique<FillInTheMiddle>(section); }
+std::unique_ptr<Objective> objectives::make_fim(const JsonReader& section) {
+  return std::make_unique<FillInTheMiddle>(section);
+}
 
 }  // namespace ondol

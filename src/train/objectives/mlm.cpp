@@ -18,8 +18,8 @@
 
 #include <ondol/autograd/functions.h>
 
+#include "base/sample_draws.h"
 #include "train/objectives/objectives.h"
-#include "train/objectives/sample_draws.h"
 #include "train/objectives/span_boundary.h"
 #include "train/objectives/token_rows.h"
 
@@ -287,7 +287,7 @@ class MaskedLanguageModelling final : public Objective {
 
 }  // namespace
 
-std::unique_ptr<Objective> make_mlm(const JsonReader& section) {
+std::unique_ptr<Objective> objectives::make_mlm(const JsonReader& section) {
   return std::make_unique<MaskedLanguageModelling>(section);
 }
 

@@ -1,14 +1,15 @@
-// The factories of all objectives; see registry.cpp.
+// The factories of all objectives; see registry.cpp. They have a namespace of their own: a family of models may have
+// the name of an objective (BART).
 #pragma once
 
 #include <ondol/train/objective.h>
 
 #include "base/json_reader.h"
 
-namespace ondol {
+namespace ondol::objectives {
 
 /// A damaged text for the encoder, the original for the decoder (BART).
-std::unique_ptr<Objective> make_bart_denoising(const JsonReader& section);
+std::unique_ptr<Objective> make_bart(const JsonReader& section);
 /// Labels of texts and pairs of texts, one or several at once.
 std::unique_ptr<Objective> make_classification(const JsonReader& section);
 /// Causal language modelling: every token predicts the next one.
@@ -40,4 +41,4 @@ std::unique_ptr<Objective> make_ul2(const JsonReader& section);
 /// Labels of words.
 std::unique_ptr<Objective> make_token_classification(const JsonReader& section);
 
-}  // namespace ondol
+}  // namespace ondol::objectives

@@ -9,9 +9,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/sample_draws.h"
 #include "train/objectives/document_parts.h"
 #include "train/objectives/objectives.h"
-#include "train/objectives/sample_draws.h"
 #include "train/objectives/token_rows.h"
 
 namespace ondol {
@@ -105,7 +105,7 @@ class PrefixLanguageModelling final : public Objective {
 
 }  // namespace
 
-std::unique_ptr<Objective> make_prefix_lm(const JsonReader& section) {
+std::unique_ptr<Objective> objectives::make_prefix_lm(const JsonReader& section) {
   return std::make_unique<PrefixLanguageModelling>(section);
 }
 

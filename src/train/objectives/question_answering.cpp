@@ -125,7 +125,7 @@ class QuestionAnswering final : public Objective {
 
 }  // namespace
 
-std::unique_ptr<Objective> make_question_answering(const JsonReader& section) {
+std::unique_ptr<Objective> objectives::make_question_answering(const JsonReader& section) {
   return std::make_unique<QuestionAnswering>(section);
 }
 

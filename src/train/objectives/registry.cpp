@@ -10,22 +10,22 @@ struct ObjectiveType {
 };
 
 constexpr ObjectiveType kObjectives[] = {
-    {"bart", make_bart_denoising},
-    {"classification", make_classification},
-    {"clm", make_clm},
-    {"distillation", make_distillation},
-    {"fim", make_fim},
-    {"mlm", make_mlm},
-    {"prefix_lm", make_prefix_lm},
-    {"question_answering", make_question_answering},
-    {"regression", make_regression},
-    {"rtd", make_rtd},
-    {"seq2seq", make_seq2seq},
-    {"sft", make_sft},
-    {"span_corruption", make_span_corruption},
-    {"tensors", make_tensors},
-    {"token_classification", make_token_classification},
-    {"ul2", make_ul2},
+    {"bart", objectives::make_bart},
+    {"classification", objectives::make_classification},
+    {"clm", objectives::make_clm},
+    {"distillation", objectives::make_distillation},
+    {"fim", objectives::make_fim},
+    {"mlm", objectives::make_mlm},
+    {"prefix_lm", objectives::make_prefix_lm},
+    {"question_answering", objectives::make_question_answering},
+    {"regression", objectives::make_regression},
+    {"rtd", objectives::make_rtd},
+    {"seq2seq", objectives::make_seq2seq},
+    {"sft", objectives::make_sft},
+    {"span_corruption", objectives::make_span_corruption},
+    {"tensors", objectives::make_tensors},
+    {"token_classification", objectives::make_token_classification},
+    {"ul2", objectives::make_ul2},
 };
 
 }  // namespace

@@ -255,7 +255,7 @@ class ReplacedTokenDetection final : public Objective {
 
 }  // namespace
 
-std::unique_ptr<Objective> make_rtd(const JsonReader& section) {
+std::unique_ptr<Objective> objectives::make_rtd(const JsonReader& section) {
   return std::make_unique<ReplacedTokenDetection>(section);
 }
 

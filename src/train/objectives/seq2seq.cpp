@@ -155,7 +155,7 @@ class Seq2SeqFineTuning final : public Objective {
 
 }  // namespace
 
-std::unique_ptr<Objective> make_seq2seq(const JsonReader& section) {
+std::unique_ptr<Objective> objectives::make_seq2seq(const JsonReader& section) {
   return std::make_unique<Seq2SeqFineTuning>(section);
 }
 

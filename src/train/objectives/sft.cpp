@@ -108,7 +108,7 @@ class SupervisedFineTuning final : public Objective {
 
 }  // namespace
 
-std::unique_ptr<Objective> make_sft(const JsonReader& section) {
+std::unique_ptr<Objective> objectives::make_sft(const JsonReader& section) {
   return std::make_unique<SupervisedFineTuning>(section);
 }
 

@@ -51,7 +51,7 @@ class SpanCorruption final : public Objective {
 
 }  // namespace
 
-std::unique_ptr<Objective> make_span_corruption(const JsonReader& section) {
+std::unique_ptr<Objective> objectives::make_span_corruption(const JsonReader& section) {
   return std::make_unique<SpanCorruption>(section);
 }
 

@@ -7,7 +7,7 @@
 // Numbers of tokens and spans do not depend on chance; where the spans lie does. What is kept comes first, a span last.
 #pragma once
 
-#include "train/objectives/sample_draws.h"
+#include "base/sample_draws.h"
 #include "train/objectives/token_rows.h"
 
 namespace ondol {

@@ -38,6 +38,6 @@ class FinishedSamples final : public Objective {
 
 }  // namespace
 
-std::unique_ptr<Objective> make_tensors(const JsonReader&) { return std::make_unique<FinishedSamples>(); }
+std::unique_ptr<Objective> objectives::make_tensors(const JsonReader&) { return std::make_unique<FinishedSamples>(); }
 
 }  // namespace ondol

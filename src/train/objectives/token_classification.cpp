@@ -83,7 +83,7 @@ class TokenClassification final : public Objective {
 
 }  // namespace
 
-std::unique_ptr<Objective> make_token_classification(const JsonReader& section) {
+std::unique_ptr<Objective> objectives::make_token_classification(const JsonReader& section) {
   return std::make_unique<TokenClassification>(section);
 }
 

@@ -142,6 +142,8 @@ class MixtureOfDenoisers final : public Objective {
 
 }  // namespace
 
-std::unique_ptr<Objective> make_ul2(const JsonReader& section) { return std::make_unique<MixtureOfDenoisers>(section); }
+std::unique_ptr<Objective> objectives::make_ul2(const JsonReader& section) {
+  return std::make_unique<MixtureOfDenoisers>(section);
+}
 
 }  // namespace ondol
