@@ -6,6 +6,15 @@
 
 namespace ondol {
 
+const Tensor* Batch::find(std::string_view name) const {
+  for (const auto& [other, tensor] : others) {
+    if (other == name) return &tensor;
+  }
+  return nullptr;
+}
+
+Tensor* Batch::find(std::string_view name) { return const_cast<Tensor*>(static_cast<const Batch*>(this)->find(name)); }
+
 int64_t Batch::count_targets() const {
   if (!labels.defined() || labels.dtype() != DType::i32) return 0;
   const std::vector<int32_t> values = labels.to_vector<int32_t>();
@@ -19,8 +28,8 @@ int64_t Batch::count_tokens() const {
     return static_cast<int64_t>(values.size()) - std::count(values.begin(), values.end(), uint8_t{0});
   };
   const auto other = [this](const char* name) {
-    const auto found = std::find_if(others.begin(), others.end(), [name](const auto& o) { return o.first == name; });
-    return found != others.end() ? found->second : Tensor();
+    const Tensor* found = find(name);
+    return found != nullptr ? *found : Tensor();
   };
   return count(input_ids, attention_mask) + count(other("decoder_input_ids"), other("decoder_attention_mask"));
 }

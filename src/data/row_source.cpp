@@ -141,9 +141,7 @@ Tensor& batch_field(Batch& batch, const std::string& name) {
   if (name == "labels") return batch.labels;
   if (name == "attention_mask") return batch.attention_mask;
   if (name == "position_ids") return batch.positions;
-  for (auto& [other, tensor] : batch.others) {
-    if (other == name) return tensor;
-  }
+  if (Tensor* other = batch.find(name)) return *other;
   return batch.others.emplace_back(name, Tensor()).second;
 }
 

@@ -51,13 +51,6 @@ std::vector<int32_t> row_of(const Tensor& tensor, int64_t row) {
   return tensor.defined() ? tensor.select(0, row).to_vector<int32_t>() : std::vector<int32_t>();
 }
 
-const Tensor* find(const Batch& batch, const std::string& name) {
-  for (const auto& [other, tensor] : batch.others) {
-    if (other == name) return &tensor;
-  }
-  return nullptr;
-}
-
 class Writer {
  public:
   Writer(const Batch& batch, const Model& model, const Tokenizer* tokenizer)
@@ -123,7 +116,7 @@ class Writer {
       const bool unremarkable = info_.head == Head::replaced_token_detection && labels[i] == 0;
       marked[i + shift] = labels[i] != kIgnoreIndex && !unremarkable;
     }
-    const Tensor *start = find(batch_, "start_positions"), *end = find(batch_, "end_positions");
+    const Tensor *start = batch_.find("start_positions"), *end = batch_.find("end_positions");
     if (start != nullptr && end != nullptr) {
       const int32_t first = start->to_vector<int32_t>()[static_cast<size_t>(row)];
       const int32_t last = end->to_vector<int32_t>()[static_cast<size_t>(row)];

@@ -66,13 +66,6 @@ struct Pair {
   std::unique_ptr<Model> model;
 };
 
-const Tensor& other(const Batch& batch, const std::string& name) {
-  for (const auto& [key, tensor] : batch.others) {
-    if (key == name) return tensor;
-  }
-  throw Error("no " + name);
-}
-
 Variable weight(const Model& model, const std::string& name) {
   for (const WeightSlot& slot : model.weights()) {
     if (slot.name == name) return slot.parameter;
@@ -95,7 +88,7 @@ TEST(ReplacedTokenDetection, LossIsThatOfTheFormula) {
   const Pair pair(settings("shared"));
   const Batch batch = pair.batch();
   const std::vector<int32_t> masked = batch.input_ids.to_vector<int32_t>(), labels = batch.labels.to_vector<int32_t>();
-  const std::vector<int32_t> originals = other(batch, "original_ids").to_vector<int32_t>();
+  const std::vector<int32_t> originals = batch.find("original_ids")->to_vector<int32_t>();
   ModelInput input;
   input.input_ids = batch.input_ids;
   input.attention_mask = batch.attention_mask;

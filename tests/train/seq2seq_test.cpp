@@ -47,13 +47,6 @@ struct Loaded {
   std::optional<DataLoader> loader;
 };
 
-Tensor other(const Batch& batch, const std::string& name) {
-  for (const auto& [each, tensor] : batch.others) {
-    if (each == name) return tensor;
-  }
-  throw Error("no " + name);
-}
-
 TEST(Seq2Seq, LabelsEndAndTheDecoderReadsThemShifted) {
   const Loaded loaded(byte_tokenizer(),
                       "{\"source\": \"ab\", \"target\": [\"xyz\", \"x\"]}\n"
@@ -72,7 +65,7 @@ TEST(Seq2Seq, LabelsEndAndTheDecoderReadsThemShifted) {
   const int32_t no = kIgnoreIndex;
   EXPECT_EQ(labels,
             (std::vector<int32_t>{'x', 'y', 'z', kTurnEnd, no, no, no, no, 'y', kTurnEnd, no, no, no, no, no, no}));
-  const std::vector<int32_t> decoder = other(batch, "decoder_input_ids").to_vector<int32_t>();
+  const std::vector<int32_t> decoder = batch.find("decoder_input_ids")->to_vector<int32_t>();
   EXPECT_EQ((std::vector<int32_t>{decoder.begin(), decoder.begin() + 4}), (std::vector<int32_t>{0, 'x', 'y', 'z'}));
   EXPECT_EQ((std::vector<int32_t>{decoder.begin() + 8, decoder.begin() + 10}), (std::vector<int32_t>{0, 'y'}));
   EXPECT_EQ(loaded.loader->origin(0).reference, R"(["xyz","x"])");

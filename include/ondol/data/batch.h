@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -35,6 +36,10 @@ struct Batch {
   int64_t first_sample = 0;  // global number of the first row
 
   int64_t size() const { return input_ids.defined() ? input_ids.size(0) : 0; }
+  /// One of `others`; null when there is none of that name.
+  const Tensor* find(std::string_view name) const;
+  Tensor* find(std::string_view name);
+
   /// Labels other than -100; 0 when there are none or they are not integers.
   int64_t count_targets() const;
   /// Tokens that are not padding; those of decoder_input_ids, too.

@@ -37,13 +37,6 @@ constexpr const char* kTeacherTypes = "teacher.token_type_ids";
 /// Samples and rows of logits that are computed at a time for the cache.
 constexpr int64_t kCacheSamples = 16, kCacheRows = 256;
 
-const Tensor* find(const Batch& batch, const char* name) {
-  for (const auto& [other, tensor] : batch.others) {
-    if (other == name) return &tensor;
-  }
-  return nullptr;
-}
-
 /// Without what stands there for the teacher.
 Batch student_batch(Batch batch) {
   std::erase_if(batch.others,
@@ -183,7 +176,7 @@ class Distillation final : public Objective {
 
   std::vector<int64_t> count_targets(const Batch& prepared, const Model& model) const override {
     const std::vector<int64_t> inner = inner_->count_targets(student_batch(prepared), model);
-    const Tensor* weights = find(prepared, kTokenWeights);
+    const Tensor* weights = prepared.find(kTokenWeights);
     if (weights == nullptr) return inner;
     const std::vector<float> tokens = weights->to_vector<float>();
     return {inner.at(0), inner.at(0), std::count(tokens.begin(), tokens.end(), 1.0f)};
@@ -191,7 +184,7 @@ class Distillation final : public Objective {
 
   std::vector<Variable> losses(Model& model, const Batch& rows, const std::vector<LossScale>& scales,
                                const ForwardContext& context) const override {
-    const Tensor* weights = find(rows, kTokenWeights);
+    const Tensor* weights = rows.find(kTokenWeights);
     if (weights == nullptr) return inner_->losses(model, rows, scales, context);
     const ModelInput input = model_input(student_batch(rows));
     const TokenPredictions student = model.predict_tokens(input, context);
@@ -204,10 +197,10 @@ class Distillation final : public Objective {
     inputs.label_mix = static_cast<float>(label_mix_);
     inputs.soft_scale = times(soft_weight_, scales.at(0));
     inputs.hard_scale = times(hard_weight_, scales.at(1));
-    if (const Tensor* tokens = find(rows, kTeacherTokens)) {
+    if (const Tensor* tokens = rows.find(kTeacherTokens)) {
       inputs.teacher.tokens = *tokens;
-      inputs.teacher.probabilities = *find(rows, kTeacherProbabilities);
-      inputs.teacher.rest = *find(rows, kTeacherRest);
+      inputs.teacher.probabilities = *rows.find(kTeacherProbabilities);
+      inputs.teacher.rest = *rows.find(kTeacherRest);
       const functions::DistillationLosses losses = functions::linear_distillation(student.features, labels, inputs);
       return {losses.soft, losses.hard, Variable()};
     }
@@ -312,8 +305,8 @@ class Distillation final : public Objective {
     ModelInput input = student;
     input.labels = {};
     input.token_type_ids = {};
-    if (const Tensor* positions = find(rows, kTeacherPositions)) input.positions = *positions;
-    if (const Tensor* types = find(rows, kTeacherTypes)) input.token_type_ids = *types;
+    if (const Tensor* positions = rows.find(kTeacherPositions)) input.positions = *positions;
+    if (const Tensor* types = rows.find(kTeacherTypes)) input.token_type_ids = *types;
     return input;
   }
 

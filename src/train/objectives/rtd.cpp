@@ -29,9 +29,7 @@ constexpr const char* kEmbeddings[] = {"embeddings.word_embeddings.weight", "emb
                                        "embeddings.token_type_embeddings.weight"};
 
 const Tensor& find(const Batch& batch, const char* name) {
-  for (const auto& [other, tensor] : batch.others) {
-    if (other == name) return tensor;
-  }
+  if (const Tensor* found = batch.find(name)) return *found;
   throw Error(concat("the batch was not prepared for the objective \"rtd\": it has no \"", name, "\""));
 }
 
