@@ -126,7 +126,9 @@ void write_optimizer(const std::string& directory, const CheckpointParts& parts)
 }
 
 /// Those of adapters are saved with the model.
-bool is_of_the_training(const ParameterStore::Entry& entry) { return entry.is_extra() && !entry.name.starts_with("lora."); }
+bool is_of_the_training(const ParameterStore::Entry& entry) {
+  return entry.is_extra() && !entry.name.starts_with("lora.");
+}
 
 /// Parameters that no file of the model holds; no file when there are none.
 void write_extras(const std::string& directory, const ParameterStore& store, const Tensor& values) {
@@ -278,7 +280,8 @@ void load_optimizer(const std::string& directory, const ParameterStore& store, c
     if (!file.has(name)) {
       throw UsageError(
           concat("optimizer state has no \"", name, "\": it was written by another optimizer (", file.path(), ")"),
-          "keep optimizer.type and optimizer.ema_decay, or start from the weights with model.from");
+          "keep optimizer.type, optimizer.ema_decay and train.gradual_unfreezing, or start from the weights with "
+          "model.from");
     }
     read_tensor(file, name, tensor);
   }

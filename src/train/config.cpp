@@ -178,6 +178,11 @@ std::string TrainConfig::resolved_json() const {
     train["freeze"] = freeze.patterns;
     train["freeze_layers"] = freeze.layers;
   }
+  if (unfreeze.epochs > 0.0) {
+    train["gradual_unfreezing"] = {{"epochs", unfreeze.epochs}};
+  } else if (unfreeze.steps > 0) {
+    train["gradual_unfreezing"] = {{"steps", unfreeze.steps}};
+  }
   train["gradient_checkpointing"] = gradient_checkpointing;
   train["deterministic"] = deterministic;
   train["on_non_finite"] = on_non_finite;

@@ -257,6 +257,14 @@ TrainConfig read_single(const Json& document, const std::string& name) {
   config.seed = train.get<uint64_t>("seed", config.seed);
   config.freeze.patterns = train.get<std::vector<std::string>>("freeze", {});
   config.freeze.layers = train.get<int64_t>("freeze_layers", 0, at_least(0));
+  if (train.has("gradual_unfreezing")) {
+    const JsonReader unfreeze = train.child("gradual_unfreezing");
+    config.unfreeze.steps = unfreeze.get<int64_t>("steps", 0, between(1, kMostSteps));
+    config.unfreeze.epochs = unfreeze.get("epochs", 0.0, {.low = 0.0, .high = 1e9, .low_open = true});
+    if (unfreeze.has("steps") == unfreeze.has("epochs")) {
+      train.fail("gradual_unfreezing", "needs either \"steps\" or \"epochs\"", "for example {\"epochs\": 1}");
+    }
+  }
   config.gradient_checkpointing = train.get("gradient_checkpointing", config.gradient_checkpointing);
   config.deterministic = train.get("deterministic", config.deterministic);
   config.on_non_finite = train.get_enum("on_non_finite", config.on_non_finite, {"stop", "skip"});

@@ -87,7 +87,8 @@ TrainingModel make_training_model(const TrainConfig& config, const std::string& 
       master = master.clone();  // the values that stay as they are need not be kept in f32
     }
   }
-  made.optimizer = make_optimizer(config.optimizer, parameters, master, parameter_spans(config.optimizer, *made.model));
+  made.optimizer = make_optimizer(config.optimizer, parameters, master,
+                                  parameter_spans(config.optimizer, *made.model, config.unfreeze.given()));
   made.optimizer->publish();
   if (!checkpoint.empty()) load_optimizer(checkpoint, parameters, *made.optimizer);
   return made;

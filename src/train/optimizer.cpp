@@ -13,6 +13,7 @@ struct Segment {
   int64_t begin = 0;
   int64_t length = 0;
   float rate_scale = 1.0f, weight_decay = 0.0f;
+  int64_t group = 0;
 
   Tensor of(const Tensor& flat) const { return flat.defined() ? flat.narrow(0, begin, length) : Tensor(); }
 };
@@ -22,8 +23,8 @@ std::vector<Segment> merge(const std::vector<ParameterSpan>& spans, int64_t elem
   std::vector<Segment> segments;
   for (const ParameterSpan& span : spans) {
     const bool same = !segments.empty() && segments.back().rate_scale == span.rate_scale &&
-                      segments.back().weight_decay == span.weight_decay;
-    if (!same) segments.push_back({span.begin, 0, span.rate_scale, span.weight_decay});
+                      segments.back().weight_decay == span.weight_decay && segments.back().group == span.group;
+    if (!same) segments.push_back({span.begin, 0, span.rate_scale, span.weight_decay, span.group});
   }
   for (size_t i = 0; i < segments.size(); ++i) {
     segments[i].length = (i + 1 < segments.size() ? segments[i + 1].begin : elements) - segments[i].begin;
@@ -41,7 +42,7 @@ Tensor part_of(const ParameterSpan& span, const Tensor& flat) {
 class AdamW final : public Optimizer {
  public:
   AdamW(const OptimizerConfig& config, ParameterStore& store, Tensor master, const std::vector<ParameterSpan>& spans)
-      : Optimizer(config, store, std::move(master)),
+      : Optimizer(config, store, std::move(master), spans),
         segments_(merge(spans, store.trainable_elements())),
         options_{static_cast<float>(config.beta1), static_cast<float>(config.beta2), static_cast<float>(config.eps)},
         exp_avg_(zeros()),
@@ -49,12 +50,13 @@ class AdamW final : public Optimizer {
 
   void update() override {
     for (const Segment& segment : segments_) {
+      if (is_held(segment.group)) continue;
       ops::AdamwOptions options = options_;
       options.weight_decay = segment.weight_decay;
       options.rate_scale = segment.rate_scale;
       ops::adamw_step({segment.of(master_), segment.of(low_precision_), segment.of(store_.flat_gradients()),
                        segment.of(exp_avg_), segment.of(exp_avg_sq_)},
-                      options, scalars_);
+                      options, scalars_of(segment.group));
     }
   }
 
@@ -69,7 +71,7 @@ class AdamW final : public Optimizer {
 class Sgd final : public Optimizer {
  public:
   Sgd(const OptimizerConfig& config, ParameterStore& store, Tensor master, const std::vector<ParameterSpan>& spans)
-      : Optimizer(config, store, std::move(master)),
+      : Optimizer(config, store, std::move(master), spans),
         segments_(merge(spans, store.trainable_elements())),
         options_{static_cast<float>(config.momentum), 0.0f, config.nesterov} {
     if (config.momentum > 0.0) momentum_buffer_ = zeros();
@@ -77,12 +79,13 @@ class Sgd final : public Optimizer {
 
   void update() override {
     for (const Segment& segment : segments_) {
+      if (is_held(segment.group)) continue;
       ops::SgdOptions options = options_;
       options.weight_decay = segment.weight_decay;
       options.rate_scale = segment.rate_scale;
       ops::sgd_step({segment.of(master_), segment.of(low_precision_), segment.of(store_.flat_gradients()),
                      segment.of(momentum_buffer_)},
-                    options, scalars_);
+                    options, scalars_of(segment.group));
     }
   }
 
@@ -100,19 +103,20 @@ class Sgd final : public Optimizer {
 class Lion final : public Optimizer {
  public:
   Lion(const OptimizerConfig& config, ParameterStore& store, Tensor master, const std::vector<ParameterSpan>& spans)
-      : Optimizer(config, store, std::move(master)),
+      : Optimizer(config, store, std::move(master), spans),
         segments_(merge(spans, store.trainable_elements())),
         options_{static_cast<float>(config.beta1), static_cast<float>(config.beta2)},
         exp_avg_(zeros()) {}
 
   void update() override {
     for (const Segment& segment : segments_) {
+      if (is_held(segment.group)) continue;
       ops::LionOptions options = options_;
       options.weight_decay = segment.weight_decay;
       options.rate_scale = segment.rate_scale;
       ops::lion_step(
           {segment.of(master_), segment.of(low_precision_), segment.of(store_.flat_gradients()), segment.of(exp_avg_)},
-          options, scalars_);
+          options, scalars_of(segment.group));
     }
   }
 
@@ -127,7 +131,7 @@ class Lion final : public Optimizer {
 class Lamb final : public Optimizer {
  public:
   Lamb(const OptimizerConfig& config, ParameterStore& store, Tensor master, std::vector<ParameterSpan> spans)
-      : Optimizer(config, store, std::move(master)),
+      : Optimizer(config, store, std::move(master), spans),
         spans_(std::move(spans)),
         options_{static_cast<float>(config.beta1), static_cast<float>(config.beta2), static_cast<float>(config.eps)},
         exp_avg_(zeros()),
@@ -135,12 +139,13 @@ class Lamb final : public Optimizer {
 
   void update() override {
     for (const ParameterSpan& span : spans_) {
+      if (is_held(span.group)) continue;
       ops::AdamwOptions options = options_;
       options.weight_decay = span.weight_decay;
       options.rate_scale = span.rate_scale;
       ops::lamb_step({part_of(span, master_), part_of(span, low_precision_), part_of(span, store_.flat_gradients()),
                       part_of(span, exp_avg_), part_of(span, exp_avg_sq_)},
-                     options, scalars_);
+                     options, scalars_of(span.group));
     }
   }
 
@@ -155,7 +160,7 @@ class Lamb final : public Optimizer {
 class Adafactor final : public Optimizer {
  public:
   Adafactor(const OptimizerConfig& config, ParameterStore& store, Tensor master, std::vector<ParameterSpan> spans)
-      : Optimizer(config, store, std::move(master)), spans_(std::move(spans)) {
+      : Optimizer(config, store, std::move(master), spans), spans_(std::move(spans)) {
     const OptimizerConfig::Adafactor& c = config.adafactor;
     options_.eps1 = static_cast<float>(c.eps1);
     options_.eps2 = static_cast<float>(c.eps2);
@@ -193,7 +198,7 @@ class Adafactor final : public Optimizer {
         state.column = column_.narrow(0, column, span.cols);
         column += span.cols;
       }
-      ops::adafactor_step(state, options, scalars_);
+      if (!is_held(span.group)) ops::adafactor_step(state, options, scalars_of(span.group));
     }
   }
 
@@ -211,7 +216,8 @@ class Adafactor final : public Optimizer {
 
 }  // namespace
 
-Optimizer::Optimizer(const OptimizerConfig& config, ParameterStore& store, Tensor master)
+Optimizer::Optimizer(const OptimizerConfig& config, ParameterStore& store, Tensor master,
+                     const std::vector<ParameterSpan>& spans)
     : store_(store), master_(std::move(master)), ema_decay_(config.ema_decay) {
   const Tensor values = store.trainable_values();
   if (values.dtype() == DType::f32) {
@@ -224,24 +230,46 @@ Optimizer::Optimizer(const OptimizerConfig& config, ParameterStore& store, Tenso
   ONDOL_CHECK(master_.dtype() == DType::f32 && master_.numel() == values.numel(), "master weights of ", master_.numel(),
               " elements, ", values.numel(), " in f32 expected");
   if (ema_decay_ > 0.0) average_ = master_.clone();
-  scalars_ = ops::make_optimizer_scalars(master_.device());
+  int64_t groups = 1;
+  for (const ParameterSpan& span : spans) groups = std::max(groups, span.group + 1);
+  for (int64_t group = 0; group < groups; ++group) {
+    scalars_.push_back(ops::make_optimizer_scalars(master_.device()));
+    ops::set_optimizer_scalars(scalars_.back(), 0.0f, 1.0f, 0);
+  }
+  for (const ParameterSpan& span : spans) {
+    for (const ParameterStore::Entry& entry : store.entries()) {
+      const int64_t end = entry.offset + entry.shape.numel();
+      const bool inside = entry.trainable && span.begin >= entry.offset && span.begin < end;
+      if (groups > 1 && inside) members_.emplace_back(entry.variable, span.group);
+    }
+  }
+}
+
+void Optimizer::hold_below(int64_t group) {
+  held_ = std::min(group, groups() - 1);
+  for (const auto& [parameter, own] : members_) parameter.set_requires_grad(!is_held(own));
 }
 
 void Optimizer::step(const OptimizerStep& step) {
-  ops::set_optimizer_scalars(scalars_, static_cast<float>(step.learning_rate), static_cast<float>(step.gradient_scale),
-                             step.update);
+  for (const ops::OptimizerScalarsTensor& scalars : scalars_) {
+    ops::set_optimizer_scalars(scalars, static_cast<float>(step.learning_rate), static_cast<float>(step.gradient_scale),
+                               step.update);
+  }
   apply();
 }
 
 void Optimizer::apply() {
   update();
-  if (average_.defined()) ops::ema_step(average_, master_, ema_decay_, scalars_);
+  if (average_.defined()) ops::ema_step(average_, master_, ema_decay_, scalars());
   store_.refresh_sums();
 }
 
 NamedTensors Optimizer::state() const {
   NamedTensors tensors = buffers();
   if (average_.defined()) tensors.emplace_back("average", average_);
+  for (int64_t group = 0; groups() > 1 && group < groups(); ++group) {
+    tensors.emplace_back(concat("scalars.", group), scalars_of(group).bytes);
+  }
   return tensors;
 }
 

@@ -180,8 +180,8 @@ void Trainer::Impl::check_later_stages() {
   if (now.rope_theta) training.model->change_rotary_positions(*now.rope_theta, now.max_positions);
 }
 
-/// Steps of the stages that are given in epochs: so many that every sample is seen as often. The last batch goes on
-/// into the next epoch where it is not full.
+/// Steps of the stages, and of unfreezing, that are given in epochs: so many that every sample is seen as often. The
+/// last batch goes on into the next epoch where it is not full.
 void Trainer::Impl::resolve_epochs() {
   for (size_t number = 0; number < config.stages.size(); ++number) {
     const StageConfig& now = config.stages[number];
@@ -189,6 +189,12 @@ void Trainer::Impl::resolve_epochs() {
     const auto samples = static_cast<double>(data->samples_per_epoch(number));
     const double steps = std::ceil(now.epochs * samples / static_cast<double>(now.batch_size));
     config.set_steps(number, static_cast<int64_t>(std::max(steps, 1.0)));
+  }
+  if (config.unfreeze.epochs > 0.0) {
+    const auto samples = static_cast<double>(data->samples_per_epoch(0));
+    const double steps = std::ceil(config.unfreeze.epochs * samples / static_cast<double>(config.stages[0].batch_size));
+    config.unfreeze.steps =
+        static_cast<int64_t>(std::clamp(steps, 1.0, static_cast<double>(TrainConfig::kUnknownSteps)));
   }
 }
 
@@ -254,9 +260,11 @@ Batch Trainer::Impl::next_batch() {
 }
 
 StepArguments Trainer::Impl::step_arguments() const {
+  const int64_t let_go = config.unfreeze.given() ? state.step / config.unfreeze.steps : 0;
   return {.micro_batch_size = stage().micro_batch_size * row_parts_at(stage(), state.stage_step + 1),
           .step = state.step + 1,
-          .learning_rate = learning_rate_at(stage().schedule, stage().learning_rate, state.stage_step + 1)};
+          .learning_rate = learning_rate_at(stage().schedule, stage().learning_rate, state.stage_step + 1),
+          .held_below = config.unfreeze.given() ? std::max<int64_t>(0, training.optimizer->groups() - 1 - let_go) : 0};
 }
 
 /// Starts the next step. Devices that work on their own are given it before the one before is done, so that they never

@@ -27,7 +27,8 @@ TrainingStep::TrainingStep(Model& model, Optimizer& optimizer, const TrainingSte
       sum_squares_(Tensor::zeros({1}, DType::f64, model.device())),
       graph_(model.device()) {
   model.parameters().enable_gradients();
-  ops::set_optimizer_scalars(optimizer_.scalars(), 0.0f, 1.0f, settings_.updates);
+  // Several groups count their updates by themselves, and checkpoints keep the counts.
+  if (optimizer_.groups() == 1) ops::set_optimizer_scalars(optimizer_.scalars(), 0.0f, 1.0f, settings_.updates);
 }
 
 void TrainingStep::upload_inputs(const Objective& objective, const Batch& batch, const StepArguments& arguments) {
@@ -96,13 +97,18 @@ void TrainingStep::start_reading() {
 
 void TrainingStep::start(const Objective& objective, const Batch& batch, const StepArguments& arguments) {
   upload_inputs(objective, batch, arguments);
-  ops::upload_learning_rate(optimizer_.scalars(), static_cast<float>(arguments.learning_rate));
+  optimizer_.hold_below(arguments.held_below);
+  const std::vector<ops::OptimizerScalarsTensor> scalars = optimizer_.active_scalars();
+  for (const ops::OptimizerScalarsTensor& group : scalars) {
+    ops::upload_learning_rate(group, static_cast<float>(arguments.learning_rate));
+  }
   const std::string shape = concat(objective.settings(), " ", arguments.micro_batch_size, batch_.layout(), " ",
-                                   model_.info().rope_theta.value_or(0.0));
+                                   arguments.held_below, " ", model_.info().rope_theta.value_or(0.0));
   graph_.run(shape, [&] {
     backward(objective, arguments.micro_batch_size);
-    ops::clip_gradient(optimizer_.scalars(), losses_, sum_squares_, settings_.max_grad_norm,
-                       settings_.stop_at_non_finite);
+    for (const ops::OptimizerScalarsTensor& group : scalars) {
+      ops::clip_gradient(group, losses_, sum_squares_, settings_.max_grad_norm, settings_.stop_at_non_finite);
+    }
     optimizer_.apply();
   });
   start_reading();
@@ -125,6 +131,7 @@ GradientResult TrainingStep::wait() {
 }
 
 GradientResult TrainingStep::gradients(const Objective& objective, const Batch& batch, const StepArguments& arguments) {
+  optimizer_.hold_below(arguments.held_below);
   upload_inputs(objective, batch, arguments);
   backward(objective, arguments.micro_batch_size);
   start_reading();

@@ -43,6 +43,7 @@ struct StepArguments {
   int64_t micro_batch_size = 1;
   int64_t step = 1;
   double learning_rate = 0.0;
+  int64_t held_below = 0;  // groups of parameters that are held (Optimizer::hold_below)
 };
 
 /// The terms of the loss of a prepared batch without gradients or dropout, each a mean over its own targets.

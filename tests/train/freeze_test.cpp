@@ -1,4 +1,6 @@
 // Parameters that a run does not train: names, layers, what is left of gradients and state, resume.
+#include <cmath>
+
 #include <gtest/gtest.h>
 
 #include <ondol/io/safetensors.h>
@@ -145,6 +147,97 @@ TEST_P(FrozenRun, LowestLayersHaveNoStateAndResumeIsIdentical) {
   if (std::string(GetParam()) == "bf16") {
     EXPECT_EQ(state.tensor("master").numel(), matrices + vectors);
   }
+}
+
+class UnfreezingRun : public ::testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Freeze, UnfreezingRun, ::testing::Values("adamw", "lamb", "adafactor", "sgd", "lion"));
+
+/// Groups of the tiny model: the last norm, layer 1, layer 0, embeddings; one more each 3 steps. What is held is not
+/// even decayed, and stopping in between changes nothing.
+TEST_P(UnfreezingRun, OneLayerMoreFromTheTopAndResumeIsIdentical) {
+  const testing::TemporaryDirectory directory;
+  testing::write_tiny_inputs(directory, /*dropout=*/0.1);
+  const std::string type = GetParam();
+  const std::vector<std::string> set = {R"(train.gradual_unfreezing={"steps": 3})",
+                                        "checkpoint.every=1",
+                                        "checkpoint.keep=0",
+                                        "schedule.type=constant",
+                                        "schedule.warmup_steps=0",
+                                        "optimizer.decay=all",
+                                        "optimizer.type=" + type};
+  Trainer whole(tiny_config(directory, "whole", set), {.device = "cpu"});
+  EXPECT_TRUE(whole.run().finished);
+  const auto moved = [&](int step, const std::string& name) {
+    const auto before = tensor_of(concat(directory / "whole/checkpoint-", step - 1), name);
+    const auto after = tensor_of(concat(directory / "whole/checkpoint-", step), name);
+    double most = 0.0;
+    for (size_t i = 0; i < before.size(); ++i) most = std::max(most, std::fabs(double{after[i]} - before[i]));
+    return most;
+  };
+  const std::pair<const char*, int> first_steps[] = {{"transformer.ln_f.weight", 1},
+                                                     {"transformer.h.1.mlp.c_fc.weight", 4},
+                                                     {"transformer.h.0.attn.c_attn.weight", 7},
+                                                     {"transformer.wte.weight", 10}};
+  for (const auto& [name, first] : first_steps) {
+    for (int step = 2; step <= 12; ++step) {
+      if (step < first) {
+        EXPECT_EQ(moved(step, name), 0.0) << name << " " << step;
+      } else {
+        EXPECT_GT(moved(step, name), 0.0) << name << " " << step;
+      }
+    }
+    // The first update of AdamW has the size of the rate, whenever it comes: moments and their bias correction begin
+    // with it, as in torch.optim for parameters that had no gradient before. With a count since the beginning of the
+    // run it would be (1 - 0.9) / (1 - 0.9^10) of that, over the square root alike.
+    if (type == "adamw" && first > 1) {
+      EXPECT_NEAR(moved(first, name), 1e-2, 1e-4) << name;
+    }
+  }
+  struct Stop : TrainObserver {
+    void on_step(const StepMetrics& metrics) override { stop = metrics.step == 5; }
+    std::atomic<bool> stop{false};
+  };
+  Stop stop;
+  Trainer first(tiny_config(directory, "parts", set), {.device = "cpu", .stop = &stop.stop, .observer = &stop});
+  EXPECT_FALSE(first.run().finished);
+  Trainer second(tiny_config(directory, "parts", set), {.device = "cpu"});
+  EXPECT_TRUE(second.run().finished);
+  for (const char* file : {"final/model.safetensors", "checkpoint-12/optimizer.safetensors"}) {
+    EXPECT_EQ(directory.read(std::string("whole/") + file), directory.read(std::string("parts/") + file)) << file;
+  }
+}
+
+/// What is trained moves as if everything were: the gradient does not depend on what lies below.
+TEST(Unfreezing, RestIsUntouchedAndEpochsAreSteps) {
+  const testing::TemporaryDirectory directory;
+  testing::write_tiny_inputs(directory);
+  std::vector<std::string> set = {"optimizer.type=sgd", "train.max_grad_norm=0", "train.steps=6",
+                                  "schedule.type=constant"};
+  const auto run = [&](const std::string& name, const std::string& setting) {
+    std::vector<std::string> all = set;
+    all.push_back(setting);
+    Trainer trainer(tiny_config(directory, name, all), {.device = "cpu"});
+    return trainer.run().directory;
+  };
+  // 24 samples are 6 batches: half an epoch is 3 steps.
+  const std::string steps = run("steps", R"(train.gradual_unfreezing={"steps": 3})");
+  const std::string epochs = run("epochs", R"(train.gradual_unfreezing={"epochs": 0.5})");
+  const std::string frozen = run("frozen", R"(train.freeze=["wte", "wpe", "h.0"])");
+  const std::string name = "transformer.h.0.mlp.c_fc.weight";
+  EXPECT_EQ(directory.read("steps/final/model.safetensors"), directory.read("epochs/final/model.safetensors"));
+  EXPECT_EQ(tensor_of(steps, name), tensor_of(frozen, name));
+  EXPECT_NE(tensor_of(steps, "transformer.h.1.mlp.c_fc.weight"), tensor_of(frozen, "transformer.h.1.mlp.c_fc.weight"));
+}
+
+TEST(Unfreezing, WhatCannotBeIsNamed) {
+  const testing::TemporaryDirectory directory;
+  const auto error = [&](const std::string& value) {
+    return testing::error_of([&] { tiny_config(directory, "run", {"train.gradual_unfreezing=" + value}); });
+  };
+  EXPECT_NE(error("{}").find("train.gradual_unfreezing"), std::string::npos);
+  EXPECT_NE(error(R"({"steps": 1, "epochs": 1})").find("either"), std::string::npos);
+  EXPECT_NE(error(R"({"steps": 0})").find("train.gradual_unfreezing.steps"), std::string::npos);
+  EXPECT_NE(error("3").find("train.gradual_unfreezing"), std::string::npos);
 }
 
 }  // namespace

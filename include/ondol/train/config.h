@@ -57,6 +57,13 @@ struct TrainConfig {
     int64_t layers = 0;                 // > 0: nor embeddings and the lowest layers
   } freeze;
 
+  /// Gradual unfreezing: at first only what stands on top of the layers is trained, then a layer more each time.
+  struct Unfreeze {
+    int64_t steps = 0;    // until the next layer; 0: all are trained from the beginning
+    double epochs = 0.0;  // > 0: steps follow from the size of the data of the first stage
+    bool given() const { return steps > 0 || epochs > 0.0; }
+  } unfreeze;
+
   double max_grad_norm = 1.0;  // 0: no clipping
   DType dtype = DType::f32;
   uint64_t seed = 1234;

@@ -50,6 +50,7 @@ struct ParameterSpan {
   bool matrix = false;
   float rate_scale = 1.0f;  // times the learning rate
   float weight_decay = 0.0f;
+  int64_t group = 0;  // that is let go together in gradual unfreezing, the lowest one is 0
 };
 /// Of a parameter as a whole. Throws UsageError on an unknown config.decay.
 ParameterSpan make_span(const OptimizerConfig& config, const ParameterStore::Entry& entry);
@@ -70,10 +71,21 @@ class Optimizer {
   void step(const OptimizerStep& step);
   /// The same with what scalars() hold when the work is done; does not wait for the device.
   void apply();
-  const ops::OptimizerScalarsTensor& scalars() const { return scalars_; }
+  const ops::OptimizerScalarsTensor& scalars() const { return scalars_.back(); }
 
-  /// The flat f32 tensors that a checkpoint keeps beside the model: exp_avg, exp_avg_sq, momentum_buffer, row, column,
-  /// average.
+  /// Gradual unfreezing (Howard & Ruder 2018): from now on the groups below `group` take no gradient and are left as
+  /// they are. What is let go later begins as at the first update of a run: each group counts its own updates, so that
+  /// bias correction and other functions of that count begin with 1.
+  void hold_below(int64_t group);
+  /// Groups of the spans: 1 where nothing is ever held.
+  int64_t groups() const { return static_cast<int64_t>(scalars_.size()); }
+  /// Of the groups that are not held; scalars() is the last of them.
+  std::vector<ops::OptimizerScalarsTensor> active_scalars() const {
+    return {scalars_.begin() + static_cast<std::ptrdiff_t>(held_), scalars_.end()};
+  }
+
+  /// The flat tensors that a checkpoint keeps beside the model, in f32: exp_avg, exp_avg_sq, momentum_buffer, row,
+  /// column, average; and the scalars of every group where there are several.
   NamedTensors state() const;
 
   /// f32, flat, of what is trained: the store's own values in f32 runs.
@@ -85,9 +97,10 @@ class Optimizer {
   void publish() const;
 
  protected:
-  Optimizer(const OptimizerConfig& config, ParameterStore& store, Tensor master);
+  Optimizer(const OptimizerConfig& config, ParameterStore& store, Tensor master,
+            const std::vector<ParameterSpan>& spans);
 
-  /// Starts the kernels of one update with scalars_.
+  /// Starts the kernels of one update of the groups that are not held, each with its scalars.
   virtual void update() = 0;
   /// What the update keeps between steps.
   virtual NamedTensors buffers() const = 0;
@@ -98,9 +111,13 @@ class Optimizer {
   ParameterStore& store_;
   Tensor master_;
   Tensor low_precision_;  // the store's values in bf16 runs
-  ops::OptimizerScalarsTensor scalars_;
+  bool is_held(int64_t group) const { return group < held_; }
+  const ops::OptimizerScalarsTensor& scalars_of(int64_t group) const { return scalars_[static_cast<size_t>(group)]; }
 
  private:
+  std::vector<ops::OptimizerScalarsTensor> scalars_;   // of each group
+  std::vector<std::pair<Variable, int64_t>> members_;  // parameters and their groups, where there are several
+  int64_t held_ = 0;                                   // groups below this one are
   double ema_decay_;
   Tensor average_;
 };
