@@ -2,6 +2,7 @@
 
 file(GLOB_RECURSE ONDOL_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/*.cpp)
 list(FILTER ONDOL_SOURCES EXCLUDE REGEX "/src/backend/(cpu/kernels|cpu/amx|no_cuda|nvtx|no_nvtx)/")
+list(FILTER ONDOL_SOURCES EXCLUDE REGEX "/src/distributed/(mpi|no_mpi|nccl|no_nccl)/")
 
 add_library(ondol ${ONDOL_SOURCES})
 add_library(ondol::ondol ALIAS ondol)
@@ -16,6 +17,7 @@ target_link_libraries(ondol PRIVATE $<BUILD_INTERFACE:ondol_warnings> ZLIB::ZLIB
 # The CUDA backend, or what stands in for it.
 ondol_add_cuda_backend(ondol)
 ondol_add_profiler_hooks(ondol)
+ondol_add_communicators(ondol)
 ondol_describe_build()
 
 # CPU kernels: the same sources once per instruction set, each in its own namespace ondol::cpu::<isa>.

@@ -21,14 +21,15 @@
 //
 // Failures. Whoever waits for a rank that is dead, silent or late gets an Error like
 //   [all_reduce #12, 4096 bytes] rank 3 has died (rank 1 was waiting for it)
-// and so do all other ranks. After that, every call and every wait throws the same error; the communicator can only be
-// destroyed.
+// and so do all other ranks. After that, calls and waits for what had not ended throw the same error; the communicator
+// can only be destroyed.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <ondol/base/device.h>
@@ -118,7 +119,10 @@ class Communicator {
   Communicator& operator=(const Communicator&) = delete;
 
   int rank() const { return rank_; }
-  int size() const { return size_; }
+  int size() const { return static_cast<int>(world_ranks_.size()); }
+  /// The rank in the job of a rank of this communicator; error messages name the former.
+  int world_rank(int rank) const { return world_ranks_[static_cast<size_t>(rank)]; }
+  const std::vector<int>& world_ranks() const { return world_ranks_; }
   const CommunicatorOptions& options() const { return options_; }
   virtual CommTransport transport() const = 0;
 
@@ -154,7 +158,8 @@ class Communicator {
   virtual CommStatistics statistics() const = 0;
 
  protected:
-  Communicator(int rank, int size, const CommunicatorOptions& options) : rank_(rank), size_(size), options_(options) {}
+  Communicator(int rank, std::vector<int> world_ranks, const CommunicatorOptions& options)
+      : rank_(rank), world_ranks_(std::move(world_ranks)), options_(options) {}
 
   /// The arguments have been checked; `contributors` is a number of ranks.
   virtual CommEvent start_all_reduce(const Tensor& out, const Tensor& in, const ReduceOptions& reduce) = 0;
@@ -168,7 +173,8 @@ class Communicator {
   virtual std::unique_ptr<Communicator> make_group(const std::vector<int>& members, const std::string& name) = 0;
 
  private:
-  const int rank_, size_;
+  const int rank_;
+  const std::vector<int> world_ranks_;
   const CommunicatorOptions options_;
   int splits_ = 0;
 };

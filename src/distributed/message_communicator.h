@@ -1,0 +1,67 @@
+// Collectives made of messages, for transports that only know how to exchange bytes with other ranks.
+//
+// Numbers of ranks that are powers of two: reduce-scatter by recursive halving, neighbours first, so that every element
+// passes through exactly the tree of sums over the ranks and most bytes stay between near ranks; all-gather by
+// recursive doubling in the opposite order. (R. Thakur, R. Rabenseifner, W. Gropp: Optimization of collective
+// communication operations in MPICH, 2005.) Other numbers: every rank sends each other rank its part, which adds up
+// what it has got in the order of the tree; the same bytes travel, in more messages. Tensors pass in pieces, so that
+// little memory is needed for what arrives.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "distributed/host_communicator.h"
+
+namespace ondol {
+
+class MessageCommunicator : public HostCommunicator {
+ protected:
+  using HostCommunicator::HostCommunicator;
+
+  struct Bytes {
+    std::byte* data;
+    size_t size;
+  };
+  /// One rank's side of a message: it is made of the bytes of all places, one after the other.
+  struct Message {
+    int peer;
+    std::vector<Bytes> places;
+  };
+
+  /// Sends and receives, at most one message to and from each rank, and returns when all are done.
+  virtual void exchange(const std::vector<Message>& outgoing, const std::vector<Message>& incoming) = 0;
+
+  void do_all_reduce(void* out, const void* in, int64_t count, DType dtype, const ReduceOptions& reduce) override;
+  void do_reduce_scatter(void* out, const void* in, int64_t count, DType dtype, const ReduceOptions& reduce) override;
+  void do_all_gather(void* out, const void* in, size_t bytes) override;
+  void do_broadcast(void* data, size_t bytes, int root) override;
+  void do_barrier() override;
+  void do_send(const void* data, size_t bytes, int to) override;
+  void do_recv(void* data, size_t bytes, int from) override;
+
+ private:
+  /// The part of each rank in a buffer.
+  struct Parts {
+    std::byte* base;
+    std::vector<size_t> begin, size;  // bytes
+  };
+  struct Kind {
+    DType dtype;
+    ReduceOptions reduce;
+  };
+
+  bool power_of_two() const { return (size() & (size() - 1)) == 0; }
+  std::vector<Bytes> places(const Parts& parts, int low_bits, int equal_to) const;
+  /// Afterwards the part of this rank is the sum; the others are undefined.
+  void reduce_parts(const Parts& parts, const Kind& kind);
+  void reduce_by_halving(const Parts& parts, const Kind& kind);
+  void reduce_by_exchange(const Parts& parts, const Kind& kind);
+  /// From the part of this rank to all of them.
+  void gather_parts(const Parts& parts);
+
+  std::vector<std::byte> work_, arrived_;
+  std::vector<const void*> sources_;
+};
+
+}  // namespace ondol
