@@ -29,6 +29,7 @@ constexpr Target kTargets[] = {
     {"metrics", run_metrics, metrics_seeds},
     {"chat_template", run_chat_template, chat_template_seeds},
     {"conversation", run_conversation, conversation_seeds},
+    {"store_protocol", run_store_protocol, store_protocol_seeds},
 };
 
 const testing::TemporaryDirectory& scratch() {

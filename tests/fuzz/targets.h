@@ -82,5 +82,7 @@ void run_chat_template(std::string_view input);
 std::vector<std::string> chat_template_seeds();
 void run_conversation(std::string_view input);
 std::vector<std::string> conversation_seeds();
+void run_store_protocol(std::string_view input);
+std::vector<std::string> store_protocol_seeds();
 
 }  // namespace ondol::fuzz
