@@ -53,8 +53,8 @@ Tensor Sinusoids::table(int64_t count, int64_t dim) const {
   return Tensor::from_vector(values, {count, dim});
 }
 
-BartModel::BartModel(const JsonReader& reader, const BartConfig& config)
-    : EncoderDecoder(reader), config_values_(config) {
+BartModel::BartModel(const JsonReader& reader, const BartConfig& config, const std::string& family)
+    : EncoderDecoder(reader, family), config_values_(config) {
   const BartConfig& c = config_values_;
   info_.vocab_size = info_.source_vocab_size = c.vocab_size;
   info_.hidden_size = c.hidden_size;
@@ -63,20 +63,22 @@ BartModel::BartModel(const JsonReader& reader, const BartConfig& config)
   info_.num_kv_heads = c.decoder_heads;
   info_.head_dim = c.hidden_size / c.decoder_heads;
   // A token passes one of the two stacks: their mean.
-  info_.matmul_parameters = c.hidden_size *
-                            (c.vocab_size + c.encoder_layers * (4 * c.hidden_size + 2 * c.encoder_intermediate) +
-                             c.decoder_layers * (8 * c.hidden_size + 2 * c.decoder_intermediate)) /
-                            2;
+  info_.matmul_parameters =
+      c.hidden_size *
+      ((has_label_head() ? 0 : c.vocab_size) + c.encoder_layers * (4 * c.hidden_size + 2 * c.encoder_intermediate) +
+       c.decoder_layers * (8 * c.hidden_size + 2 * c.decoder_intermediate)) /
+      2;
 }
 
 void BartModel::add_bart_weights(const Norms& norms) {
   const BartConfig& c = config_values_;
   const Init normal = Init::normal(c.init_std);
-  final_logits_bias_ = add_buffer("final_logits_bias", {1, c.vocab_size}, Init::zeros());
+  if (!has_label_head()) final_logits_bias_ = add_buffer("final_logits_bias", {1, c.vocab_size}, Init::zeros());
   encoder_.tokens = decoder_.tokens =
       add_weight("model.shared.weight", {c.vocab_size, c.hidden_size}, normal.with_zero_row(c.padding_idx));
   add_stack("model.encoder.", false, norms, encoder_);
   add_stack("model.decoder.", true, norms, decoder_);
+  if (has_label_head()) return add_label_head(normal);
   output_.weight = c.tied ? decoder_.tokens : add_weight("lm_head.weight", {c.vocab_size, c.hidden_size}, normal);
 }
 
@@ -138,7 +140,7 @@ BartAttention BartModel::add_attention(const std::string& name, bool cross) {
 }
 
 bool BartModel::is_buffer(const std::string& name) const {
-  return sinusoids_ && name.ends_with("embed_positions.weight");
+  return (sinusoids_ && name.ends_with("embed_positions.weight")) || is_other_head(name);
 }
 
 std::string BartModel::tied_name(const std::string& name) const {
@@ -149,7 +151,7 @@ std::string BartModel::tied_name(const std::string& name) const {
 }
 
 OutputProjection BartModel::output_projection() const {
-  OutputProjection output = output_;
+  OutputProjection output = EncoderDecoder::output_projection();
   if (final_logits_bias_.defined()) {
     output.bias = Variable(final_logits_bias_.value().reshape({config_values_.vocab_size}));
   }

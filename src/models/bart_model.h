@@ -46,8 +46,8 @@ struct BartStack {
   Variable final_norm_weight, final_norm_bias;          // undefined: none
 };
 
-/// Positions without weights: sin(p f_i) for i < C / 2, then cos(p f_i), with f_i = 10000^(-i / divisor), where p counts
-/// from `first`.
+/// Positions without weights: sin(p f_i) for i < C / 2, then cos(p f_i), with f_i = 10000^(-i / divisor), where p
+/// counts from `first`.
 struct Sinusoids {
   int64_t first = 0;
   double divisor = 1.0;
@@ -64,13 +64,13 @@ class BartModel : public EncoderDecoder {
   OutputProjection output_projection() const override;
 
  protected:
-  BartModel(const JsonReader& reader, const BartConfig& config);
+  BartModel(const JsonReader& reader, const BartConfig& config, const std::string& family = "");
 
   struct Norms {
     bool of_embeddings = false, final = false;
   };
-  /// Registers all weights under the names of BartForConditionalGeneration; learned positions unless there are
-  /// sinusoids.
+  /// Registers all weights under the names of BartForConditionalGeneration (or ...ForSequenceClassification); learned
+  /// positions unless there are sinusoids.
   void add_bart_weights(const Norms& norms);
 
   /// Embeddings, layers, final norm.
@@ -99,7 +99,7 @@ class BartModel : public EncoderDecoder {
   const BartConfig config_values_;
   BartStack encoder_, decoder_;
   std::optional<Sinusoids> sinusoids_;  // set by families without learned positions
-  Variable final_logits_bias_;  // (1, V), not trained; may be undefined
+  Variable final_logits_bias_;          // (1, V), not trained; may be undefined
 
  private:
   Variable embed(const BartStack& stack, const Tensor& ids, const ForwardContext& context, uint32_t site);
@@ -111,7 +111,7 @@ class BartModel : public EncoderDecoder {
                         const Variable& residual, uint32_t site);
   SelfAttentionSettings settings(const LayerCall& call, bool causal) const;
 
-  Tensor position_ids_;      // (max_positions + 2) i32 on the device: 0, 1, 2, ...
+  Tensor position_ids_;                 // (max_positions + 2) i32 on the device: 0, 1, 2, ...
   std::deque<Tensor> sinusoid_tables_;  // growing; earlier ones stay, captured steps read them
 };
 

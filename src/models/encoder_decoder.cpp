@@ -9,14 +9,43 @@
 
 namespace ondol {
 
-EncoderDecoder::EncoderDecoder(const JsonReader& config) : FamilyModel(config) {
+EncoderDecoder::EncoderDecoder(const JsonReader& config, const std::string& family) : FamilyModel(config) {
   info_.head = Head::sequence_to_sequence;
+  if (family.empty() || label_head_of(config, family) != Head::sequence_classification) return;
+  info_.architecture = listed_architecture(config);
+  labels_ = read_labels(config, Head::sequence_classification, info_);
+  label_head_.dropout = config.get<float>("classifier_dropout", 0.0f, half_open(0.0, 1.0));
+}
+
+void EncoderDecoder::add_label_head(const Init& init) {
+  const int64_t hidden = info_.hidden_size;
+  const auto dense = [&](const std::string& name, int64_t outputs) {
+    return Dense{add_weight("classification_head." + name + ".weight", {outputs, hidden}, init),
+                 add_weight("classification_head." + name + ".bias", {outputs}, Init::zeros())};
+  };
+  label_head_.dense = dense("dense", hidden);
+  label_head_.out = dense("out_proj", labels_.size());
+}
+
+bool EncoderDecoder::is_other_head(const std::string& name) const {
+  return has_label_head() && (name == "final_logits_bias" || name.starts_with("lm_head."));
+}
+
+OutputProjection EncoderDecoder::output_projection() const {
+  return has_label_head() ? FamilyModel::output_projection() : output_;
 }
 
 std::vector<InputSpec> EncoderDecoder::inputs() const {
   const std::vector<int64_t> source = {InputSpec::kBatch, InputSpec::kLength};
   const std::vector<int64_t> target = {InputSpec::kBatch, InputSpec::kTargetLength};
   const int64_t vocabulary = info_.vocab_size;
+  if (has_label_head()) {
+    std::vector<InputSpec> specs = {
+        {.name = "input_ids", .shape = source, .limit = vocabulary, .role = InputSpec::needed},
+        {.name = "attention_mask", .shape = source, .dtype = DType::u8}};
+    for (const InputSpec& spec : label_specs(info_.head, labels_)) specs.push_back(spec);
+    return specs;
+  }
   return {
       {.name = "input_ids", .shape = source, .limit = info_.source_vocab_size, .role = InputSpec::needed},
       {.name = "attention_mask", .shape = source, .dtype = DType::u8},
@@ -33,10 +62,44 @@ int32_t EncoderDecoder::start_token(std::span<const int32_t>) const {
   return *info_.decoder_start_token_id;
 }
 
+/// Each row begins with its start token and loses its last one.
+void EncoderDecoder::shift_right(std::vector<int32_t>& tokens, size_t length) const {
+  for (size_t begin = 0; begin < tokens.size(); begin += length) {
+    const std::span<int32_t> row(&tokens[begin], length);
+    const int32_t start = start_token(row);
+    std::copy_backward(row.begin(), row.end() - 1, row.end());
+    row[0] = start;
+  }
+}
+
+/// The decoder reads the text as the encoder does, behind its start token.
+ModelInput EncoderDecoder::complete_text(ModelInput input) const {
+  const int64_t batch = input.input_ids.size(0), length = input.input_ids.size(1);
+  std::vector<int32_t> tokens = input.input_ids.to_vector<int32_t>(), last;
+  const std::vector<int32_t>& ends = info_.eos_token_ids;
+  for (int64_t b = 0; b < batch; ++b) {
+    int64_t t = length - 1;
+    const auto is_end = [&] {
+      return std::find(ends.begin(), ends.end(), tokens[static_cast<size_t>(b * length + t)]) != ends.end();
+    };
+    while (t >= 0 && !is_end()) --t;
+    if (t < 0) {
+      throw UsageError(concat("input does not fit the model: row ", b, " of input_ids has no end token, by which a ",
+                              info_.architecture, " classifies"));
+    }
+    last.push_back(static_cast<int32_t>(t));
+  }
+  shift_right(tokens, static_cast<size_t>(length));
+  input.decoder_input_ids = Tensor::from_vector(tokens, input.input_ids.shape());
+  input.target_positions = Tensor::from_vector(last, {batch, 1});
+  return input;
+}
+
 ModelInput EncoderDecoder::complete(ModelInput input) const {
   if (input.sequences.defined()) {
     throw UsageError(concat("input does not fit the model: a ", info_.model_type, " model takes no unpadded batches"));
   }
+  if (has_label_head()) return complete_text(std::move(input));
   if (input.decoder_input_ids.defined()) return input;
   if (!input.labels.defined()) {
     throw UsageError(concat("input does not fit the model: a ", info_.model_type,
@@ -48,15 +111,15 @@ ModelInput EncoderDecoder::complete(ModelInput input) const {
   if (ignores && !info_.pad_token_id) {
     throw UsageError("decoder_input_ids cannot be made from labels of -100: the configuration has no pad_token_id");
   }
-  for (size_t begin = 0; begin < tokens.size(); begin += length) {
-    const std::span<int32_t> row(&tokens[begin], length);
-    const int32_t start = start_token(row);
-    std::copy_backward(row.begin(), row.end() - 1, row.end());
-    row[0] = start;
-    if (ignores) std::replace(row.begin(), row.end(), kIgnoreIndex, *info_.pad_token_id);
-  }
+  shift_right(tokens, length);
+  if (ignores) std::replace(tokens.begin(), tokens.end(), kIgnoreIndex, *info_.pad_token_id);
   input.decoder_input_ids = Tensor::from_vector(tokens, input.labels.shape(), input.labels.device());
   return input;
+}
+
+Variable EncoderDecoder::head_scores(const Variable& h, const ModelInput& input, const ForwardContext& context) const {
+  ONDOL_CHECK(input.target_positions.defined(), "input of a ", info_.model_type, " model was not prepared");
+  return label_scores(label_head_, states_at(h, input.target_positions), context);
 }
 
 Variable EncoderDecoder::hidden(const ModelInput& input, const ForwardContext& context) {
@@ -67,7 +130,8 @@ Variable EncoderDecoder::hidden(const ModelInput& input, const ForwardContext& c
 NamedOutputs EncoderDecoder::forward(const ModelInput& input, const ForwardContext& context) {
   const Variable encoded = run_encoder(input.input_ids, input.attention_mask, context);
   const Variable h = run_decoder(input, encoded, context);
-  return {{"logits", Variable(logits(h.value()))}, {"last_hidden_state", h}, {"encoder_last_hidden_state", encoded}};
+  const Variable scores = has_label_head() ? head_scores(h, input, context) : Variable(logits(h.value()));
+  return {{"logits", scores}, {"last_hidden_state", h}, {"encoder_last_hidden_state", encoded}};
 }
 
 TokenPredictions EncoderDecoder::predict_tokens(const ModelInput& input, const ForwardContext& context) {
@@ -79,12 +143,16 @@ TokenPredictions EncoderDecoder::predict_tokens(const ModelInput& input, const F
 }
 
 std::vector<int64_t> EncoderDecoder::count_targets(const ModelInput& prepared) const {
-  return {count_labels(prepared.labels)};
+  return {count_sequence_labels(prepared.labels)};
 }
 
 std::vector<Variable> EncoderDecoder::losses(const ModelInput& prepared, const std::vector<LossScale>& scales,
                                              const ForwardContext& context) {
   if (!prepared.labels.defined()) return {Variable()};
+  if (has_label_head()) {
+    const Variable scores = head_scores(hidden(prepared, context), prepared, context);
+    return {label_loss(info_.head, labels_, scores, prepared.labels, scales.at(0))};
+  }
   const OutputProjection output = output_projection();
   functions::LinearCrossEntropyInputs inputs;
   inputs.weight = output.weight;

@@ -1,14 +1,19 @@
-// Encoder-decoders that predict a target token by token: what is the same for all of them.
+// Encoder-decoders that predict a target token by token, or tell labels of a sequence: what is the same for all of
+// them.
 //
-// A family derives from it, wires run_encoder() and run_decoder() and sets output_ in its constructor. In decoding the
-// encoder runs once for each source (encode), and what cross-attention reads of it stands in the cache.
+// A family derives from it, wires run_encoder() and run_decoder() and sets output_ in its constructor, or adds a head
+// for labels. Such a head reads the decoder's state at the last end token of the text, which both stacks are given. In
+// decoding the encoder runs once for each source (encode), and what cross-attention reads of it stands in the cache.
 //
 // Legend: B samples, T source positions, S target positions, C hidden size, H heads of D elements.
 #pragma once
 
+#include <optional>
+
 #include <ondol/nn/cross_attention.h>
 
 #include "models/family.h"
+#include "models/label_head.h"
 
 namespace ondol {
 
@@ -20,12 +25,18 @@ class EncoderDecoder : public FamilyModel {
   std::vector<int64_t> count_targets(const ModelInput& prepared) const override;
   std::vector<Variable> losses(const ModelInput& prepared, const std::vector<LossScale>& scales,
                                const ForwardContext& context) override;
-  OutputProjection output_projection() const override { return output_; }
+  OutputProjection output_projection() const override;
   TokenPredictions predict_tokens(const ModelInput& input, const ForwardContext& context) override;
   void encode(const Tensor& sources, const std::vector<int32_t>& lengths, KvCache& cache) override;
 
  protected:
-  explicit EncoderDecoder(const JsonReader& config);
+  /// `family` is the prefix of its architectures' names, "" where it has none with labels.
+  EncoderDecoder(const JsonReader& config, const std::string& family);
+  /// classification_head: two products with tanh between them.
+  void add_label_head(const Init& init);
+  bool has_label_head() const { return info_.head == Head::sequence_classification; }
+  /// A weight of the heads that this architecture has not.
+  bool is_other_head(const std::string& name) const;
 
   /// Where the decoder's numbers of dropout sites begin.
   static constexpr uint32_t kDecoderSites = 1u << 15;
@@ -48,6 +59,14 @@ class EncoderDecoder : public FamilyModel {
   ModelInput complete(ModelInput input) const override;
 
   OutputProjection output_;
+
+ private:
+  Variable head_scores(const Variable& h, const ModelInput& input, const ForwardContext& context) const;
+  ModelInput complete_text(ModelInput input) const;
+  void shift_right(std::vector<int32_t>& tokens, size_t length) const;
+
+  LabelSet labels_;
+  LabelHead label_head_;
 };
 
 }  // namespace ondol

@@ -8,9 +8,6 @@ namespace ondol {
 
 namespace {
 
-/// Dropout sites of heads lie behind those of the layers.
-constexpr uint32_t kHeadSites = 1u << 15;
-
 /// A part of the scores (.., n) as (..).
 Variable column(const Variable& scores, int64_t number) {
   const Variable part = functions::narrow(scores, -1, number, 1);
@@ -67,10 +64,8 @@ std::vector<InputSpec> EncoderModel::inputs() const {
       token_labels(2);
       break;
     case Head::token_classification:
-      token_labels(labels_.size());
-      break;
     case Head::sequence_classification:
-      for (const InputSpec& spec : sequence_label_specs(labels_)) specs.push_back(spec);
+      for (const InputSpec& spec : label_specs(info_.head, labels_)) specs.push_back(spec);
       break;
     case Head::question_answering:
       specs.push_back({.name = "start_positions", .shape = samples, .role = InputSpec::target});
@@ -105,22 +100,11 @@ Variable EncoderModel::transform(const Variable& h) const {
   return functions::layer_norm(dense, head.norm.weight, head.norm.bias, settings_.norm_eps);
 }
 
-Variable EncoderModel::label_scores(const Variable& x, const ForwardContext& context) const {
-  const LabelHead& head = *label_head_;
-  Variable features = x;
-  if (head.dense.weight.defined()) {
-    if (head.dropout_first) features = drop(features, head.dropout, context, kHeadSites);
-    features = functions::linear(features, {.weight = head.dense.weight, .bias = head.dense.bias});
-    features = functions::activation(features, head.activation);
-  }
-  features = drop(features, head.dropout, context, kHeadSites + 1);
-  return functions::linear(features, {.weight = head.out.weight, .bias = head.out.bias});
-}
-
 Variable EncoderModel::head_scores(const Variable& h, const Variable& pooled, const ModelInput& input,
                                    const ForwardContext& context) const {
-  if (info_.head != Head::sequence_classification) return label_scores(h, context);
-  return label_scores(pooled.defined() ? pooled : first_positions(h, input), context);
+  const bool of_tokens = info_.head != Head::sequence_classification;
+  const Variable states = of_tokens ? h : pooled.defined() ? pooled : first_positions(h, input);
+  return label_scores(*label_head_, states, context);
 }
 
 NamedOutputs EncoderModel::forward(const ModelInput& input, const ForwardContext& context) {
@@ -203,15 +187,13 @@ std::vector<Variable> EncoderModel::losses(const ModelInput& prepared, const std
     return terms;
   }
   if (!labels.defined()) return terms;
-  if (info_.head == Head::sequence_classification) {
-    terms[0] = sequence_label_loss(labels_, scores, labels, scales.at(0));
-  } else if (info_.head == Head::replaced_token_detection) {
+  if (info_.head == Head::replaced_token_detection) {
     // sigmoid(x) is the softmax of (0, x) for class 1.
     const Variable zeros(Tensor::zeros(flat(scores).shape(), scores.dtype(), scores.device()));
     const Variable classes = functions::concat({zeros, flat(scores)}, 1);
     terms[0] = functions::cross_entropy(classes, labels.reshape({labels.numel()}), scales.at(0));
   } else {
-    terms[0] = functions::cross_entropy(flat(scores), labels.reshape({labels.numel()}), scales.at(0));
+    terms[0] = label_loss(info_.head, labels_, scores, labels, scales.at(0));
   }
   return terms;
 }

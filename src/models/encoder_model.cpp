@@ -86,10 +86,7 @@ void EncoderModel::read_architecture(const JsonReader& config, const std::vector
     info_.architecture = wanted;
     info_.head = architecture.head;
     if (info_.head == Head::sequence_classification || info_.head == Head::token_classification) {
-      labels_ = read_label_set(config);
-      info_.labels = labels_.names;
-      info_.regression = info_.head == Head::sequence_classification && labels_.is_regression();
-      info_.multi_label = labels_.problem == LabelSet::Problem::multi_label;
+      labels_ = read_labels(config, info_.head, info_);
     }
     return;
   }

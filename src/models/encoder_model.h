@@ -11,7 +11,7 @@
 
 #include "models/family.h"
 #include "models/input.h"
-#include "models/label_set.h"
+#include "models/label_head.h"
 
 namespace ondol {
 
@@ -53,15 +53,6 @@ struct MaskedLmHead {
   Activation activation = Activation::gelu_erf;
   Norm norm;
   OutputProjection output;
-};
-
-/// Scores for labels: out(act(dense x)), or out(x). Dropout goes before each product that it is meant for.
-struct LabelHead {
-  Dense dense;  // may be undefined
-  Activation activation = Activation::tanh;
-  bool dropout_first = true;  // before `dense` too
-  Dense out;
-  float dropout = 0.0f;
 };
 
 class EncoderModel : public FamilyModel {
@@ -127,7 +118,6 @@ class EncoderModel : public FamilyModel {
   Variable first_positions(const Variable& h, const ModelInput& input) const;
   Variable pool(const Variable& h, const ModelInput& input) const;
   Variable transform(const Variable& h) const;
-  Variable label_scores(const Variable& x, const ForwardContext& context) const;
   /// Scores of the label head where the architecture has it: (B, n), (B, T, n), (B, T).
   Variable head_scores(const Variable& h, const Variable& pooled, const ModelInput& input,
                        const ForwardContext& context) const;

@@ -1,4 +1,5 @@
-// GPT-2 (Radford et al. 2019; GPT2LMHeadModel): learned positions, pre-norm LayerNorm blocks, tanh GELU, tied output.
+// GPT-2 (Radford et al. 2019; GPT2LMHeadModel, GPT2ForSequenceClassification, GPT2ForTokenClassification): learned
+// positions, pre-norm LayerNorm blocks, tanh GELU, tied output.
 //
 //   h = wte[ids] + wpe[positions]
 //   h = h + c_proj(attention(c_attn(ln_1(h))));  h = h + c_proj(gelu(c_fc(ln_2(h))))     per layer
@@ -55,17 +56,16 @@ struct Gpt2Layer {
 
 class Gpt2 final : public CausalModel {
  public:
-  explicit Gpt2(const JsonReader& reader) : CausalModel(reader), config_values_(reader) {
+  explicit Gpt2(const JsonReader& reader)
+      : CausalModel(reader, {"GPT2", "GPT2LMHeadModel", "classifier"}), config_values_(reader) {
     const Gpt2Config& c = config_values_;
-    info_.architecture = "GPT2LMHeadModel";
     info_.vocab_size = c.vocab_size;
     info_.hidden_size = c.hidden_size;
     info_.num_layers = c.num_layers;
     info_.max_positions = c.max_positions;
     info_.num_kv_heads = c.num_heads;
     info_.head_dim = c.hidden_size / c.num_heads;
-    info_.matmul_parameters =
-        c.vocab_size * c.hidden_size + c.num_layers * (4 * c.hidden_size + 2 * c.intermediate_size) * c.hidden_size;
+    info_.matmul_parameters = c.num_layers * (4 * c.hidden_size + 2 * c.intermediate_size) * c.hidden_size;
 
     const int64_t hidden = c.hidden_size;
     const Init normal = Init::normal(c.initializer_range);
@@ -92,12 +92,12 @@ class Gpt2 final : public CausalModel {
     }
     final_norm_weight_ = add_weight("transformer.ln_f.weight", {hidden}, Init::ones());
     final_norm_bias_ = add_weight("transformer.ln_f.bias", {hidden}, Init::zeros());
-    output_.weight = c.tied ? token_embedding_ : add_weight("lm_head.weight", {c.vocab_size, hidden}, normal);
+    add_head(token_embedding_, c.tied, normal);
   }
 
   std::string base_prefix() const override { return "transformer."; }
   bool is_buffer(const std::string& name) const override {
-    return name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
+    return name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias") || is_other_head(name);
   }
   std::string tied_name(const std::string& name) const override {
     return config_values_.tied && name == "lm_head.weight" ? "transformer.wte.weight" : "";

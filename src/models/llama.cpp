@@ -1,5 +1,6 @@
-// LLaMA 1, 2, 3, 3.1 (Touvron et al. 2023, Grattafiori et al. 2024; LlamaForCausalLM): RMSNorm before each branch,
-// rotary positions, grouped queries, SwiGLU, output tied or not.
+// LLaMA 1, 2, 3, 3.1 (Touvron et al. 2023, Grattafiori et al. 2024; LlamaForCausalLM,
+// LlamaForSequenceClassification, LlamaForTokenClassification): RMSNorm before each branch, rotary positions, grouped
+// queries, SwiGLU, output tied or not.
 //
 //   h = embed_tokens[ids]
 //   h = h + o_proj(attention(rope(q_proj n), rope(k_proj n), v_proj n)),  n = rms_norm(h)
@@ -68,9 +69,9 @@ struct LlamaLayer {
 
 class Llama final : public CausalModel {
  public:
-  explicit Llama(const JsonReader& reader) : CausalModel(reader), config_values_(reader) {
+  explicit Llama(const JsonReader& reader)
+      : CausalModel(reader, {"Llama", "LlamaForCausalLM", "score"}), config_values_(reader) {
     const LlamaConfig& c = config_values_;
-    info_.architecture = "LlamaForCausalLM";
     info_.vocab_size = c.vocab_size;
     info_.hidden_size = c.hidden_size;
     info_.num_layers = c.num_layers;
@@ -79,15 +80,14 @@ class Llama final : public CausalModel {
     info_.num_kv_heads = c.num_kv_heads;
     info_.head_dim = c.head_dim;
     const int64_t q_size = c.num_heads * c.head_dim, kv_size = c.num_kv_heads * c.head_dim;
-    info_.matmul_parameters = c.vocab_size * c.hidden_size +
-                              c.num_layers * (2 * q_size + 2 * kv_size + 3 * c.intermediate_size) * c.hidden_size;
+    info_.matmul_parameters = c.num_layers * (2 * q_size + 2 * kv_size + 3 * c.intermediate_size) * c.hidden_size;
     write_rope_config(config_, c.rope);
 
     const Init normal = Init::normal(c.initializer_range);
     embed_tokens_ = add_weight("model.embed_tokens.weight", {c.vocab_size, c.hidden_size}, normal);
     for (int64_t l = 0; l < c.num_layers; ++l) layers_.push_back(make_layer(concat("model.layers.", l, "."), normal));
     final_norm_ = add_weight("model.norm.weight", {c.hidden_size}, Init::ones());
-    output_.weight = c.tied ? embed_tokens_ : add_weight("lm_head.weight", {c.vocab_size, c.hidden_size}, normal);
+    add_head(embed_tokens_, c.tied, normal);
   }
 
   void change_rotary_positions(double theta, int64_t max_positions) override {
@@ -100,7 +100,9 @@ class Llama final : public CausalModel {
   }
 
   std::string base_prefix() const override { return "model."; }
-  bool is_buffer(const std::string& name) const override { return name.ends_with(".rotary_emb.inv_freq"); }
+  bool is_buffer(const std::string& name) const override {
+    return name.ends_with(".rotary_emb.inv_freq") || is_other_head(name);
+  }
   std::string tied_name(const std::string& name) const override {
     return config_values_.tied && name == "lm_head.weight" ? "model.embed_tokens.weight" : "";
   }

@@ -1,5 +1,6 @@
-// mBART (Liu et al. 2020; MBartForConditionalGeneration): BART with the norm at the beginning of each branch and a last
-// one at the end of both stacks. A target begins with what it ends with, the token of its language.
+// mBART (Liu et al. 2020; MBartForConditionalGeneration, MBartForSequenceClassification): BART with the norm at the
+// beginning of each branch and a last one at the end of both stacks. A target begins with what it ends with, the token
+// of its language.
 //
 //   h = norm(tokens[ids] + positions[p + 2])
 //   h = h + branch(norm(h)) for self-attention, cross-attention (decoder) and fc2(gelu(fc1)), per layer
@@ -14,8 +15,9 @@ namespace {
 
 class MBart final : public PreNormBart {
  public:
-  explicit MBart(const JsonReader& reader) : PreNormBart(reader, BartConfig(reader)) {
-    info_.architecture = "MBartForConditionalGeneration";
+  explicit MBart(const JsonReader& reader) : PreNormBart(reader, BartConfig(reader), "MBart") {
+    if (!has_label_head()) info_.architecture = "MBartForConditionalGeneration";
+    if (has_label_head() && info_.eos_token_ids.empty()) info_.eos_token_ids = {2};
     add_bart_weights({.of_embeddings = true, .final = true});
   }
 

@@ -1,6 +1,6 @@
-// T5 1.0 and 1.1 (Raffel et al. 2020; Shazeer 2020 for the gated form; T5ForConditionalGeneration, T5EncoderModel):
-// RMSNorm before each branch, no biases, learned biases by distance that all layers of a stack share, scores that are
-// not divided by sqrt(D).
+// T5 1.0 and 1.1 (Raffel et al. 2020; Shazeer 2020 for the gated form; T5ForConditionalGeneration,
+// T5ForSequenceClassification, T5EncoderModel): RMSNorm before each branch, no biases, learned biases by distance that
+// all layers of a stack share, scores that are not divided by sqrt(D).
 //
 //   h = h + o(attention(q n, k n, v n) + bias of the distance),  n = rms_norm(h)
 //   h = h + o(attention(q n, k encoded, v encoded)),             n = rms_norm(h)       decoder only
@@ -78,20 +78,27 @@ struct T5Stack {
 template <class Base>
 class T5Layers : public Base {
  public:
-  std::string base_prefix() const override { return ""; }
+  std::string base_prefix() const override { return prefix_; }
   bool is_buffer(const std::string& name) const override {
     // A relic of the first files: cross-attention has no biases.
-    return name == "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight";
+    return name.ends_with("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight");
   }
   std::string tied_name(const std::string& name) const override {
-    if (name == "encoder.embed_tokens.weight" || name == "decoder.embed_tokens.weight") return "shared.weight";
-    return config_values_.tied && name == "lm_head.weight" ? "shared.weight" : "";
+    const bool tied = name.ends_with("encoder.embed_tokens.weight") || name.ends_with("decoder.embed_tokens.weight") ||
+                      (config_values_.tied && name == "lm_head.weight");
+    return tied ? prefix_ + "shared.weight" : "";
   }
 
  protected:
   using Part = FamilyModel::Part;
 
-  explicit T5Layers(const JsonReader& reader) : Base(reader), config_values_(reader), encoder_(true, config_values_) {
+  /// `base` are further arguments of the base class, `prefix` stands before the names of all weights of the stacks.
+  template <class... Arguments>
+  T5Layers(const JsonReader& reader, std::string prefix, Arguments&&... base)
+      : Base(reader, std::forward<Arguments>(base)...),
+        config_values_(reader),
+        encoder_(true, config_values_),
+        prefix_(std::move(prefix)) {
     const T5Config& c = config_values_;
     this->info_.vocab_size = this->info_.source_vocab_size = c.vocab_size;
     this->info_.hidden_size = c.hidden_size;
@@ -99,11 +106,13 @@ class T5Layers : public Base {
     this->info_.num_kv_heads = c.num_heads;
     this->info_.head_dim = c.head_dim;
     this->config_["tie_word_embeddings"] = this->config_["scale_decoder_outputs"] = c.tied;
-    shared_ = this->add_weight("shared.weight", {c.vocab_size, c.hidden_size}, Init::normal(c.initializer_factor));
+    shared_ =
+        this->add_weight(prefix_ + "shared.weight", {c.vocab_size, c.hidden_size}, Init::normal(c.initializer_factor));
     add_stack("encoder", c.num_layers, false, encoder_);
   }
 
-  void add_stack(const std::string& name, int64_t num_layers, bool decoder, T5Stack& stack) {
+  void add_stack(const std::string& stack_name, int64_t num_layers, bool decoder, T5Stack& stack) {
+    const std::string name = prefix_ + stack_name;
     const T5Config& c = config_values_;
     const Init ones{Init::Kind::constant, c.initializer_factor};
     stack.relative_bias =
@@ -210,6 +219,8 @@ class T5Layers : public Base {
   T5Stack encoder_;
 
  private:
+  const std::string prefix_;
+
   void add_attention(const std::string& p, bool cross, T5Layer& layer) {
     const T5Config& c = config_values_;
     const int64_t inner = c.num_heads * c.head_dim;
@@ -249,15 +260,24 @@ int64_t layer_matmul_parameters(const T5Config& c, bool decoder) {
 
 class T5 final : public T5Layers<EncoderDecoder> {
  public:
-  explicit T5(const JsonReader& reader) : T5Layers(reader), decoder_(false, config_values_) {
+  explicit T5(const JsonReader& reader)
+      : T5Layers(reader, label_head_of(reader, kFamily) == Head::sequence_classification ? "transformer." : "",
+                 kFamily),
+        decoder_(false, config_values_) {
     const T5Config& c = config_values_;
-    info_.architecture = "T5ForConditionalGeneration";
+    if (!has_label_head()) info_.architecture = "T5ForConditionalGeneration";
     info_.num_layers = c.num_decoder_layers;
     // A token passes one of the two stacks: their mean.
-    info_.matmul_parameters = (c.vocab_size * c.hidden_size + c.num_layers * layer_matmul_parameters(c, false) +
-                               c.num_decoder_layers * layer_matmul_parameters(c, true)) /
-                              2;
+    info_.matmul_parameters =
+        ((has_label_head() ? 0 : c.vocab_size * c.hidden_size) + c.num_layers * layer_matmul_parameters(c, false) +
+         c.num_decoder_layers * layer_matmul_parameters(c, true)) /
+        2;
     add_stack("decoder", c.num_decoder_layers, true, decoder_);
+    if (has_label_head()) {
+      if (info_.eos_token_ids.empty()) info_.eos_token_ids = {1};
+      add_label_head(Init::normal(c.initializer_factor / root(c.hidden_size)));
+      return;
+    }
     output_.weight = shared_;
     output_.scale = c.tied ? 1.0f / root(c.hidden_size) : 1.0f;
     if (!c.tied) {
@@ -266,6 +286,8 @@ class T5 final : public T5Layers<EncoderDecoder> {
   }
 
  protected:
+  bool is_buffer(const std::string& name) const override { return T5Layers::is_buffer(name) || is_other_head(name); }
+
   Variable run_encoder(const Tensor& ids, const Tensor& attention_mask, const ForwardContext& context) override {
     return encoder_states(ids, attention_mask, context, "encoder_hidden_states");
   }
@@ -300,13 +322,15 @@ class T5 final : public T5Layers<EncoderDecoder> {
   }
 
  private:
+  static constexpr const char* kFamily = "T5";
+
   T5Stack decoder_;
 };
 
 /// The encoder alone.
 class T5Encoder final : public T5Layers<FamilyModel> {
  public:
-  explicit T5Encoder(const JsonReader& reader) : T5Layers(reader) {
+  explicit T5Encoder(const JsonReader& reader) : T5Layers(reader, "") {
     const T5Config& c = config_values_;
     info_.architecture = "T5EncoderModel";
     info_.num_layers = c.num_layers;
