@@ -48,15 +48,34 @@ void check_plain(const JsonReader& reader) {
 struct HeadName {
   Head head;
   const char* name;
+  const char* task;  // peft's task_type
 };
-constexpr HeadName kHeads[] = {{Head::sequence_classification, "sequence_classification"},
-                               {Head::token_classification, "token_classification"},
-                               {Head::question_answering, "question_answering"}};
+constexpr HeadName kHeads[] = {{Head::sequence_classification, "sequence_classification", "SEQ_CLS"},
+                               {Head::token_classification, "token_classification", "TOKEN_CLS"},
+                               {Head::question_answering, "question_answering", "QUESTION_ANS"}};
 
 const char* task_type(Head head) {
   // With the types of classifiers peft adds heads of its own choice to modules_to_save.
   if (head == Head::causal_language_model) return "CAUSAL_LM";
   return head == Head::sequence_to_sequence ? "SEQ_2_SEQ_LM" : nullptr;
+}
+
+std::optional<Head> head_of_task(const Json& task) {
+  for (const HeadName& known : kHeads) {
+    if (task == known.task) return known.head;
+  }
+  return std::nullopt;
+}
+
+/// Rows of the last product of a head that was saved whole; 0 for none.
+int64_t head_outputs(const SafetensorsFile& file) {
+  for (const SafetensorsEntry& entry : file.entries()) {
+    const bool whole = entry.shape.ndim() == 2 && entry.name.find(".lora_") == std::string::npos;
+    for (const char* last : {".score.weight", ".classifier.weight", ".out_proj.weight", ".qa_outputs.weight"}) {
+      if (whole && entry.name.ends_with(last)) return entry.shape[0];
+    }
+  }
+  return 0;
 }
 
 /// The last parts of the names where they stand for the same layers in peft, else whole names.
@@ -122,7 +141,19 @@ std::string AdapterFile::base() const {
 
 std::optional<HeadRequest> AdapterFile::head() const {
   const std::string path = (fs::path(directory_) / kHeadFile).string();
-  if (!fs::exists(path)) return std::nullopt;
+  if (!fs::exists(path)) {
+    const Json settings = load_json((fs::path(directory_) / kConfigFile).string());
+    const std::optional<Head> head = head_of_task(settings.value("task_type", Json()));
+    const int64_t outputs = head_outputs(file_);
+    if (!head || outputs == 0) return std::nullopt;
+    HeadRequest request{.head = *head};
+    const ModelInfo info = outline_model(base())->info();
+    const bool named = info.head == *head && static_cast<int64_t>(info.labels.size()) == outputs;
+    for (int64_t i = 0; !named && *head != Head::question_answering && i < outputs; ++i) {
+      request.labels.push_back(concat("LABEL_", i));
+    }
+    return request;
+  }
   const Json document = load_json(path);
   const JsonReader reader(document, path);
   std::vector<std::string> names;

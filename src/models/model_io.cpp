@@ -150,6 +150,10 @@ std::unique_ptr<Model> load_model(const std::string& path, const LoadOptions& op
 }
 
 std::unique_ptr<Model> outline_model(const std::string& path, const std::optional<HeadRequest>& head) {
+  if (is_adapter(path)) {
+    const AdapterFile adapter(path);
+    return outline_model(adapter.base(), head ? head : adapter.head());
+  }
   if (is_gguf_file(path)) {
     const GgufFile file(path);
     const Json document = read_gguf_config(file);

@@ -76,6 +76,7 @@ OrderedJson schedule_json(const ScheduleConfig& schedule) {
     out["decay_steps"] = schedule.decay_steps;
     out["decay_shape"] = schedule.decay_shape;
   }
+  if (schedule.type == "cosine_restarts") out["cycle_steps"] = schedule.timescale;
   if (schedule.type == "polynomial") out["power"] = schedule.power;
   if (schedule.type == "inverse_sqrt") out["timescale"] = schedule.timescale;
   return out;

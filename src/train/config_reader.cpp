@@ -124,7 +124,8 @@ LoraConfig read_lora(const JsonReader& reader) {
 ScheduleConfig read_schedule(const JsonReader& reader, int64_t stage_steps, double learning_rate) {
   ScheduleConfig config;
   config.type = reader.get_enum(
-      "type", config.type, {"constant", "linear", "cosine", "wsd", "inverse_sqrt", "polynomial", "slanted_triangular"});
+      "type", config.type,
+      {"constant", "linear", "cosine", "cosine_restarts", "wsd", "inverse_sqrt", "polynomial", "slanted_triangular"});
   config.steps = reader.get<int64_t>("steps", stage_steps, between(1, kMostSteps));
   config.warmup_steps = reader.get<int64_t>("warmup_steps", 0, at_least(0));
   if (config.warmup_steps > config.steps) {
@@ -177,6 +178,12 @@ ScheduleConfig read_schedule(const JsonReader& reader, int64_t stage_steps, doub
   }
   const int64_t timescale = config.warmup_steps > 0 ? config.warmup_steps : kTimescale;
   config.timescale = reader.get<int64_t>("timescale", timescale, between(1, kMostSteps));
+  if (reader.has("cycle_steps") != (config.type == "cosine_restarts")) {
+    reader.fail("cycle_steps", "schedule.type \"cosine_restarts\" alone has and needs it");
+  }
+  if (config.type == "cosine_restarts") {
+    config.timescale = reader.require<int64_t>("cycle_steps", between(1, kMostSteps));
+  }
   return config;
 }
 

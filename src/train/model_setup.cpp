@@ -18,46 +18,71 @@ namespace {
 
 namespace fs = std::filesystem;
 
+const std::string& source_of(const TrainConfig& config) {
+  return config.model.from.empty() ? config.model.config : config.model.from;
+}
+
+/// The adapter that the training begins with, where model.from is one: its settings are those of the run.
+std::optional<AdapterFile> starting_adapter(const TrainConfig& config) {
+  if (!is_adapter(config.model.from)) return std::nullopt;
+  const std::string& directory = config.model.from;
+  if (config.lora) {
+    throw UsageError(
+        concat("model.from is an adapter, which has its own rank, targets and dropout: there can be no lora ",
+               "section (", directory, ")"),
+        concat("or merge it first: ondol convert --merge-adapter ", directory, " BASE DST"));
+  }
+  if (!config.freeze.patterns.empty() || config.freeze.layers > 0) {
+    throw UsageError(concat("train.freeze: the weights below an adapter are not trained anyway (", directory, ")"));
+  }
+  return AdapterFile(directory);
+}
+
 /// The head that the first stage asks for; later ones are checked against it.
 std::optional<HeadRequest> wanted_head(const TrainConfig& config) {
   const StageConfig& first = config.stages.front();
-  const std::string& source = config.model.from.empty() ? config.model.config : config.model.from;
+  const std::string& source = source_of(config);
   const RecordScan scan = [&first](const std::function<void(const Record&)>& visit) {
     for_each_training_record(first.data, visit);
   };
-  return make_objective(first.objective)->head(*outline_model(source), scan);
+  const std::unique_ptr<Model> outline = outline_model(source);
+  const std::optional<HeadRequest> head = make_objective(first.objective)->head(*outline, scan);
+  return !head && is_adapter(source) ? AdapterFile(source).head() : head;
 }
 
 std::unique_ptr<Model> build(const TrainConfig& config, const std::string& device, const std::string& checkpoint) {
+  const std::optional<AdapterFile> start = starting_adapter(config);
+  const bool adapts = start || config.lora;
+  const std::string base = start ? start->base() : config.model.from;
   // An adapter's base and head, too, are made anew before the adapter's values are read: its checkpoints do not hold
   // them.
-  const bool from_base = checkpoint.empty() || config.lora;
+  const bool from_base = checkpoint.empty() || adapts;
   const std::optional<HeadRequest> head = from_base ? wanted_head(config) : std::nullopt;
-  const ModelExtension extend = [&config, &head](Model& model) {
+  const ModelExtension extend = [&](Model& model) {
     for (const StageConfig& stage : config.stages) make_objective(stage.objective)->extend(model);
-    if (config.lora) {
-      LoraConfig lora = *config.lora;
+    if (adapts) {
+      LoraConfig lora = start ? start->config() : *config.lora;
       if (head && lora.modules_to_save.empty()) lora.modules_to_save = head_modules(model);
-      add_lora(model, lora, fs::absolute(config.model.from).lexically_normal().string());
+      add_lora(model, lora, fs::absolute(base).lexically_normal().string());
     } else {
       choose_trainable(model, config.freeze);
     }
   };
-  if (is_adapter(config.model.from)) {
-    throw UsageError(concat("model.from is an adapter (", config.model.from, ")"),
-                     concat("merge it first: ondol convert --merge-adapter ", config.model.from, " BASE DST"));
-  }
-  const std::string& directory = from_base ? config.model.from : checkpoint;
+  const std::string& directory = from_base ? base : checkpoint;
   if (directory.empty()) {
     return create_model(config.model.config, DType::f32, resolve_device(device), config.seed, extend, head);
   }
   std::unique_ptr<Model> model = load_model(directory, {.device = device,
                                                         .dtype = DType::f32,
-                                                        .keep_quantized = config.lora.has_value(),
+                                                        .keep_quantized = adapts,
                                                         .extend = extend,
                                                         .head = head,
                                                         .seed = config.seed});
-  if (!checkpoint.empty() && config.lora) AdapterFile(checkpoint).read_into(*model);
+  if (!checkpoint.empty() && adapts) {
+    AdapterFile(checkpoint).read_into(*model);
+  } else if (start) {
+    start->read_into(*model);
+  }
   if (!checkpoint.empty()) load_extras(checkpoint, model->parameters());
   return model;
 }
@@ -66,7 +91,11 @@ std::unique_ptr<Model> build(const TrainConfig& config, const std::string& devic
 
 std::string tokenizer_path(const TrainConfig& config) {
   if (!config.tokenizer.empty()) return config.tokenizer;
-  return !config.model.from.empty() && has_tokenizer(config.model.from) ? config.model.from : "";
+  const std::string& from = config.model.from;
+  if (from.empty() || has_tokenizer(from)) return from;
+  if (!is_adapter(from)) return "";
+  const std::string base = AdapterFile(from).base();
+  return has_tokenizer(base) ? base : "";
 }
 
 TrainingModel make_training_model(const TrainConfig& config, const std::string& device, const std::string& checkpoint) {
@@ -95,11 +124,12 @@ TrainingModel make_training_model(const TrainConfig& config, const std::string& 
 }
 
 std::unique_ptr<Model> outline_training_model(const TrainConfig& config) {
-  return outline_model(config.model.from.empty() ? config.model.config : config.model.from, wanted_head(config));
+  return outline_model(source_of(config), wanted_head(config));
 }
 
 std::string model_fingerprint(const TrainConfig& config) {
-  const fs::path source(config.model.config.empty() ? config.model.from : config.model.config);
+  const std::string& from = source_of(config);
+  const fs::path source(is_adapter(from) ? AdapterFile(from).base() : from);
   if (is_gguf_file(source.string())) {
     const std::string text = read_gguf_config(GgufFile(source.string())).dump();
     return concat("crc32-", crc32(0, text.data(), text.size()));

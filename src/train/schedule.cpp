@@ -45,6 +45,11 @@ double learning_rate_at(const ScheduleConfig& schedule, double peak, int64_t ste
   if (schedule.type == "linear" || schedule.type == "cosine") {
     return low + (peak - low) * decay_factor(schedule.type, progress(step, warmup, schedule.steps));
   }
+  if (schedule.type == "cosine_restarts") {
+    if (step >= schedule.steps) return low;
+    const int64_t cycle = std::max<int64_t>(schedule.timescale, 1);
+    return low + (peak - low) * decay_factor("cosine", progress((step - warmup) % cycle, 0, cycle));
+  }
   if (schedule.type == "wsd") {
     const int64_t decay_start = schedule.steps - schedule.decay_steps;
     if (step <= decay_start) return peak;
@@ -59,7 +64,7 @@ double learning_rate_at(const ScheduleConfig& schedule, double peak, int64_t ste
     return std::max(low, peak * std::sqrt(scale / (static_cast<double>(step - warmup) + scale)));
   }
   throw UsageError(concat("unknown schedule \"", schedule.type,
-                          "\": expected constant, linear, cosine, wsd, inverse_sqrt, ",
+                          "\": expected constant, linear, cosine, cosine_restarts, wsd, inverse_sqrt, ",
                           "polynomial or slanted_triangular"));
 }
 

@@ -58,7 +58,9 @@ TextFrame text_frame(const Tokenizer& tokenizer) {
 Vocabulary make_vocabulary(const Tokenizer& tokenizer) {
   Vocabulary out;
   out.mask_id = tokenizer.special_token_id("mask");
-  if (!out.mask_id) out.mask_id = tokenizer.token_to_id("[MASK]");
+  for (const char* mask : {"[MASK]", "<mask>"}) {  // files without roles: BERT's and RoBERTa's names
+    if (!out.mask_id) out.mask_id = tokenizer.token_to_id(mask);
+  }
   out.eos_id = tokenizer.special_token_id("eos");
   out.pad_id = tokenizer.special_token_id("pad");
   const TextFrame frame = text_frame(tokenizer);

@@ -1,4 +1,4 @@
-// Whole runs that teach an encoder labels: new heads, metrics, the best model, adapters, stops.
+// Whole runs that teach a model labels: new heads, metrics, the best model, adapters, stops.
 #include <atomic>
 #include <filesystem>
 #include <sstream>
@@ -86,6 +86,67 @@ TEST(LabelRun, ClassificationLearnsAndItsDirectoryPredicts) {
   const Json config = load_json(final + "/config.json");
   EXPECT_EQ(config["id2label"]["1"], "thing");
   EXPECT_EQ(config["label2id"]["animal"], 0);
+}
+
+class DecoderLabelRun : public ::testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(
+    LabelRun, DecoderLabelRun,
+    ::testing::Values(
+        R"("model_type": "gpt2", "n_positions": 16, "n_embd": 16, "n_layer": 2, "n_head": 2)",
+        R"("model_type": "llama", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2,
+           "num_attention_heads": 2, "max_position_embeddings": 16)",
+        R"("model_type": "bart", "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
+           "decoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "max_position_embeddings": 16,
+           "init_std": 0.2, "decoder_start_token_id": 3)",
+        R"("model_type": "t5", "d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_heads": 2,
+           "decoder_start_token_id": 0)"));
+
+/// Models that predict tokens get a head for labels; what they were pretrained to write with is left behind.
+TEST_P(DecoderLabelRun, LanguageModelsLearnLabels) {
+  const LabelRun task;
+  const std::string source = task.directory.write(
+      "source.json", concat("{", GetParam(), R"(, "vocab_size": 20, "initializer_range": 0.4, "pad_token_id": 0,
+      "eos_token_id": 3, "bos_token_id": 2})"));
+  const std::string base = task.directory / "base";
+  save_model(*create_model(source, DType::f32, {}, 7), base);
+  const auto set_up = [&](std::string config) {
+    config.replace(config.find(task.bert.path()), task.bert.path().size(), base);
+    return config.insert(1, concat(R"("tokenizer": {"path": ")", task.bert.path(), "\"}, "));
+  };
+  const std::string data = task.directory.write("train.tsv", kSentences);
+  Watcher watcher;
+  run(set_up(task.config(data, R"("objective": {"type": "classification"}, "train": {"epochs": 40, "batch_size": 4},
+      "evaluation": {"every": 80}, "checkpoint": {"every": 0})")),
+      task.directory / "run", watcher);
+  EXPECT_EQ(watcher.metric("accuracy"), 1.0);
+  const std::string final = task.directory / "run/final";
+  const auto model = load_model(final, {.device = "cpu"});
+  EXPECT_TRUE(model->info().architecture.ends_with("ForSequenceClassification")) << model->info().architecture;
+  const std::vector<TextInput> texts = {{"the dog is in", {}}, {"the house is red", {}}, {"the cat sat", {}}};
+  const auto answers = classify(*model, load_tokenizer(final), texts);
+  EXPECT_EQ(answers[0][0].label, "animal");
+  EXPECT_EQ(answers[1][0].label, "thing");
+  EXPECT_EQ(answers[2][0].label, "animal");
+
+  const std::string values =
+      task.directory.write("values.tsv", "text\ttext_pair\tlabel\nthe cat\tthe dog\t3\nthe cat\tthe log\t0.5\n");
+  run(set_up(task.config(values, R"("objective": {"type": "regression"}, "train": {"steps": 3, "batch_size": 2},
+      "checkpoint": {"every": 0})")),
+      task.directory / "values", watcher);
+  EXPECT_TRUE(load_model(task.directory / "values/final")->info().regression);
+
+  const std::string words = task.directory.write(
+      "words.conll", "the O\nred O\ncats B-ANIMAL\nsat O\n\ndogs B-ANIMAL\nis O\nin O\nthe O\nhouse B-PLACE\n");
+  const std::string tagging = set_up(task.config(words, R"("objective": {"type": "token_classification"},
+      "train": {"steps": 80, "batch_size": 2}, "evaluation": {"every": 80}, "checkpoint": {"every": 0})"));
+  const bool decoder = Json::parse(concat("{", GetParam(), "}")).contains("num_attention_heads") ||
+                       Json::parse(concat("{", GetParam(), "}")).contains("n_head");
+  if (!decoder) {
+    EXPECT_THROW(run(tagging, task.directory / "words", watcher), UsageError);
+    return;
+  }
+  run(tagging, task.directory / "words", watcher);
+  EXPECT_EQ(watcher.metric("accuracy"), 1.0);
 }
 
 TEST(LabelRun, SeveralLabelsValuesAndWords) {
@@ -189,6 +250,44 @@ TEST(LabelRun, AnAdapterBringsItsHead) {
     EXPECT_EQ(Json::parse(line)["prediction"], best.label);
     EXPECT_NEAR(Json::parse(line)["scores"][best.label].get<double>(), best.score, 1e-6);
   }
+}
+
+/// peft writes no head.json: the task and the saved head say what it is.
+TEST(LabelRun, AdaptersWithoutAHeadFileBringTheirHead) {
+  const LabelRun task;
+  const std::string data = task.directory.write("train.tsv", kSentences);
+  Watcher watcher;
+  run(task.config(data, R"("objective": {"type": "classification"},
+      "lora": {"rank": 4, "targets": ["query", "value"]}, "train": {"steps": 60, "batch_size": 4},
+      "evaluation": {"every": 60}, "checkpoint": {"every": 0})"),
+      task.directory / "run", watcher);
+  const std::string final = task.directory / "run/final";
+  const std::vector<TextInput> texts = {{"the dog is in", {}}, {"the house is red", {}}};
+  const Tokenizer tokenizer = load_tokenizer(final);
+  const auto expected = classify(*load_model(final, {.device = "cpu"}), tokenizer, texts);
+  fs::remove(final + "/head.json");
+  Json settings = load_json(final + "/adapter_config.json");
+  settings["task_type"] = "SEQ_CLS";
+  task.directory.write("run/final/adapter_config.json", settings.dump());
+  const auto found = classify(*load_model(final, {.device = "cpu"}), tokenizer, texts);
+  for (size_t i = 0; i < texts.size(); ++i) {
+    EXPECT_EQ(found[i][0].label, expected[i][0].label == "animal" ? "LABEL_0" : "LABEL_1");
+    EXPECT_EQ(found[i][0].score, expected[i][0].score);
+  }
+
+  // Training goes on from there, with the labels of the adapter; those of the data are other ones.
+  const auto from = [&](const std::string& rest) {
+    std::string config = task.config(data, rest);
+    return config.replace(config.find(task.bert.path()), task.bert.path().size(), final);
+  };
+  EXPECT_THROW(run(from(R"("objective": {"type": "classification"}, "train": {"steps": 1, "batch_size": 1})"),
+                   task.directory / "again", watcher),
+               Error);
+  run(from(R"("objective": {"type": "classification", "labels": ["animal", "thing"]}, "train": {"steps": 1,
+      "batch_size": 8})"),
+      task.directory / "named", watcher);
+  EXPECT_EQ(classify(*load_model(task.directory / "named/final", {.device = "cpu"}), tokenizer, texts)[0][0].label,
+            expected[0][0].label);
 }
 
 TEST(LabelRun, WhatDoesNotFitIsNamedWithItsPlace) {

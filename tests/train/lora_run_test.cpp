@@ -77,5 +77,54 @@ TEST_P(LoraRun, ConfigurationsThatCannotBeAreRefused) {
   EXPECT_EQ(TrainConfig::from_json(once.resolved_json()).resolved_json(), once.resolved_json());
 }
 
+/// The directory of an adapter is what another run begins with: its values, rank and targets.
+TEST_P(LoraRun, TrainingGoesOnFromAnAdapterDirectory) {
+  Trainer first(config("first"), {.device = "cpu"});
+  EXPECT_TRUE(first.run().finished);
+  const auto from_adapter = [&](const std::string& run, const std::vector<std::string>& more = {}) {
+    std::vector<std::string> set = {std::string("train.dtype=") + GetParam(), "model.config=null",
+                                    "model.from=" + (directory_ / "first/final"), "schedule.type=constant",
+                                    "schedule.warmup_steps=0"};
+    set.insert(set.end(), more.begin(), more.end());
+    return tiny_config(directory_, run, set);
+  };
+  Trainer still(from_adapter("still", {"train.steps=1", "optimizer.learning_rate=0"}), {.device = "cpu"});
+  EXPECT_TRUE(still.run().finished);
+  EXPECT_EQ(directory_.read("first/final/adapter_model.safetensors"),
+            directory_.read("still/final/adapter_model.safetensors"));
+  EXPECT_EQ(directory_.read("first/final/adapter_config.json"), directory_.read("still/final/adapter_config.json"));
+
+  struct Watcher : TrainObserver {
+    void on_step(const StepMetrics& metrics) override {
+      stop = metrics.step == stop_at;
+      losses.push_back(metrics.loss);
+    }
+    std::vector<double> losses;
+    int64_t stop_at = -1;
+    std::atomic<bool> stop{false};
+  };
+  Watcher before, whole, parts;
+  Trainer from_base(config("again"), {.device = "cpu", .observer = &before});
+  from_base.run();
+  Trainer on(from_adapter("whole"), {.device = "cpu", .observer = &whole});
+  EXPECT_TRUE(on.run().finished);
+  EXPECT_LT(whole.losses.front(), before.losses.front());
+  EXPECT_LT(whole.losses.back(), whole.losses.front());
+  parts.stop_at = 5;
+  Trainer half(from_adapter("parts"), {.device = "cpu", .stop = &parts.stop, .observer = &parts});
+  EXPECT_FALSE(half.run().finished);
+  parts.stop_at = -1;
+  Trainer rest(from_adapter("parts"), {.device = "cpu", .observer = &parts});
+  EXPECT_TRUE(rest.run().finished);
+  EXPECT_EQ(directory_.read("whole/final/adapter_model.safetensors"),
+            directory_.read("parts/final/adapter_model.safetensors"));
+
+  for (const char* setting : {R"(lora={"rank": 4, "targets": ["c_attn"]})", "train.freeze_layers=1"}) {
+    const std::string error =
+        testing::error_of([&] { Trainer(from_adapter("error", {setting}), {.device = "cpu"}).run(); });
+    EXPECT_NE(error.find("adapter"), std::string::npos) << error;
+  }
+}
+
 }  // namespace
 }  // namespace ondol

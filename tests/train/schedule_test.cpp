@@ -39,6 +39,29 @@ TEST(Schedule, PolynomialMatchesTransformers) {
   for (const auto& [step, rate] : known) EXPECT_NEAR(learning_rate_at(schedule, 1.0, step), rate, 1e-12) << step;
 }
 
+/// transformers.get_cosine_with_hard_restarts_schedule_with_warmup(10, 100, num_cycles=3) at a minimum of 0. A
+/// cycle has (100 - 10) / 3 steps, torch.optim.lr_scheduler.CosineAnnealingWarmRestarts' T_0.
+TEST(Schedule, CosineRestartsMatchesTransformers) {
+  const ScheduleConfig schedule{.type = "cosine_restarts", .warmup_steps = 10, .steps = 100, .timescale = 30};
+  const std::pair<int64_t, double> known[] = {{5, 0.5},
+                                              {10, 1},
+                                              {25, 0.5},
+                                              {39, 0.0027390523158633},
+                                              {40, 1},
+                                              {41, 0.9972609476841368},
+                                              {60, 0.2499999999999999},
+                                              {70, 1},
+                                              {85, 0.5},
+                                              {99, 0.0027390523158633},
+                                              {100, 0}};
+  for (const auto& [step, rate] : known) EXPECT_NEAR(learning_rate_at(schedule, 1.0, step), rate, 1e-12) << step;
+  const ScheduleConfig raised{
+      .type = "cosine_restarts", .warmup_steps = 0, .min_learning_rate = 0.2, .steps = 90, .timescale = 30};
+  EXPECT_NEAR(learning_rate_at(raised, 1.0, 15), 0.6, 1e-12);
+  EXPECT_NEAR(learning_rate_at(raised, 1.0, 30), 1.0, 1e-12);
+  EXPECT_NEAR(learning_rate_at(raised, 1.0, 90), 0.2, 1e-12);
+}
+
 /// Howard & Ruder 2018, equation 3, for T = 1000: from 1/32 of the peak up in 100 steps, down in 900.
 TEST(Schedule, SlantedTriangular) {
   const ScheduleConfig schedule{.type = "slanted_triangular", .steps = 1000};

@@ -65,7 +65,7 @@ class AdapterFile {
   /// when there is nothing.
   std::string base() const;
 
-  /// The head that the adapter brings with it, as head.json says; none without that file.
+  /// The head that it brings, as head.json says; without that (peft) as task_type and the saved weights do, or none.
   std::optional<HeadRequest> head() const;
 
   /// The values of what add_lora has attached.

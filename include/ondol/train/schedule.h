@@ -9,7 +9,7 @@
 //   s < w          p s / w                                        (all types; Goyal et al. 2017)
 //   constant       p
 //   linear         m + (p - m) (1 - x),               x = (s - w) / (T - w)
-//   cosine         m + (p - m) (1 + cos(pi x)) / 2    (Loshchilov & Hutter 2017, one cycle)
+//   cosine         m + (p - m) (1 + cos(pi x)) / 2; cosine_restarts: x = ((s - w) mod t) / t   (SGDR)
 //   wsd            p until T - d, then m + (p - m) f(y), y = (s - (T - d)) / d   (warm-up, stable, decay: Hu et al.
 //   2024)
 //                  f: linear 1 - y; cosine (1 + cos(pi y)) / 2; sqrt 1 - sqrt(y) (Hägele et al. 2024)
@@ -28,13 +28,13 @@
 namespace ondol {
 
 struct ScheduleConfig {
-  std::string type = "constant";  // constant, linear, cosine, wsd, inverse_sqrt, polynomial, slanted_triangular
+  std::string type = "constant";  // one of those above
   int64_t warmup_steps = 0;
   double min_learning_rate = 0.0;
   int64_t steps = 0;                   // T
   int64_t decay_steps = 0;             // d, wsd
   std::string decay_shape = "linear";  // f, wsd: linear, cosine, sqrt
-  int64_t timescale = 0;               // t, inverse_sqrt
+  int64_t timescale = 0;               // t: inverse_sqrt; of a cycle, cosine_restarts
   double power = 1.0;                  // polynomial
   double cut_fraction = 0.1;           // slanted_triangular: the share of the steps in which the rate grows
   double ratio = 32.0;                 // slanted_triangular: how much smaller the lowest rate is than the peak
