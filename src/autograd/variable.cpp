@@ -16,6 +16,7 @@ Variable::Variable(Tensor value, bool requires_grad) : node_(new detail::Variabl
 void Variable::add_grad(const Tensor& gradient) const {
   ONDOL_CHECK(gradient.shape() == node_->value.shape(), "[add_grad] gradient ", gradient.shape(), " for a value ",
               node_->value.shape());
+  ++node_->grad_writes;
   if (node_->keeps_grad_buffer) {
     if (node_->has_grad) {
       ops::accumulate(node_->grad, gradient.contiguous());
@@ -33,6 +34,7 @@ void Variable::add_grad(const Tensor& gradient) const {
 }
 
 GradientTarget Variable::grad_target() const {
+  ++node_->grad_writes;
   if (!node_->keeps_grad_buffer && !(node_->has_grad && node_->grad.dtype() == DType::f32)) {
     Tensor fresh = Tensor::empty(node_->value.shape(), DType::f32, node_->value.device());
     const bool accumulate = node_->has_grad;

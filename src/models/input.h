@@ -28,6 +28,7 @@ Variable close_branch(const Variable& residual, const Variable& x, const Dense& 
 /// One layer of a stack: a function of what it captures, by value. Computed again in the backward where that is wanted.
 template <class Layer>
 Variable run_as_layer(const ForwardContext& context, Layer&& layer) {
+  if (context.layer_done && Tape::current() != nullptr) Tape::current()->record(context.layer_done);
   return context.recompute_layers ? functions::recomputed(std::forward<Layer>(layer)) : layer();
 }
 

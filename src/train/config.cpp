@@ -211,7 +211,8 @@ std::string TrainConfig::resolved_json() const {
 
 std::string TrainConfig::hash() const {
   TrainConfig settings = *this;
-  settings.output.clear();  // a run is the same wherever it is written
+  settings.output.clear();  // a run is the same wherever it is written, and on any number of processes
+  settings.parallel = {};
   const std::string text = settings.resolved_json();
   std::ostringstream out;
   out << std::hex << crc32(0, text.data(), text.size());

@@ -68,7 +68,8 @@ Evaluation evaluate(const EvaluationInputs& inputs, const EvaluationSizes& sizes
     for (int64_t left = count; left > 0;) {
       const Batch batch = objective.prepare(loader.next(std::min(left, sizes.batch_size)), inputs.context);
       left -= batch.size();
-      loss.add(mean_losses(model, objective, batch, sizes.micro_batch_size), objective.count_targets(batch, model));
+      loss.add(mean_losses(model, objective, batch, sizes.micro_batch_size, inputs.ranks),
+               objective.count_targets(batch, model));
     }
   }
   loss.put(result.metrics);
@@ -76,12 +77,13 @@ Evaluation evaluate(const EvaluationInputs& inputs, const EvaluationSizes& sizes
   return result;
 }
 
-Evaluation evaluate(RunData& data, Model& model, const EvaluationSizes& sizes) {
+Evaluation evaluate(RunData& data, Model& model, const EvaluationSizes& sizes, const Ranks& ranks) {
   return evaluate({.objective = data.objective(),
                    .loader = *data.validation(),
                    .model = model,
                    .tokenizer = data.tokenizer(),
-                   .context = data.objective_context(0, false)},
+                   .context = data.objective_context(0, false),
+                   .ranks = ranks},
                   sizes);
 }
 

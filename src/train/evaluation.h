@@ -27,12 +27,13 @@ struct EvaluationInputs {
   Model& model;
   const Tokenizer* tokenizer = nullptr;
   ObjectiveContext context;
+  Ranks ranks = Ranks();  // share the loss of plain samples; what an evaluator wants is done by each of them
 };
 
 /// Always the first samples in file order. For an evaluator they come by length, so that little is padding.
 Evaluation evaluate(const EvaluationInputs& inputs, const EvaluationSizes& sizes);
 /// Of the validation data of a run.
-Evaluation evaluate(RunData& data, Model& model, const EvaluationSizes& sizes);
+Evaluation evaluate(RunData& data, Model& model, const EvaluationSizes& sizes, const Ranks& ranks);
 
 /// DIRECTORY/predictions.jsonl and report.json: every metric by name, and the evaluator's own report.
 void write_evaluation(const std::string& directory, const Evaluation& evaluation);

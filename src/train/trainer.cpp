@@ -21,6 +21,7 @@
 #include "train/model_setup.h"
 #include "train/peak_flops.h"
 #include "train/ramps.h"
+#include "train/ranks.h"
 #include "train/run_data.h"
 #include "train/run_log.h"
 #include "train/training_step.h"
@@ -86,12 +87,14 @@ struct Trainer::Impl {
       : config(std::move(train_config)), options(std::move(trainer_options)) {
     if (!options.output.empty()) config.output = options.output;
     if (options.observer == nullptr) options.observer = &silent;
-    if (config.parallel.data > 1) {
-      throw UsageError(concat("parallel.data is ", config.parallel.data, ", this is one process"),
+    if (config.parallel.data > 1 && config.parallel.data != ranks.size()) {
+      throw UsageError(concat("parallel.data is ", config.parallel.data, ", the run has ", ranks.size(),
+                              ranks.size() == 1 ? " process" : " processes"),
                        concat("start it with: ondol launch --processes ", config.parallel.data, " train ..."));
     }
   }
 
+  TrainResult run();
   std::string choose_checkpoint() const;
   void build(const std::string& checkpoint, const std::string& cache_directory);
   RunInfo describe(const std::string& checkpoint);
@@ -110,6 +113,8 @@ struct Trainer::Impl {
   void evaluate();
   void resolve_epochs();
   void write_final(const std::string& directory);
+  /// The same on all ranks at the same step.
+  bool stops() const { return ranks.size() > 1 ? stop_seen : options.stop != nullptr && options.stop->load(); }
   bool works_on_its_own() const { return backend(training.model->device().type).begin_capture != nullptr; }
   void save_checkpoint();
   void report_checkpoint(const std::string& directory);
@@ -117,6 +122,7 @@ struct Trainer::Impl {
 
   TrainConfig config;
   TrainerOptions options;
+  const Ranks ranks{options.communicator};
   TrainObserver silent;
   TrainingModel training;
   std::unique_ptr<RunData> data;
@@ -129,6 +135,7 @@ struct Trainer::Impl {
   std::optional<double> peak_flops;
   std::string last_checkpoint;  // that is whole
   int64_t saved_best = 0;       // best step in the checkpoint that was begun last
+  bool stop_seen = false;       // with the result of a step: some rank wants to stop
   CheckpointWriter writer;      // goes first: it reads the model
 };
 
@@ -167,7 +174,8 @@ void Trainer::Impl::change_positions(const StageConfig& wanted) {
 
 void Trainer::Impl::open_stage(size_t number, const std::string& position) {
   change_positions(config.stages[number]);
-  data->open_stage(number, position);
+  const auto work = options.observer->on_long_work("reading the data");
+  ranks.one_by_one([&] { data->open_stage(number, position); });  // the first one tokenizes the text for all
 }
 
 /// All later stages, so that a mistake in one does not wait until its turn comes.
@@ -211,9 +219,10 @@ void Trainer::Impl::build(const std::string& checkpoint, const std::string& cach
   }
   state.seed = config.seed;
   if (!fingerprint.empty()) state.model_fingerprint = fingerprint;
+  const auto work = options.observer->on_long_work("building model and data");
   training = make_training_model(config, options.device, checkpoint);
   data = std::make_unique<RunData>(config, *training.model, cache_directory);
-  resolve_epochs();
+  ranks.one_by_one([&] { resolve_epochs(); });
   if (!checkpoint.empty() && state.config_hash != config.hash()) {
     options.observer->on_warning("the configuration differs from the checkpoint's; its new values apply");
   }
@@ -223,7 +232,8 @@ void Trainer::Impl::build(const std::string& checkpoint, const std::string& cach
                                                              .max_grad_norm = config.max_grad_norm,
                                                              .stop_at_non_finite = config.on_non_finite == "stop",
                                                              .updates = state.updates,
-                                                             .gradient_checkpointing = config.gradient_checkpointing});
+                                                             .gradient_checkpointing = config.gradient_checkpointing},
+                                        ranks);
   peak_flops = config.logging.peak_flops > 0.0 ? std::optional(config.logging.peak_flops)
                                                : measured_peak_flops(training.model->device(), config.dtype);
   // The data of a stage that has just ended are opened as well: the next stage may go on with them.
@@ -231,7 +241,7 @@ void Trainer::Impl::build(const std::string& checkpoint, const std::string& cach
   open_stage(reading, state.data_position);
   skip_finished_stages();
   if (!done() && static_cast<size_t>(state.stage) != reading) open_stage(static_cast<size_t>(state.stage), "");
-  check_later_stages();
+  ranks.one_by_one([&] { check_later_stages(); });
   if (state.step > config.total_steps()) {
     options.observer->on_warning(concat("the checkpoint is of step ", state.step, ", the configuration ends at ",
                                         config.total_steps(), ": nothing is left to train"));
@@ -264,7 +274,8 @@ StepArguments Trainer::Impl::step_arguments() const {
   return {.micro_batch_size = stage().micro_batch_size * row_parts_at(stage(), state.stage_step + 1),
           .step = state.step + 1,
           .learning_rate = learning_rate_at(stage().schedule, stage().learning_rate, state.stage_step + 1),
-          .held_below = config.unfreeze.given() ? std::max<int64_t>(0, training.optimizer->groups() - 1 - let_go) : 0};
+          .held_below = config.unfreeze.given() ? std::max<int64_t>(0, training.optimizer->groups() - 1 - let_go) : 0,
+          .stop = options.stop != nullptr && options.stop->load()};
 }
 
 /// Starts the next step. Devices that work on their own are given it before the one before is done, so that they never
@@ -315,6 +326,7 @@ StepMetrics Trainer::Impl::finish_step() {
                        from.first_sample + from.batch_size - 1, " of the training data; no weight was changed)"),
                 "lower optimizer.learning_rate, or set train.on_non_finite to \"skip\"");
   }
+  stop_seen = stop_seen || result.stop;
   if (!metrics.skipped) ++state.updates;
   const double now = now_seconds();
   metrics.seconds = now - std::max(from.begin, finished_at);
@@ -332,22 +344,26 @@ StepMetrics Trainer::Impl::finish_step() {
 void Trainer::Impl::finish_steps(size_t left) {
   while (started.size() > left) {
     const StepMetrics metrics = finish_step();
-    if (metrics.step % config.logging.every == 0 || metrics.step == config.total_steps()) log->step(metrics);
+    const bool logged = metrics.step % config.logging.every == 0 || metrics.step == config.total_steps();
+    if (logged && ranks.first()) log->step(metrics);
     options.observer->on_step(metrics);
   }
 }
 
 /// What the validation data say, into the log; a model that is the best one so far is kept.
 void Trainer::Impl::evaluate() {
+  const auto work = options.observer->on_long_work("evaluating");
   const int64_t batch_size = stage().batch_size;
   Evaluation evaluation = ondol::evaluate(*data, *training.model,
                                           {.samples = config.evaluation.batches * batch_size,
                                            .batch_size = batch_size,
-                                           .micro_batch_size = stage().micro_batch_size});
+                                           .micro_batch_size = stage().micro_batch_size},
+                                          ranks);
   evaluation.metrics.step = state.step;
-  log->evaluation(evaluation.metrics);
   options.observer->on_evaluation(evaluation.metrics);
   const bool better = best.offer(evaluation.metrics);
+  if (!ranks.first()) return;
+  log->evaluation(evaluation.metrics);
   if (better && config.evaluation.keep_best) {
     best.keep(*training.model, data->tokenizer(), evaluation);
     if (config.checkpoint.every == 0) best.forget_others();  // no checkpoint will ever know of an older one
@@ -359,6 +375,8 @@ void Trainer::Impl::evaluate() {
 /// Where the device works on its own, training goes on while the files are made. On the CPU they are made at once: a
 /// copy of all values would double the memory of a run, and the threads have other work.
 void Trainer::Impl::save_checkpoint() {
+  if (!ranks.first()) return;
+  const auto work = options.observer->on_long_work("writing a checkpoint");
   log->sync();
   state.data_position = data->train().state();
   saved_best = state.best_step;
@@ -412,13 +430,13 @@ TrainResult Trainer::Impl::loop() {
     finish_steps(runs_ahead && !evaluates && !saves && state.step < total ? 1 : 0);
     if (evaluates) evaluate();
     const bool exhausted = evaluates && best.exhausted();
-    const bool stop = options.stop != nullptr && options.stop->load() && state.step < total && !exhausted;
+    const bool stop = stops() && state.step < total && !exhausted;
     if (saves || stop || (exhausted && config.checkpoint.every > 0)) {
       finish_steps(0);
       save_checkpoint();
       if (stop) {
         report_checkpoint(writer.wait());
-        return {state.step, false, last_checkpoint};
+        return {state.step, false, ranks.from_first([&] { return last_checkpoint; })};
       }
     }
     const int64_t stage_before = state.stage;
@@ -427,8 +445,12 @@ TrainResult Trainer::Impl::loop() {
   }
   report_checkpoint(writer.wait());
   const std::string final_directory = config.output + "/final";
-  write_final(final_directory);
-  log->sync();
+  if (ranks.first()) {
+    const auto work = options.observer->on_long_work("writing the model");
+    write_final(final_directory);
+    log->sync();
+  }
+  ranks.meet();
   return {state.step, true, final_directory};
 }
 
@@ -436,23 +458,40 @@ Trainer::Trainer(TrainConfig config, TrainerOptions options)
     : impl_(std::make_unique<Impl>(std::move(config), std::move(options))) {}
 Trainer::~Trainer() = default;
 
+/// What only one process may do in the run directory, the first rank does.
+TrainResult Trainer::Impl::run() {
+  std::optional<NewDirectory> directory;
+  std::optional<DirectoryLock> lock;
+  const WaitForCheckpoint wait_within_the_lock{writer};
+  const std::string checkpoint = ranks.from_first([&] {
+    directory.emplace(config.output);
+    lock.emplace(config.output);
+    clean_run_directory(config.output, /*all=*/false);
+    return choose_checkpoint();
+  });
+  ranks.check_same("the configuration", config.hash());
+  build(checkpoint, config.output + "/data");
+  ranks.check_same("the training data", concat(data->train().describe(), data->train().state()));
+  if (ranks.first()) {
+    // Only now: what cannot be built must not cost the run that is there.
+    if (options.resume == "never") clean_run_directory(config.output, /*all=*/true);
+    write_file_atomic(config.output + "/config.json", config.resolved_json());
+    log = std::make_unique<RunLog>(config.output, state.step, config.logging.tensorboard);
+    directory->keep();
+  }
+  options.observer->on_start(describe(checkpoint));
+  const std::string warning = claim_device(training.model->device());
+  if (!warning.empty()) options.observer->on_warning(warning);
+  return loop();
+}
+
 TrainResult Trainer::run() {
-  Impl& run = *impl_;
-  NewDirectory directory(run.config.output);
-  const DirectoryLock lock(run.config.output);
-  const WaitForCheckpoint wait_within_the_lock{run.writer};
-  clean_run_directory(run.config.output, /*all=*/false);
-  const std::string checkpoint = run.choose_checkpoint();
-  run.build(checkpoint, run.config.output + "/data");
-  // Only now: what cannot be built must not cost the run that is there.
-  if (run.options.resume == "never") clean_run_directory(run.config.output, /*all=*/true);
-  write_file_atomic(run.config.output + "/config.json", run.config.resolved_json());
-  run.log = std::make_unique<RunLog>(run.config.output, run.state.step, run.config.logging.tensorboard);
-  directory.keep();
-  run.options.observer->on_start(run.describe(checkpoint));
-  const std::string warning = claim_device(run.training.model->device());
-  if (!warning.empty()) run.options.observer->on_warning(warning);
-  return run.loop();
+  try {
+    return impl_->run();
+  } catch (const std::exception& error) {
+    impl_->ranks.fail(error.what());
+    throw;
+  }
 }
 
 DryRunReport Trainer::dry_run() {

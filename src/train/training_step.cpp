@@ -17,11 +17,12 @@ constexpr uint32_t kLowRankStreams = 1u << 15;  // of those, the first that adap
 
 bool GradientResult::finite() const { return std::isfinite(loss) && std::isfinite(grad_norm); }
 
-TrainingStep::TrainingStep(Model& model, Optimizer& optimizer, const TrainingStepSettings& settings)
+TrainingStep::TrainingStep(Model& model, Optimizer& optimizer, const TrainingStepSettings& settings, const Ranks& ranks)
     : model_(model),
       optimizer_(optimizer),
       settings_(settings),
-      sum_(model.parameters()),
+      ranks_(ranks),
+      sum_(model.parameters(), ranks),
       batch_(model.device()),
       step_(Tensor::zeros({1}, DType::i64, model.device())),
       sum_squares_(Tensor::zeros({1}, DType::f64, model.device())),
@@ -32,17 +33,26 @@ TrainingStep::TrainingStep(Model& model, Optimizer& optimizer, const TrainingSte
 }
 
 void TrainingStep::upload_inputs(const Objective& objective, const Batch& batch, const StepArguments& arguments) {
-  const int64_t micro_batches = (batch.size() + arguments.micro_batch_size - 1) / arguments.micro_batch_size;
-  if (!losses_.defined() || losses_.numel() != micro_batches) {
-    losses_ = Tensor::zeros({micro_batches}, DType::f32, model_.device());
-  }
+  const int64_t before = micro_batches_;
+  micro_batches_ = (batch.size() + arguments.micro_batch_size - 1) / arguments.micro_batch_size;
+  share_ = share_of_micro_batches(micro_batches_, ranks_.rank(), ranks_.size());
   const auto named = static_cast<int64_t>(objective.loss_names().size());
-  if (named == 0) {
-    terms_ = Tensor();
-  } else if (!terms_.defined() || terms_.shape() != Shape{named, micro_batches}) {
-    terms_ = Tensor::zeros({named, micro_batches}, DType::f32, model_.device());
+  const Shape wanted{ranks_.size(), (1 + named) * share_.size + 1};
+  if (!reports_.defined() || reports_.shape() != wanted) {
+    reports_ = Tensor::zeros(wanted, DType::f32, model_.device());
+  } else if (micro_batches_ != before) {
+    reports_.zero();  // some places are not filled any more
   }
-  batch_.load(batch);
+  sum_.set_contributors(share_.contributors);
+  if (const std::string order = objective.settings(); order != order_of_) {
+    sum_.forget_order();
+    order_of_ = order;
+  }
+  const int64_t begin = share_.begin * arguments.micro_batch_size;
+  const int64_t end = std::min(share_.end * arguments.micro_batch_size, batch.size());
+  if (begin < end) batch_.load(batch.rows(begin, end - begin));
+  upload(own_report().narrow(0, wanted[1] - 1, 1),
+         Tensor::from_vector(std::vector<float>{arguments.stop ? 1.0f : 0.0f}, {1}));
   upload(step_, Tensor::from_vector(std::vector<int64_t>{arguments.step}, {1}));
   std::vector<float> scales;
   for (const LossScale& scale : mean_scales(objective.count_targets(batch, model_))) scales.push_back(scale.value);
@@ -53,18 +63,20 @@ void TrainingStep::upload_inputs(const Objective& objective, const Batch& batch,
   upload(loss_scales_, Tensor::from_vector(scales, {terms}));
 }
 
-/// From the uploaded inputs to losses_, the sum of all gradients and the sum of their squares.
+/// From the uploaded inputs to reports_, the sum of all gradients and the sum of their squares.
 void TrainingStep::backward(const Objective& objective, int64_t micro_batch_size) {
   const Batch& batch = batch_.batch();
+  const auto named = static_cast<int64_t>(objective.loss_names().size());
   std::vector<LossScale> scales;
   for (int64_t i = 0; i < loss_scales_.numel(); ++i) scales.emplace_back(1.0, loss_scales_.narrow(0, i, 1));
-  for (int64_t i = 0; i < losses_.numel(); ++i) {
+  for (int64_t i = 0; i < share_.end - share_.begin; ++i) {
     const int64_t begin = i * micro_batch_size;
     ForwardContext context;
     context.training = settings_.dropout;
     context.recompute_layers = settings_.gradient_checkpointing;
-    context.rng = {settings_.seed, static_cast<uint32_t>(i) * kStreamsPerMicroBatch, step_};
-    sum_.begin();
+    context.rng = {settings_.seed, static_cast<uint32_t>(share_.begin + i) * kStreamsPerMicroBatch, step_};
+    sum_.begin(share_.begin + i + 1 == share_.end);
+    if (ranks_.size() > 1) context.layer_done = [this] { sum_.layer_done(); };
     std::optional<LowRankDropout> low_rank_dropout;
     RngKey low_rank_key = context.rng;
     low_rank_key.stream += kLowRankStreams;
@@ -73,26 +85,25 @@ void TrainingStep::backward(const Objective& objective, int64_t micro_batch_size
     const Batch rows = batch.rows(begin, std::min(micro_batch_size, batch.size() - begin));
     const std::vector<Variable> terms = objective.losses(model_, rows, scales, context);
     const Variable loss = total_loss(terms);
-    for (int64_t t = 0; terms_.defined() && t < terms_.size(0); ++t) {
-      const Tensor place = terms_.narrow(0, t, 1).narrow(1, i, 1);
+    for (int64_t t = 0; t < named; ++t) {
       const Variable& term = terms.at(static_cast<size_t>(t));
       if (term.defined()) {
-        place.copy_from(term.value().reshape({1, 1}));
+        term_of(t, i).copy_from(term.value().reshape({1}));
       } else {
-        place.zero();
+        term_of(t, i).zero();
       }
     }
-    losses_.narrow(0, i, 1).copy_from(loss.value().reshape({1}));
+    loss_of(i).copy_from(loss.value().reshape({1}));
     tape.backward(loss);
     sum_.end();
   }
   sum_.finish();
+  if (ranks_.communicator() != nullptr) ranks_.communicator()->all_gather(reports_, own_report()).wait();
   ops::sum_squares_into(sum_squares_, model_.parameters().flat_gradients());
 }
 
 void TrainingStep::start_reading() {
-  started_.push_back({PendingRead(losses_), PendingRead(sum_squares_), std::nullopt});
-  if (terms_.defined()) started_.back().terms.emplace(terms_);
+  started_.push_back({PendingRead(reports_), PendingRead(sum_squares_), micro_batches_, share_});
 }
 
 void TrainingStep::start(const Objective& objective, const Batch& batch, const StepArguments& arguments) {
@@ -102,12 +113,14 @@ void TrainingStep::start(const Objective& objective, const Batch& batch, const S
   for (const ops::OptimizerScalarsTensor& group : scalars) {
     ops::upload_learning_rate(group, static_cast<float>(arguments.learning_rate));
   }
-  const std::string shape = concat(objective.settings(), " ", arguments.micro_batch_size, batch_.layout(), " ",
-                                   arguments.held_below, " ", model_.info().rope_theta.value_or(0.0));
+  const std::string shape =
+      concat(objective.settings(), " ", micro_batches_, " ", arguments.micro_batch_size, batch_.layout(), " ",
+             arguments.held_below, " ", model_.info().rope_theta.value_or(0.0));
+  const Tensor losses = reports_.reshape({reports_.numel()});
   graph_.run(shape, [&] {
     backward(objective, arguments.micro_batch_size);
     for (const ops::OptimizerScalarsTensor& group : scalars) {
-      ops::clip_gradient(group, losses_, sum_squares_, settings_.max_grad_norm, settings_.stop_at_non_finite);
+      ops::clip_gradient(group, losses, sum_squares_, settings_.max_grad_norm, settings_.stop_at_non_finite);
     }
     optimizer_.apply();
   });
@@ -118,15 +131,24 @@ GradientResult TrainingStep::wait() {
   ONDOL_CHECK(!started_.empty(), "no training step was started");
   Result result = std::move(started_.front());
   started_.pop_front();
-  const std::vector<float> losses = result.losses.wait_values<float>();
-  GradientResult gradient{
-      tree_sum({losses.begin(), losses.end()}), std::sqrt(result.sum_squares.wait_values<double>()[0]), {}};
-  if (result.terms) {
-    const std::vector<float> terms = result.terms->wait_values<float>();
-    for (auto term = terms.begin(); term != terms.end(); term += static_cast<std::ptrdiff_t>(losses.size())) {
-      gradient.terms.push_back(tree_sum({term, term + static_cast<std::ptrdiff_t>(losses.size())}));
+  const std::vector<float> reports = result.reports.wait_values<float>();
+  const auto length = reports.size() / static_cast<size_t>(ranks_.size());
+  const auto share = static_cast<size_t>(result.share.size);
+  std::vector<std::vector<double>> values((length - 1) / share);  // loss and terms, each by micro-batch
+  GradientResult gradient;
+  for (size_t rank = 0; rank < static_cast<size_t>(ranks_.size()); ++rank) {
+    const float* report = reports.data() + rank * length;
+    for (size_t kind = 0; kind < values.size(); ++kind) {
+      values[kind].insert(values[kind].end(), report + kind * share, report + (kind + 1) * share);
     }
+    gradient.stop = gradient.stop || report[length - 1] != 0.0f;
   }
+  for (std::vector<double>& of_micro_batches : values) {
+    of_micro_batches.resize(static_cast<size_t>(result.micro_batches));
+  }
+  gradient.loss = tree_sum(values[0]);
+  gradient.grad_norm = std::sqrt(result.sum_squares.wait_values<double>()[0]);
+  for (size_t term = 1; term < values.size(); ++term) gradient.terms.push_back(tree_sum(values[term]));
   return gradient;
 }
 
@@ -138,19 +160,34 @@ GradientResult TrainingStep::gradients(const Objective& objective, const Batch& 
   return wait();
 }
 
-std::vector<double> mean_losses(Model& model, const Objective& objective, const Batch& batch,
-                                int64_t micro_batch_size) {
+std::vector<double> mean_losses(Model& model, const Objective& objective, const Batch& batch, int64_t micro_batch_size,
+                                const Ranks& ranks) {
   const std::vector<LossScale> scales = mean_scales(objective.count_targets(batch, model));
-  std::vector<std::vector<Variable>> micro_batches;
-  for (int64_t begin = 0; begin < batch.size(); begin += micro_batch_size) {
+  const int64_t micro_batches = (batch.size() + micro_batch_size - 1) / micro_batch_size;
+  const MicroBatchShare share = share_of_micro_batches(micro_batches, ranks.rank(), ranks.size());
+  std::vector<std::vector<Variable>> computed;
+  for (int64_t i = share.begin; i < share.end; ++i) {
+    const int64_t begin = i * micro_batch_size;
     const Batch rows = batch.rows(begin, std::min(micro_batch_size, batch.size() - begin));
-    micro_batches.push_back(objective.losses(model, rows, scales, {}));
+    computed.push_back(objective.losses(model, rows, scales, {}));
   }
-  std::vector<double> means;  // read together, when all micro-batches are on their way
-  for (size_t term = 0; term < scales.size(); ++term) {
+  // Read when all are on their way. A term that a micro-batch does not have takes no part in the sum.
+  const size_t terms = scales.size(), places = static_cast<size_t>(share.size);
+  struct Value {
+    double loss = 0.0, defined = 0.0;
+  };
+  std::vector<Value> own(places * terms);
+  for (size_t i = 0; i < computed.size(); ++i) {
+    for (size_t term = 0; term < terms; ++term) {
+      if (computed[i][term].defined()) own[i * terms + term] = {computed[i][term].value().item(), 1.0};
+    }
+  }
+  const std::vector<Value> all = ranks.gather(own);  // in the order of the micro-batches
+  std::vector<double> means;
+  for (size_t term = 0; term < terms; ++term) {
     std::vector<double> values;
-    for (const std::vector<Variable>& terms : micro_batches) {
-      if (terms[term].defined()) values.push_back(terms[term].value().item());
+    for (size_t i = term; i < all.size(); i += terms) {
+      if (all[i].defined != 0.0) values.push_back(all[i].loss);
     }
     means.push_back(tree_sum(values));
   }

@@ -8,6 +8,9 @@
 // learning rate), and the device itself decides whether a step with a loss or gradient that is not finite is left out.
 // So the work of a step is the same each time: it is captured once and replayed (tensor/step_graph.h), and the host may
 // start the next step before it has seen the result of this one.
+//
+// With several ranks each one gets the whole batch, computes its share of the micro-batches, and has the sum of all
+// gradients and every loss afterwards: all ranks make the same update.
 #pragma once
 
 #include <deque>
@@ -20,6 +23,7 @@
 #include "tensor/transfer.h"
 #include "train/device_batch.h"
 #include "train/gradient_sum.h"
+#include "train/ranks.h"
 
 namespace ondol {
 
@@ -27,6 +31,7 @@ struct GradientResult {
   double loss = 0.0;          // mean over all predictions of the batch
   double grad_norm = 0.0;     // before clipping
   std::vector<double> terms;  // of the loss, where the objective names them
+  bool stop = false;          // some rank asked for it (StepArguments::stop)
   bool finite() const;
 };
 
@@ -44,14 +49,17 @@ struct StepArguments {
   int64_t step = 1;
   double learning_rate = 0.0;
   int64_t held_below = 0;  // groups of parameters that are held (Optimizer::hold_below)
+  bool stop = false;  // this rank wants the run to end; all ranks hear of it with the step's result
 };
 
-/// The terms of the loss of a prepared batch without gradients or dropout, each a mean over its own targets.
-std::vector<double> mean_losses(Model& model, const Objective& objective, const Batch& batch, int64_t micro_batch_size);
+/// The terms of the loss of a prepared batch without gradients or dropout, each a mean over its own targets. The ranks
+/// share the work.
+std::vector<double> mean_losses(Model& model, const Objective& objective, const Batch& batch, int64_t micro_batch_size,
+                                const Ranks& ranks = Ranks());
 
 class TrainingStep {
  public:
-  TrainingStep(Model& model, Optimizer& optimizer, const TrainingStepSettings& settings);
+  TrainingStep(Model& model, Optimizer& optimizer, const TrainingStepSettings& settings, const Ranks& ranks = Ranks());
 
   /// Forward, backward and update of a prepared batch.
   void start(const Objective& objective, const Batch& batch, const StepArguments& arguments);
@@ -66,22 +74,32 @@ class TrainingStep {
 
  private:
   struct Result {
-    PendingRead losses, sum_squares;
-    std::optional<PendingRead> terms;
+    PendingRead reports, sum_squares;
+    int64_t micro_batches;
+    MicroBatchShare share;
   };
   void upload_inputs(const Objective& objective, const Batch& batch, const StepArguments& arguments);
   void backward(const Objective& objective, int64_t micro_batch_size);
   void start_reading();
+  /// What a rank reports of a step: the losses of its micro-batches, each named term of theirs, its wish to stop.
+  Tensor loss_of(int64_t micro_batch) const { return own_report().narrow(0, micro_batch, 1); }
+  Tensor term_of(int64_t term, int64_t micro_batch) const {
+    return own_report().narrow(0, (term + 1) * share_.size + micro_batch, 1);
+  }
+  Tensor own_report() const { return reports_.narrow(0, ranks_.rank(), 1).reshape({reports_.size(1)}); }
 
   Model& model_;
   Optimizer& optimizer_;
   const TrainingStepSettings settings_;
+  const Ranks ranks_;
+  int64_t micro_batches_ = 0;  // of the step, on all ranks
+  MicroBatchShare share_;
+  std::string order_of_;  // objective whose backward sum_ knows
   GradientSum sum_;
   DeviceBatch batch_;
   Tensor step_;         // i64, read by dropout
   Tensor loss_scales_;  // f32: 1 / number of targets, for each term of the loss
-  Tensor losses_;       // f32, one for each micro-batch
-  Tensor terms_;        // f32 (terms, micro-batches) where the objective names them, else undefined
+  Tensor reports_;      // f32 (ranks, (1 + named terms) * share + 1): of every rank; what nobody fills is 0
   Tensor sum_squares_;  // f64, of all gradients
   std::deque<Result> started_;
   StepGraph graph_;  // goes first: nothing that it writes to is freed before it

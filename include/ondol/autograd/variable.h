@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <new>
 #include <type_traits>
@@ -28,6 +29,7 @@ struct VariableNode {
   int references = 1;
   bool requires_grad = false;
   bool has_grad = false;
+  uint32_t grad_writes = 0;
   bool keeps_grad_buffer = false;  // grad is given memory (a view of the flat gradient buffer), f32
   Tensor value;
   Tensor grad;
@@ -69,6 +71,8 @@ class Variable {
   /// The gradient so far; undefined when nothing has arrived.
   Tensor grad() const { return node_->has_grad ? node_->grad : Tensor(); }
   bool has_grad() const { return node_->has_grad; }
+  /// How often something has arrived in it, ever.
+  uint32_t grad_writes() const { return node_->grad_writes; }
   /// Adds a gradient of the value's shape. The first one is taken over as it is.
   void add_grad(const Tensor& gradient) const;
   /// The place for a gradient that a kernel writes itself; counts as arrived from now on.

@@ -6,7 +6,7 @@
 //
 // A run directory holds config.json (fully resolved), metrics.jsonl, TensorBoard events, checkpoint-<step>/ and final/.
 // The trainer prints nothing: an observer hears what happens. A resumed run gives the bytes that an undisturbed one
-// gives.
+// gives, on any number of processes.
 #pragma once
 
 #include <atomic>
@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include <ondol/distributed/communicator.h>
 #include <ondol/models/model.h>
 #include <ondol/train/config.h>
 #include <ondol/train/evaluator.h>
@@ -70,6 +71,9 @@ class TrainObserver {
   virtual void on_evaluation(const EvaluationMetrics&) {}
   virtual void on_checkpoint(const std::string& /*directory*/) {}
   virtual void on_warning(const std::string& /*text*/) {}
+  /// Something begins that may take long and for which other ranks may have to wait; it ends when the last copy of what
+  /// is returned goes away.
+  virtual std::shared_ptr<void> on_long_work(const std::string& /*what*/) { return nullptr; }
 };
 
 struct TrainerOptions {
@@ -77,7 +81,10 @@ struct TrainerOptions {
   std::string resume = "auto";  // auto: the newest whole checkpoint of the run directory; never: start over and remove
                                 // what the directory holds of an earlier run; else a checkpoint or run directory
   std::string device = "auto";
-  const std::atomic<bool>* stop = nullptr;  // becomes true: save at the next step boundary and return
+  const std::atomic<bool>* stop = nullptr;  // becomes true: save at the next step boundary and return; on any rank
+  /// The processes that share the run, each with a Trainer of its own and the same configuration; null: one process.
+  /// Files are written by rank 0 alone, all ranks must see its run directory.
+  Communicator* communicator = nullptr;
   TrainObserver* observer = nullptr;
 };
 
