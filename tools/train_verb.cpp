@@ -10,6 +10,7 @@
 #include "option_checks.h"
 #include "output.h"
 #include "train_progress.h"
+#include "train_ranks.h"
 #include "verbs.h"
 
 namespace {
@@ -80,17 +81,21 @@ void run_train(const Options& options, const GlobalOptions& global) {
     return;
   }
   TrainProgress progress(global.quiet);
-  ondol::Trainer trainer(std::move(config), {.output = "",
-                                             .resume = options.resume,
-                                             .device = global.device,
-                                             .stop = &stop_requested,
-                                             .observer = &progress});
   if (options.dry_run) {
+    ondol::Trainer trainer(std::move(config), {.device = global.device, .observer = &progress});
     report_dry_run(trainer.dry_run(), global.json);
     return;
   }
   install_signal_handlers();
-  const ondol::TrainResult result = trainer.run();
+  TrainRanks ranks(global);
+  ondol::Trainer trainer(std::move(config), {.output = "",
+                                             .resume = options.resume,
+                                             .device = ranks.device(),
+                                             .stop = &stop_requested,
+                                             .communicator = ranks.communicator(),
+                                             .observer = &ranks.observer(progress)});
+  const ondol::TrainResult result = ranks.run(trainer);
+  if (!ranks.first()) return;
   if (global.json) {
     const nlohmann::ordered_json out = {
         {"step", result.step}, {"finished", result.finished}, {"directory", result.directory}};

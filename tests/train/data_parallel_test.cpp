@@ -111,9 +111,9 @@ class DataParallel : public ::testing::TestWithParam<Case> {
   TemporaryDirectory directory;
 };
 
-INSTANTIATE_TEST_SUITE_P(Shapes, DataParallel, ::testing::Values(Case{"f32", 1}, Case{"bf16", 1}, Case{"f32", 4}),
-                         [](const auto& info) {
-                           return concat(info.param.dtype, "MicroBatchesOf", info.param.micro_batch_size);
+INSTANTIATE_TEST_SUITE_P(Shapes, DataParallel, ::testing::Values(Case{"f32", 1}, Case{"bf16", 1}, Case{"f32", 3}),
+                         [](const auto& tested) {
+                           return concat(tested.param.dtype, "MicroBatchesOf", tested.param.micro_batch_size);
                          });
 
 TEST_P(DataParallel, AnyNumberOfRanksGivesTheSameBytes) {

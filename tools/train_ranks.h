@@ -1,0 +1,40 @@
+// This process's part in a run of several (`ondol launch`, mpirun, srun, ...); alone it does nothing.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include <ondol/distributed/communicator.h>
+#include <ondol/distributed/job.h>
+#include <ondol/train/trainer.h>
+
+#include "verbs.h"
+
+class TrainRanks {
+ public:
+  /// Meets the other ranks and shares the host's CPUs and GPUs with those that run there. Throws Error when they do not
+  /// come, UsageError when the environment or what was asked of it does not fit.
+  explicit TrainRanks(const GlobalOptions& global);
+
+  bool first() const { return info_.rank == 0; }
+  /// Null for one process.
+  ondol::Communicator* communicator() const { return world_.get(); }
+  /// The device of this rank.
+  const std::string& device() const { return device_; }
+
+  /// Trains while the others hear how far this rank is. When one of them fails, that error is thrown.
+  ondol::TrainResult run(ondol::Trainer& trainer);
+  /// An observer that tells both the job and `shown` (rank 0's alone).
+  ondol::TrainObserver& observer(ondol::TrainObserver& shown);
+
+ private:
+  class Observer;
+
+  ondol::RankInfo info_;
+  std::string device_;
+  std::unique_ptr<ondol::Job> job_;
+  std::unique_ptr<ondol::Communicator> world_;
+  std::shared_ptr<void> watch_;  // of world_ by job_
+  std::shared_ptr<Observer> observer_;
+};
