@@ -83,6 +83,11 @@ std::string HostCommunicator::last_collective() const {
   return to_string(last_);
 }
 
+std::string HostCommunicator::failure() const {
+  const std::lock_guard lock(mutex_);
+  return failure_;
+}
+
 CommStatistics HostCommunicator::statistics() const {
   const std::lock_guard lock(mutex_);
   return statistics_;

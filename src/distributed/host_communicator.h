@@ -54,6 +54,7 @@ class HostCommunicator : public Communicator {
   void abort(const std::string& reason) final;
   std::string last_collective() const final;
   CommStatistics statistics() const final;
+  std::string failure() const final;
 
  protected:
   explicit HostCommunicator(const CommMembers& members);

@@ -17,42 +17,13 @@ void copy_bytes(std::byte* to, const std::byte* from, size_t bytes) {
   if (bytes > 0 && to != from) std::memmove(to, from, bytes);
 }
 
-int reverse_bits(int value, int bits) {
-  int reversed = 0;
-  for (int b = 0; b < bits; ++b) reversed |= (value >> b & 1) << (bits - 1 - b);
-  return reversed;
-}
-
 }  // namespace
-
-/// Of the parts of ranks whose `low_bits` lowest bits are those of `equal_to`, neighbours put together.
-std::vector<MessageCommunicator::Bytes> MessageCommunicator::places(const Parts& parts, int low_bits,
-                                                                    int equal_to) const {
-  const int mask = (1 << low_bits) - 1;
-  std::vector<Bytes> found;
-  for (int r = 0; r < size(); ++r) {
-    const size_t i = static_cast<size_t>(r);
-    if ((r & mask) == (equal_to & mask) && parts.size[i] > 0)
-      found.push_back({parts.base + parts.begin[i], parts.size[i]});
-  }
-  std::sort(found.begin(), found.end(), [](const Bytes& a, const Bytes& b) { return a.data < b.data; });
-  size_t last = 0;
-  for (size_t i = 1; i < found.size(); ++i) {
-    if (found[last].data + found[last].size == found[i].data) {
-      found[last].size += found[i].size;
-    } else {
-      found[++last] = found[i];
-    }
-  }
-  if (!found.empty()) found.resize(last + 1);
-  return found;
-}
 
 void MessageCommunicator::reduce_parts(const Parts& parts, const Kind& kind) {
   const size_t me = static_cast<size_t>(rank());
   if (kind.reduce.contributors == 0) {
     std::memset(parts.base + parts.begin[me], 0, parts.size[me]);
-  } else if (power_of_two()) {
+  } else if (is_power_of_two(size())) {
     reduce_by_halving(parts, kind);
   } else {
     reduce_by_exchange(parts, kind);
@@ -66,9 +37,9 @@ void MessageCommunicator::reduce_by_halving(const Parts& parts, const Kind& kind
     // What both have is the sum over 2^bit ranks, the last of which may have nothing.
     const bool mine = (rank() >> bit << bit) < kind.reduce.contributors;
     const bool theirs = (partner >> bit << bit) < kind.reduce.contributors;
-    const std::vector<Bytes> kept = places(parts, bit + 1, rank());
+    const std::vector<Bytes> kept = parts.places(bit + 1, rank());
     std::vector<Message> outgoing, incoming;
-    if (mine) outgoing.push_back({partner, places(parts, bit + 1, partner)});
+    if (mine) outgoing.push_back({partner, parts.places(bit + 1, partner)});
     if (theirs && !mine) incoming.push_back({partner, kept});
     if (theirs && mine) {
       size_t bytes = 0;
@@ -101,49 +72,38 @@ void MessageCommunicator::reduce_by_exchange(const Parts& parts, const Kind& kin
     if (r != rank()) incoming.push_back({r, {{place, bytes}}});
   }
   for (int r = 0; r < size() && rank() < kind.reduce.contributors; ++r) {
-    const size_t i = static_cast<size_t>(r);
-    if (r != rank()) outgoing.push_back({r, {{parts.base + parts.begin[i], parts.size[i]}}});
+    if (r != rank()) outgoing.push_back({r, {parts.of(r)}});
   }
   exchange(outgoing, incoming);
   reduce_tree(own, sources_, static_cast<int64_t>(bytes / dtype_size(kind.dtype)), kind.dtype, kind.reduce.op);
 }
 
 void MessageCommunicator::gather_parts(const Parts& parts) {
-  if (power_of_two()) {
+  if (is_power_of_two(size())) {
     for (int bit = std::bit_width(static_cast<unsigned>(size())) - 2; bit >= 0; --bit) {
       const int partner = rank() ^ 1 << bit;
-      exchange({{partner, places(parts, bit + 1, rank())}}, {{partner, places(parts, bit + 1, partner)}});
+      exchange({{partner, parts.places(bit + 1, rank())}}, {{partner, parts.places(bit + 1, partner)}});
     }
     return;
   }
-  const auto place = [&](int r) {
-    const size_t i = static_cast<size_t>(r);
-    return Bytes{parts.base + parts.begin[i], parts.size[i]};
-  };
   std::vector<Message> outgoing, incoming;
   for (int r = 0; r < size(); ++r) {
     if (r == rank()) continue;
-    outgoing.push_back({r, {place(rank())}});
-    incoming.push_back({r, {place(r)}});
+    outgoing.push_back({r, {parts.of(rank())}});
+    incoming.push_back({r, {parts.of(r)}});
   }
   exchange(outgoing, incoming);
 }
 
 void MessageCommunicator::do_all_reduce(void* out, const void* in, int64_t count, DType dtype,
                                         const ReduceOptions& reduce) {
-  const size_t element = dtype_size(dtype), ranks = static_cast<size_t>(size());
-  const int bits = std::bit_width(ranks) - 1;
+  const size_t element = dtype_size(dtype);
   const size_t bytes = static_cast<size_t>(count) * element, step = kPieceBytes / element * element;
   for (size_t done = 0; done < bytes; done += step) {
     const size_t elements = std::min(step, bytes - done) / element;
-    Parts parts{static_cast<std::byte*>(out) + done, std::vector<size_t>(ranks), std::vector<size_t>(ranks)};
-    for (size_t r = 0; r < ranks; ++r) {
-      // In reversed order of bits, what halving sends lies in one place.
-      const size_t place = power_of_two() ? static_cast<size_t>(reverse_bits(static_cast<int>(r), bits)) : r;
-      parts.begin[r] = elements * place / ranks * element;
-      parts.size[r] = elements * (place + 1) / ranks * element - parts.begin[r];
-    }
-    if (rank() < reduce.contributors) copy_bytes(parts.base, static_cast<const std::byte*>(in) + done, elements * element);
+    const Parts parts = cut_for_reduction(static_cast<std::byte*>(out) + done, elements, element, size());
+    if (rank() < reduce.contributors)
+      copy_bytes(parts.base, static_cast<const std::byte*>(in) + done, elements * element);
     reduce_parts(parts, {dtype, reduce});
     gather_parts(parts);
   }
@@ -158,9 +118,8 @@ void MessageCommunicator::do_reduce_scatter(void* out, const void* in, int64_t c
   for (size_t done = 0; done < bytes; done += step) {
     const size_t width = std::min(step, bytes - done);
     work_.resize(std::max(work_.size(), width * ranks));
-    Parts parts{work_.data(), std::vector<size_t>(ranks), std::vector<size_t>(ranks, width)};
+    const Parts parts = cut_slices(work_.data(), width, 0, width, size());
     for (size_t r = 0; r < ranks; ++r) {
-      parts.begin[r] = r * width;
       if (rank() < reduce.contributors) copy_bytes(work_.data() + r * width, from + r * bytes + done, width);
     }
     reduce_parts(parts, {dtype, reduce});
@@ -174,9 +133,7 @@ void MessageCommunicator::do_all_gather(void* out, const void* in, size_t bytes)
   std::byte* const to = static_cast<std::byte*>(out);
   copy_bytes(to + me * bytes, static_cast<const std::byte*>(in), bytes);
   for (size_t done = 0; done < bytes; done += step) {
-    Parts parts{to, std::vector<size_t>(ranks), std::vector<size_t>(ranks, std::min(step, bytes - done))};
-    for (size_t r = 0; r < ranks; ++r) parts.begin[r] = r * bytes + done;
-    gather_parts(parts);
+    gather_parts(cut_slices(to, bytes, done, std::min(step, bytes - done), size()));
   }
 }
 

@@ -8,10 +8,10 @@
 // little memory is needed for what arrives.
 #pragma once
 
-#include <span>
 #include <vector>
 
 #include "distributed/host_communicator.h"
+#include "distributed/parts.h"
 
 namespace ondol {
 
@@ -19,10 +19,7 @@ class MessageCommunicator : public HostCommunicator {
  protected:
   using HostCommunicator::HostCommunicator;
 
-  struct Bytes {
-    std::byte* data;
-    size_t size;
-  };
+  using Bytes = PartBytes;
   /// One rank's side of a message: it is made of the bytes of all places, one after the other.
   struct Message {
     int peer;
@@ -41,18 +38,11 @@ class MessageCommunicator : public HostCommunicator {
   void do_recv(void* data, size_t bytes, int from) override;
 
  private:
-  /// The part of each rank in a buffer.
-  struct Parts {
-    std::byte* base;
-    std::vector<size_t> begin, size;  // bytes
-  };
   struct Kind {
     DType dtype;
     ReduceOptions reduce;
   };
 
-  bool power_of_two() const { return (size() & (size() - 1)) == 0; }
-  std::vector<Bytes> places(const Parts& parts, int low_bits, int equal_to) const;
   /// Afterwards the part of this rank is the sum; the others are undefined.
   void reduce_parts(const Parts& parts, const Kind& kind);
   void reduce_by_halving(const Parts& parts, const Kind& kind);

@@ -20,6 +20,10 @@ class SingleCommunicator final : public Communicator {
     const std::lock_guard lock(mutex_);
     return last_;
   }
+  std::string failure() const override {
+    const std::lock_guard lock(mutex_);
+    return failure_;
+  }
   CommStatistics statistics() const override {
     const std::lock_guard lock(mutex_);
     return statistics_;

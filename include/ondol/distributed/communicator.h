@@ -156,6 +156,8 @@ class Communicator {
   /// What is being done or was done last, "all_reduce #12, 4096 bytes"; "" before the first.
   virtual std::string last_collective() const = 0;
   virtual CommStatistics statistics() const = 0;
+  /// What has ended this communicator, noticed without a call too; "" while it is well.
+  virtual std::string failure() const = 0;
 
  protected:
   Communicator(int rank, std::vector<int> world_ranks, const CommunicatorOptions& options)
