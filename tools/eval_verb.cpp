@@ -22,7 +22,7 @@ using ondol::UsageError;
 struct Options {
   std::string model, task, data, separator = "file";
   ondol::PerplexityOptions perplexity;
-  std::string target_data, settings = "{}", predictions;
+  std::string target_data, format, settings = "{}", predictions;
   std::vector<std::string> fields, columns;
   int64_t sequence_length = 0, batch = 8;
 };
@@ -87,7 +87,7 @@ std::string objective_of(const Options& options, const char* type, const ondol::
 
 ondol::DataConfig data_of(const Options& options) {
   ondol::DataConfig data;
-  data.validation = {{.path = options.data, .target_path = options.target_data}};
+  data.validation = {{.path = options.data, .target_path = options.target_data, .format = options.format}};
   data.columns = options.columns;
   data.sequence_length = options.sequence_length;
   for (const std::string& pair : options.fields) {
@@ -144,6 +144,8 @@ void add_eval_verb(Program& program) {
   verb->add_option("--data", options->data,
                    "perplexity: .txt or .jsonl file; else examples as training runs read them; also .gz, * ? […]")
       ->required();
+  verb->add_option("--format", options->format,
+                   "Examples: jsonl, json, csv, tsv or conll (default: by the file's name)");
   verb->add_option("--separator", options->separator, "perplexity: documents of .txt: file, line, blank_line or a text")
       ->capture_default_str();
   verb->add_option("--window", options->perplexity.window,

@@ -28,6 +28,7 @@ struct TrainOptions {
   std::string separator = "file";
   ondol::BpeTrainerOptions bpe;
   std::string bos, eos, pad;
+  int sentinels = 0;
   bool no_eos = false, cased = false, no_byte_fallback = false, nfkc = false;
 };
 
@@ -91,6 +92,9 @@ void run_train(TrainOptions options, const GlobalOptions& global) {
   std::vector<std::string> files;
   for (const std::string& input : options.inputs) {
     for (const std::string& path : ondol::expand_path(input)) files.push_back(path);
+  }
+  for (int i = options.sentinels; i-- > 0;) {  // in the order of T5's vocabulary
+    options.bpe.special_tokens.push_back(concat("<extra_id_", i, ">"));
   }
   size_t next_file = 0;
   std::unique_ptr<ondol::DocumentReader> reader;
@@ -264,6 +268,10 @@ void add_tokenizer_verb(Program& program) {
       ->check(whole_number<int64_t>());
   train_verb->add_option("--special-token", train->bpe.special_tokens, "Further special tokens")
       ->allow_extra_args(false);
+  train_verb
+      ->add_option("--sentinels", train->sentinels,
+                   "Special tokens <extra_id_0>, <extra_id_1>, ... for span corruption, so many (T5 has 100)")
+      ->check(CLI::Range(0, 10000));
   train_verb
       ->add_option("--eos", train->eos, "End-of-document token, \"\" for none (bpe: <|endoftext|>, unigram: </s>)")
       ->each([train](const std::string& token) { train->no_eos = token.empty(); });

@@ -219,6 +219,11 @@ TEST(TokenizerVerb, WordPieceAndUnigram) {
               "low lowest");
   }
   EXPECT_EQ(run_program({"tokenizer", "encode", directory / "unigram", "--offsets"}, "low").code, 2);
+  run_json({"tokenizer", "train", "--type", "unigram", "--vocab-size", "290", "--sentinels", "3", "--input", corpus,
+            "--output", directory / "t5"});
+  const Json sentinels = run_json({"tokenizer", "encode", directory / "t5"}, "low<extra_id_0>new<extra_id_2>");
+  EXPECT_EQ(std::count(sentinels["tokens"].begin(), sentinels["tokens"].end(), "<extra_id_0>"), 1) << sentinels;
+  EXPECT_EQ(std::count(sentinels["tokens"].begin(), sentinels["tokens"].end(), "<extra_id_2>"), 1) << sentinels;
 }
 
 TEST(DataVerb, PrepareAndInspect) {
