@@ -13,6 +13,7 @@
 #include <ondol/base/parallel.h>
 
 #include "base/nearest_name.h"
+#include "launch_command.h"
 #include "output.h"
 #include "verbs.h"
 
@@ -44,6 +45,7 @@ void add_global_options(Program& program) {
 
 void add_verbs(Program& program) {
   add_train_verb(program);
+  add_launch_verb(program);
   add_plot_verb(program);
   add_generate_verb(program);
   add_chat_verb(program);
@@ -94,12 +96,11 @@ std::string nearest_option(const CLI::App& verb, const std::string& typed) {
 
 /// Refuses an unknown verb with the list of those that exist; CLI11 would only call it an unexpected argument.
 void check_verb(const CLI::App& app, const std::vector<std::string>& arguments) {
-  static const std::set<std::string> with_value = {"--device", "--dtype", "--threads", "--log-level"};
   const std::vector<std::string> verbs = verb_names(app);
   std::string unknown_option;
   for (size_t i = 0; i < arguments.size(); ++i) {
     const std::string& argument = arguments[i];
-    if (with_value.contains(argument)) ++i;
+    if (flags_with_value().contains(argument)) ++i;
     if (argument.starts_with("-")) {
       const bool known = app.get_option_no_throw(argument.substr(0, argument.find('='))) != nullptr;
       if (!known && unknown_option.empty()) unknown_option = argument;
@@ -110,7 +111,7 @@ void check_verb(const CLI::App& app, const std::vector<std::string>& arguments) 
       if (verb == argument) return;
       list += (list.empty() ? "" : ", ") + verb;
     }
-    static const std::set<std::string> later = {"launch", "serve"};
+    static const std::set<std::string> later = {"serve"};
     if (later.contains(argument)) {
       throw UsageError(concat("verb \"", argument, "\" is not available (ondol ", ondol::build_info().version, ")"),
                        "verbs: " + list);
@@ -134,8 +135,7 @@ void check_verb(const CLI::App& app, const std::vector<std::string>& arguments) 
                    "see " + full_name(verb) + " --help");
 }
 
-void run(int argc, char** argv) {
-  Program program;
+void set_up(Program& program) {
   program.app.name("ondol");
   program.app.description("Trains and runs language models.");
   program.app.footer("Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.");
@@ -143,17 +143,34 @@ void run(int argc, char** argv) {
   program.app.require_subcommand(1);
   add_global_options(program);
   add_verbs(program);
+}
 
-  std::vector<std::string> arguments(argv + 1, argv + argc);
+/// False when help or the version was asked for, which has then been written.
+bool parse(Program& program, const std::vector<std::string>& arguments) {
   check_verb(program.app, arguments);
   try {
     program.app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
+    return true;
   } catch (const CLI::CallForHelp&) {
-    return write_output(program.app.help());
+    write_output(program.app.help());
   } catch (const CLI::CallForVersion& version) {
-    return write_output(std::string(version.what()) + "\n");
+    write_output(std::string(version.what()) + "\n");
   } catch (const CLI::ParseError& error) {
     throw_usage(program.app, error);
+  }
+  return false;
+}
+
+void run(int argc, char** argv) {
+  Program program;
+  set_up(program);
+  std::vector<std::string> arguments(argv + 1, argv + argc);
+  program.launched = take_launched(arguments);
+  if (!parse(program, arguments)) return;
+  if (!program.launched.empty() && program.launched.front() != "launch") {
+    Program launched;  // a mistake in it is told once, not by every process
+    set_up(launched);
+    if (!parse(launched, program.launched)) return;
   }
   set_log_level(program.global.quiet ? LogLevel::error : log_level_from_name(program.global.log_level));
   if (program.global.threads > 0) ondol::set_num_threads(program.global.threads);

@@ -15,6 +15,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <CLI/App.hpp>
 
@@ -35,7 +36,8 @@ struct GlobalOptions {
 struct Program {
   CLI::App app;
   GlobalOptions global;
-  std::function<void()> action;  // what the chosen verb runs after the command line has been read
+  std::vector<std::string> launched;  // the command that `launch` is to run
+  std::function<void()> action;       // what the chosen verb runs after the command line has been read
 
   void run_on(CLI::App* verb, std::function<void()> run) {
     verb->callback([this, run = std::move(run)] { action = run; });
@@ -51,6 +53,7 @@ void add_forward_verb(Program& program);
 void add_generate_verb(Program& program);
 void add_convert_verb(Program& program);
 void add_inspect_verb(Program& program);
+void add_launch_verb(Program& program);
 void add_plot_verb(Program& program);
 void add_predict_verb(Program& program);
 void add_tokenizer_verb(Program& program);

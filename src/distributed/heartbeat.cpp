@@ -13,6 +13,7 @@ namespace ondol {
 namespace {
 
 constexpr std::chrono::milliseconds kBeat{500};
+constexpr std::chrono::milliseconds kShortestBeat{20};
 constexpr std::chrono::milliseconds kAnswerTime{2500};  // for the store to find the cause of what a rank reports
 
 /// The number in "all_reduce #12, 4096 bytes".
@@ -88,7 +89,8 @@ StoreRequest Heartbeat::status_request(StoreOp op) {
 
 Heartbeat::Failure Heartbeat::lost_store(const std::string& reason) const {
   if (info_.store_in_launcher) return {concat("the launcher is gone: ", reason)};
-  const std::string who = holder_.empty() ? concat("rank 0 (", info_.master_address, ")") : holder_;
+  const std::string who =
+      holder_.find('(') == std::string::npos ? concat("rank 0 (", info_.master_address, ")") : holder_;
   return {concat(who, " died or cannot be reached: ", reason), false, 0};
 }
 
@@ -136,7 +138,8 @@ void Heartbeat::run() {
     lock.unlock();
     beat();
     lock.lock();
-    changed_.wait_for(lock, kBeat, [this] { return stopping_ || hurry_ || failure_; });
+    changed_.wait_for(lock, kShortestBeat, [this] { return stopping_ || report_ || failure_; });
+    changed_.wait_for(lock, kBeat - kShortestBeat, [this] { return stopping_ || hurry_ || failure_; });
     hurry_ = false;
   }
   if (failure_ && !changed_.wait_for(lock, options_.leave_time, [this] { return stopping_; }) && options_.on_overdue) {

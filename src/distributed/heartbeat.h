@@ -34,10 +34,13 @@ class Heartbeat {
   ~Heartbeat();
 
   void set_last_collective(std::function<std::string()> last_collective);
+  /// Changes the status, which is then sent soon.
   template <class Change>
   void change(const Change& apply) {
     const std::lock_guard lock(mutex_);
     apply(status_);
+    hurry_ = true;
+    changed_.notify_all();
   }
   std::optional<Failure> failure() const;
   /// Tells the store why this rank gives up, and waits for what the store takes for the cause if that is asked for.
