@@ -17,9 +17,9 @@ namespace {
 
 /// Sleepers look around that often; failures also wake them.
 constexpr auto kSlice = std::chrono::milliseconds(50);
-/// Spinning bridges the gaps between ranks that run at the same time. When ranks share cores it would keep those from
-/// running that are waited for.
-constexpr auto kSpin = std::chrono::microseconds(50), kCrowdedSpin = std::chrono::microseconds(1);
+/// Spinning bridges the gaps between ranks that run at the same time, about as long as it takes to sleep and be woken.
+/// When ranks share cores it would keep those from running that are waited for.
+constexpr auto kSpin = std::chrono::microseconds(15), kCrowdedSpin = std::chrono::microseconds(1);
 /// Up to here every rank adds up everything itself: one meeting instead of two.
 constexpr size_t kSmallBytes = 4096;
 constexpr size_t kLine = 64;

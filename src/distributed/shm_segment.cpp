@@ -22,9 +22,10 @@ namespace ondol {
 
 namespace {
 
-/// Areas that fit the second-level cache together with the tensor's part when every rank has a core to itself; larger
-/// ones when ranks take turns on a core, so that they change places less often.
-constexpr size_t kAreaBytes = 256u << 10, kCrowdedAreaBytes = 1u << 20;
+/// Areas that fit the second-level cache together with the tensor's part when the working and the communication threads
+/// of all ranks have cores to themselves; larger ones when threads take turns on a core, so that they change places
+/// less often.
+constexpr size_t kAreaBytes = 512u << 10, kCrowdedAreaBytes = 1u << 20;
 constexpr size_t kLettersBytes = 8u << 20, kMinLetterBytes = 4u << 10, kMaxLetterBytes = 256u << 10;
 
 size_t round_up(size_t bytes) { return (bytes + 4095) / 4096 * 4096; }
@@ -44,9 +45,12 @@ void wake_sleepers(std::atomic<uint32_t>& word) { syscall(SYS_futex, &word, FUTE
 std::string shm_host() {
   std::string boot;
   std::ifstream("/proc/sys/kernel/random/boot_id") >> boot;
-  struct stat space {};
-  if (stat("/proc/self/ns/pid", &space) != 0) return concat(boot, "/", getpid());
-  return concat(boot, "/", space.st_ino, "/", getuid());
+  std::string host = boot;
+  for (const char* space : {"/proc/self/ns/pid", "/proc/self/ns/net"}) {
+    struct stat status {};
+    host += concat("/", stat(space, &status) == 0 ? static_cast<uint64_t>(status.st_ino) : 0);
+  }
+  return concat(host, "/", getuid());
 }
 
 ShmSegment::ShmSegment(const CommMembers& members)
@@ -97,7 +101,7 @@ void ShmSegment::map() {
 
 void ShmSegment::make(Rendezvous& rendezvous, const std::string& key) {
   const size_t cores = std::max(1u, std::thread::hardware_concurrency());
-  area_bytes_ = static_cast<size_t>(size_) <= cores ? kAreaBytes : kCrowdedAreaBytes;
+  area_bytes_ = 2 * static_cast<size_t>(size_) <= cores ? kAreaBytes : kCrowdedAreaBytes;
   lay_out();
   file_ = memfd_create("ondol", MFD_CLOEXEC);
   ONDOL_CHECK(file_ >= 0, "shared memory: ", system_reason());

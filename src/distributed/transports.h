@@ -28,7 +28,7 @@ std::unique_ptr<Communicator> make_single_communicator(const CommMembers& member
 /// Ranks on one host (Linux), without any library.
 std::unique_ptr<Communicator> make_shm_communicator(const CommMembers& members);
 
-/// The same on processes that can share memory.
+/// The same on processes that can share memory: of one machine, one user, and one view of processes and networks.
 std::string shm_host();
 
 /// Ranks on any hosts that reach each other by TCP.
