@@ -29,6 +29,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr auto kWatchInterval = std::chrono::milliseconds(100);
+/// Ranks that wait for the same call give up one after the other within this time.
+constexpr auto kLateness = std::chrono::seconds(2);
 /// Of a tensor at a time: what arrives needs as much memory.
 constexpr size_t kPieceBytes = 64u << 20;
 
@@ -216,6 +218,31 @@ class NcclCommunicator final : public Communicator {
     if (!aborted_.exchange(true)) ncclCommAbort(nccl_);
   }
 
+  /// Who waits in vain says so at the rendezvous: the others are late.
+  std::string late_ranks() const {
+    const auto key = [&](int r) { return concat(options().name, "/waits/", r); };
+    const Clock::time_point end = Clock::now() + kLateness;
+    std::string late;
+    try {
+      members_.rendezvous->set(key(rank()), "");
+    } catch (const Error&) {
+      return "not done in time";
+    }
+    for (int r = 0; r < size(); ++r) {
+      if (r == rank()) continue;
+      try {
+        members_.rendezvous->get(key(r),
+                                 std::max(std::chrono::milliseconds(10),
+                                          std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now())));
+      } catch (const Error&) {
+        late += concat(late.empty() ? "rank " : ", ", world_rank(r));
+      }
+    }
+    const double limit = std::chrono::duration<double>(options().collective_timeout).count();
+    if (late.empty()) return concat("all ranks came, but it was not done within ", limit, " s");
+    return concat(late, " lives, but did not come within ", limit, " s (rank ", world_rank(rank()), " was waiting)");
+  }
+
   /// Looks after the other processes and the calls that are under way.
   void watch() {
     select_quietly();
@@ -238,10 +265,10 @@ class NcclCommunicator final : public Communicator {
           status != ncclInProgress) {
         trouble = concat("NCCL on rank ", world_rank(rank()), ": ", ncclGetErrorString(status));
       }
-      if (trouble.empty() && oldest && patience.over()) trouble = "not done in time: all ranks live, but not all came";
+      if (trouble.empty() && oldest && patience.over()) trouble = late_ranks();
       if (!trouble.empty()) {
         fail(oldest ? concat("[", to_string(oldest->mark), "] ", trouble) : trouble);
-        if (guard_) guard_->abort(trouble);
+        if (guard_) guard_->abort(failure());
         abort_nccl();
       }
       lock.lock();

@@ -231,16 +231,20 @@ TEST(Nccl, ADeadRankEndsTheWait) {
 }
 
 TEST(Nccl, AHungCallEndsInTime) {
-  const auto errors = run_ranks(2, [](const RankInfo& info, const Meeting& meeting) {
-    CommunicatorOptions impatient = options();
-    impatient.collective_timeout = std::chrono::milliseconds(400);
-    const auto world = make_communicator(info, meeting, impatient);
-    fake_nccl().events_happen = false;
-    world->all_gather(Tensor::zeros({8}, DType::f32, kGpu), Tensor::zeros({4}, DType::f32, kGpu)).synchronize();
-  });
-  for (const std::string& error : errors) {
-    EXPECT_NE(error.find("not done in time"), std::string::npos) << error;
-    EXPECT_NE(error.find("[all_gather #1, 16 bytes]"), std::string::npos) << error;
+  for (const bool one_is_late : {false, true}) {
+    const auto errors = run_ranks(3, [&](const RankInfo& info, const Meeting& meeting) {
+      CommunicatorOptions impatient = options();
+      impatient.collective_timeout = std::chrono::milliseconds(400);
+      const auto world = make_communicator(info, meeting, impatient);
+      fake_nccl().events_happen = false;
+      if (one_is_late && info.rank == 1) std::this_thread::sleep_for(std::chrono::seconds(4));
+      world->all_gather(Tensor::zeros({12}, DType::f32, kGpu), Tensor::zeros({4}, DType::f32, kGpu)).synchronize();
+    });
+    const std::string why = one_is_late ? "rank 1 lives, but did not come within 0.4 s" : "all ranks came";
+    for (const std::string& error : errors) {
+      EXPECT_NE(error.find(why), std::string::npos) << error;
+      EXPECT_NE(error.find("[all_gather #1, 16 bytes]"), std::string::npos) << error;
+    }
   }
 }
 
