@@ -17,6 +17,7 @@ namespace {
 using testing::byte_tokenizer;
 using testing::error_of;
 using testing::kTurnEnd;
+using testing::kTurnStart;
 using testing::TemporaryDirectory;
 
 std::unique_ptr<Model> tiny_t5(const Tokenizer& tokenizer) {
@@ -70,6 +71,36 @@ TEST(Seq2Seq, LabelsEndAndTheDecoderReadsThemShifted) {
   EXPECT_EQ((std::vector<int32_t>{decoder.begin() + 8, decoder.begin() + 10}), (std::vector<int32_t>{0, 'y'}));
   EXPECT_EQ(loaded.loader->origin(0).reference, R"(["xyz","x"])");
   EXPECT_EQ(loaded.objective->count_targets(batch, *loaded.model), std::vector<int64_t>{6});
+}
+
+/// transformers' MBartTokenizer puts (end, code) behind a text, MBart50Tokenizer the code before it and the end behind.
+TEST(Seq2Seq, LanguagesHaveTheirTokens) {
+  const Tokenizer tokenizer = byte_tokenizer();
+  const std::string line = "{\"source\": \"abcde\", \"target\": \"xyz\"}\n";
+  const auto settings = [](const std::string& position) {
+    return concat(R"({"type": "seq2seq", "max_target_length": 5, "metrics": [], "source_language": "S",
+        "target_language": "<|im_start|>", "language_position": ")",
+                  position, "\"}");
+  };
+  Loaded behind(tokenizer, line, settings("suffix"), 6);
+  const Batch suffix = behind.loader->next(1);
+  EXPECT_EQ(suffix.input_ids.to_vector<int32_t>(), (std::vector<int32_t>{'a', 'b', 'c', 'd', kTurnEnd, 'S'}));
+  EXPECT_EQ(suffix.labels.to_vector<int32_t>(), (std::vector<int32_t>{'x', 'y', 'z', kTurnEnd, kTurnStart}));
+  Loaded before(tokenizer, line, settings("prefix"), 16);
+  const Batch prefix = before.loader->next(1);
+  const std::vector<int32_t> ids = prefix.input_ids.to_vector<int32_t>();
+  EXPECT_EQ((std::vector<int32_t>{ids.begin(), ids.begin() + 7}),
+            (std::vector<int32_t>{'S', 'a', 'b', 'c', 'd', 'e', kTurnEnd}));
+  EXPECT_EQ(prefix.labels.to_vector<int32_t>(), (std::vector<int32_t>{kTurnStart, 'x', 'y', 'z', kTurnEnd}));
+
+  const auto error = [&](const std::string& text) { return error_of([&] { Loaded(tokenizer, line, text, 16); }); };
+  EXPECT_NE(error(R"({"type": "seq2seq", "source_language": "S"})").find("target_language"), std::string::npos);
+  EXPECT_NE(error(R"({"type": "seq2seq", "source_language": "S", "target_language": "de_DE"})")
+                .find("objective.target_language \"de_DE\" is no token"),
+            std::string::npos);
+  EXPECT_NE(error(R"({"type": "seq2seq", "source_language": "S", "target_language": "<|im_start|>"})")
+                .find("its decoder_start_token_id is 0"),
+            std::string::npos);
 }
 
 TEST(Seq2Seq, LongTextsAreCutAndStillEnd) {

@@ -4,6 +4,7 @@
 #include <ondol/data/documents.h>
 #include <ondol/train/text_encoder.h>
 
+#include "base/json_reader.h"
 #include "data/record_encoder.h"
 #include "train/objectives/objectives.h"
 #include "train/objectives/seq2seq_evaluator.h"
@@ -18,6 +19,31 @@ struct Seq2SeqSettings {
   std::vector<std::string> metrics = {"bleu", "chrf", "rouge"};
   int64_t beams = 1;
   double length_penalty = 1.0;
+  std::string source_language, target_language;  // tokens of the languages; "": texts are as the tokenizer makes them
+  bool language_first = false;                   // mBART-50: code, text, end; else, mBART: text, end, code
+};
+
+/// The token that stands for a language.
+int32_t language_token(const Tokenizer& tokenizer, const std::string& key, const std::string& name) {
+  if (const auto id = tokenizer.token_to_id(name)) return *id;
+  throw UsageError(concat("objective.", key, " ", quoted_name(name), " is no token of the tokenizer"),
+                   "languages are named by their tokens, as \"en_XX\"");
+}
+
+/// Special tokens around every text of one language.
+struct LanguageFrame {
+  std::vector<int32_t> before, after;
+
+  LanguageFrame(const Tokenizer& tokenizer, int32_t language, bool language_first) {
+    const std::optional<int32_t> end = tokenizer.special_token_id("eos");
+    if (!end) throw UsageError("objective.target_language needs a tokenizer with an end token");
+    if (language_first) {
+      before = {language};
+      after = {*end};
+    } else {
+      after = {*end, language};
+    }
+  }
 };
 
 /// A text, or a list of texts: of sources the parts, of targets the versions.
@@ -35,7 +61,14 @@ class Seq2SeqEncoder final : public RecordEncoder {
         tokenizer_(*context.tokenizer),
         source_length_(context.sequence_length),
         pad_(context.model.info().pad_token_id.value_or(0)),
-        evaluation_(context.evaluation) {}
+        evaluation_(context.evaluation) {
+    const auto frame = [&](const char* key, const std::string& language) -> std::optional<LanguageFrame> {
+      if (language.empty()) return std::nullopt;
+      return LanguageFrame(tokenizer_, language_token(tokenizer_, key, language), settings.language_first);
+    };
+    source_frame_ = frame("source_language", settings.source_language);
+    target_frame_ = frame("target_language", settings.target_language);
+  }
 
   std::vector<SampleColumn> columns() const override {
     return {{.name = "input_ids", .padding = pad_, .limit = source_length_},
@@ -47,6 +80,11 @@ class Seq2SeqEncoder final : public RecordEncoder {
 
   uint64_t fingerprint() const override {
     uint64_t value = mix_fingerprint(make_text_encoder(tokenizer_).fingerprint, settings_.source_prefix);
+    for (const auto& frame : {source_frame_, target_frame_}) {
+      if (!frame) continue;
+      for (const int32_t id : frame->before) value = mix_fingerprint(value, static_cast<uint64_t>(id));
+      for (const int32_t id : frame->after) value = mix_fingerprint(value, static_cast<uint64_t>(id));
+    }
     value = mix_fingerprint(value, static_cast<uint64_t>(source_length_));
     return mix_fingerprint(value, static_cast<uint64_t>(settings_.max_target_length));
   }
@@ -58,12 +96,28 @@ class Seq2SeqEncoder final : public RecordEncoder {
     const std::vector<std::string> parts = texts_of(record, "source"), targets = texts_of(record, "target");
     for (const std::string& part : parts) source += (&part == &parts.front() ? "" : " ") + part;
     EncodedSample sample;
-    sample.values = {ids_of(source, source_length_, out), target_ids(targets.front(), out)};
+    sample.values = {
+        source_frame_ ? framed(source, *source_frame_, source_length_, out) : ids_of(source, source_length_, out),
+        target_frame_ ? framed(targets.front(), *target_frame_, settings_.max_target_length, out)
+                      : target_ids(targets.front(), out)};
     if (evaluation_) sample.reference = Json(targets).dump();
     out.samples.push_back(std::move(sample));
   }
 
  private:
+  std::vector<int32_t> framed(const std::string& text, const LanguageFrame& frame, int64_t limit,
+                              EncodedRecord& out) const {
+    std::vector<int32_t> ids = tokenizer_.encode(text, {.add_special_tokens = false});
+    const auto room = static_cast<size_t>(std::max<int64_t>(limit - 2, 0));
+    if (ids.size() > room) {
+      out.truncated = true;
+      ids.resize(room);
+    }
+    ids.insert(ids.begin(), frame.before.begin(), frame.before.end());
+    ids.insert(ids.end(), frame.after.begin(), frame.after.end());
+    return ids;
+  }
+
   /// The special tokens stay when a text is cut.
   std::vector<int32_t> ids_of(const std::string& text, int64_t limit, EncodedRecord& out) const {
     std::vector<int32_t> ids = tokenizer_.encode(text);
@@ -87,7 +141,22 @@ class Seq2SeqEncoder final : public RecordEncoder {
   int64_t source_length_;
   int32_t pad_;
   bool evaluation_;
+  std::optional<LanguageFrame> source_frame_, target_frame_;
 };
+
+/// What is generated in an evaluation has to begin with the token of the target's language, as the model's files say.
+void check_first_token(const Seq2SeqSettings& settings, const Tokenizer& tokenizer, const ModelInfo& info) {
+  if (settings.target_language.empty() || settings.metrics.empty()) return;
+  const int32_t language = language_token(tokenizer, "target_language", settings.target_language);
+  const std::optional<int32_t> first =
+      settings.language_first ? info.token_rules.forced_bos_token_id : info.decoder_start_token_id;
+  if (first == language) return;
+  const char* key = settings.language_first ? "forced_bos_token_id" : "decoder_start_token_id";
+  throw UsageError(concat("objective.target_language ", quoted_name(settings.target_language), " is token ", language,
+                          ", but texts that the model generates do not begin with it: its ", key, " is ",
+                          first ? std::to_string(*first) : "not set"),
+                   concat("set ", key, " in generation_config.json of the model, or objective.metrics to []"));
+}
 
 /// Generation ends at the model's end token, targets at the tokenizer's.
 void check_end_token(const Tokenizer& tokenizer, const ModelInfo& info) {
@@ -111,16 +180,28 @@ class Seq2SeqFineTuning final : public Objective {
     }
     settings_.beams = section.get<int64_t>("beams", settings_.beams, between(1, 64));
     settings_.length_penalty = section.get("length_penalty", settings_.length_penalty);
+    settings_.source_language = section.get<std::string>("source_language", "");
+    settings_.target_language = section.get<std::string>("target_language", "");
+    settings_.language_first = section.get_enum("language_position", "suffix", {"suffix", "prefix"}) == "prefix";
+    if (settings_.source_language.empty() != settings_.target_language.empty()) {
+      section.fail(settings_.source_language.empty() ? "source_language" : "target_language",
+                   "both languages are needed, or neither");
+    }
   }
 
   std::string settings() const override {
-    return Json{{"type", "seq2seq"},
+    Json out = {{"type", "seq2seq"},
                 {"source_prefix", settings_.source_prefix},
                 {"max_target_length", settings_.max_target_length},
                 {"metrics", settings_.metrics},
                 {"beams", settings_.beams},
-                {"length_penalty", settings_.length_penalty}}
-        .dump();
+                {"length_penalty", settings_.length_penalty}};
+    if (!settings_.source_language.empty()) {
+      out["source_language"] = settings_.source_language;
+      out["target_language"] = settings_.target_language;
+      out["language_position"] = settings_.language_first ? "prefix" : "suffix";
+    }
+    return out.dump();
   }
 
   std::shared_ptr<const RecordEncoder> record_encoder(const RecordContext& context) const override {
@@ -136,6 +217,7 @@ class Seq2SeqFineTuning final : public Objective {
                               info.max_positions, " positions"));
     }
     check_end_token(*context.tokenizer, info);
+    check_first_token(settings_, *context.tokenizer, info);
     return std::make_shared<Seq2SeqEncoder>(settings_, context);
   }
 
