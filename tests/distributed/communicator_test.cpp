@@ -132,7 +132,10 @@ TEST_P(Transports, ADeadRankIsNamed) {
   EXPECT_EQ(run.errors[1], "signal 9");
   for (const size_t r : {0u, 2u}) {
     EXPECT_NE(run.errors[r].find("rank 1 has died"), std::string::npos) << run.errors[r];
-    EXPECT_NE(run.errors[r].find("[all_reduce #6, 4194304 bytes]"), std::string::npos) << run.errors[r];
+    // It may be noticed before the others are done with the sum before.
+    EXPECT_TRUE(run.errors[r].find("all_reduce #6, 4194304 bytes]") != std::string::npos ||
+                run.errors[r].find("all_reduce #5, 4194304 bytes]") != std::string::npos)
+        << run.errors[r];
     EXPECT_LT(run.seconds[r], 5 + run.seconds[1]);
   }
 }
