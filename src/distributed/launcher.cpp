@@ -88,6 +88,7 @@ class Attempt {
   std::string end_of(const RankProcess& process) const;
   void wait_for_other_nodes();
   bool running() const;
+  bool only_the_hung_remain() const;
 
   const LaunchOptions& options_;
   const Signals& signals_;
@@ -219,6 +220,14 @@ void Attempt::look_for_failures() {
   }
 }
 
+/// Nobody waits for a rank that hangs once the others have left.
+bool Attempt::only_the_hung_remain() const {
+  const auto failure = store_ == nullptr ? nullptr : store_->failure();
+  if (failure == nullptr || failure->kind != JobFailure::Kind::silent) return false;
+  return std::all_of(ranks_.begin(), ranks_.end(),
+                     [&](const auto& rank) { return !rank->running() || rank->rank() == failure->rank; });
+}
+
 /// The ranks on other hosts need the store until they have left.
 void Attempt::wait_for_other_nodes() {
   if (store_ == nullptr || options_.nodes == 1) return;
@@ -241,10 +250,12 @@ Attempt::Outcome Attempt::run() {
       rank->read_lines(options_.on_line);
     }
     look_for_failures();
-    if (!failed_at_ || std::chrono::steady_clock::now() - *failed_at_ <= options_.leave_time) continue;
+    if (!failed_at_) continue;
+    const bool in_time = std::chrono::steady_clock::now() - *failed_at_ <= options_.leave_time;
+    if (in_time && !only_the_hung_remain()) continue;
     for (const auto& rank : ranks_) {
       if (!rank->running() || !killed_.insert(rank->rank()).second) continue;
-      options_.on_notice(concat("rank ", rank->rank(), " has not left in time and is killed"));
+      options_.on_notice(concat("rank ", rank->rank(), " does not leave and is killed"));
       rank->send_signal(SIGKILL);
     }
   }

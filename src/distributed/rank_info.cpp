@@ -1,6 +1,5 @@
 #include <ondol/distributed/rank_info.h>
 
-#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cstdlib>
@@ -181,15 +180,6 @@ RankInfo find_rank_info() {
     if (value == nullptr) return std::nullopt;
     return value;
   });
-}
-
-std::string device_of_rank(const std::string& requested, const RankInfo& info, int gpus) {
-  if (requested != "cuda" && (requested != "auto" || gpus == 0)) return requested == "auto" ? "cpu" : requested;
-  if (info.local_size > std::max(gpus, 1)) {
-    throw UsageError(concat(info.local_size, " processes on a host with ", gpus, " GPUs: one process for each GPU"),
-                     "start fewer processes, or use --device cpu");
-  }
-  return concat("cuda:", info.local_rank);
 }
 
 std::vector<std::string> launch_variables(const RankInfo& info) {

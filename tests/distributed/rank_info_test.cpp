@@ -165,17 +165,6 @@ TEST(RankInfo, ContradictionsAreRefused) {
   expect_refused(with(kTorchrun, {{"SLURM_PROCID", "0"}, {"SLURM_STEP_NUM_TASKS", "2"}}), "SLURM_PROCID");
 }
 
-TEST(RankInfo, EveryRankHasItsDevice) {
-  const RankInfo info{.rank = 3, .size = 4, .local_rank = 1, .local_size = 2};
-  EXPECT_EQ(device_of_rank("auto", info, 2), "cuda:1");
-  EXPECT_EQ(device_of_rank("cuda", info, 2), "cuda:1");
-  EXPECT_EQ(device_of_rank("auto", info, 0), "cpu");
-  EXPECT_EQ(device_of_rank("cpu", info, 2), "cpu");
-  EXPECT_EQ(device_of_rank("cuda:0", info, 2), "cuda:0");
-  EXPECT_THROW(device_of_rank("auto", info, 1), UsageError);
-  EXPECT_THROW(device_of_rank("cuda", info, 0), UsageError);
-}
-
 TEST(HostList, FirstHostAndCounts) {
   EXPECT_EQ(first_host("alone"), "alone");
   EXPECT_EQ(first_host("a1,b2"), "a1");

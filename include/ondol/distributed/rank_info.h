@@ -38,10 +38,6 @@ using EnvironmentLookup = std::function<std::optional<std::string>(const std::st
 RankInfo find_rank_info();
 RankInfo find_rank_info(const EnvironmentLookup& lookup);
 
-/// The device of this rank for what --device says: "auto" and "cuda" become the GPU with the number local_rank ("auto"
-/// the CPU where there is none), the others stay. Throws UsageError when there are fewer GPUs than ranks on this host.
-std::string device_of_rank(const std::string& requested, const RankInfo& info, int gpus);
-
 /// The variables by which `ondol launch` tells a process what find_rank_info then finds ("NAME=VALUE").
 std::vector<std::string> launch_variables(const RankInfo& info);
 
