@@ -10,6 +10,7 @@
 #include <ondol/base/file.h>
 #include <ondol/base/parallel.h>
 
+#include "base/fnv1a.h"
 #include "base/json_reader.h"
 
 namespace ondol {
@@ -259,10 +260,9 @@ std::vector<std::string> expand_path(const std::string& path) {
 }
 
 uint64_t mix_fingerprint(uint64_t fingerprint, uint64_t value) {
-  constexpr uint64_t kOffset = 0xcbf29ce484222325u, kPrime = 0x100000001b3u;
-  if (fingerprint == 0) fingerprint = kOffset;
-  for (int i = 0; i < 8; ++i) fingerprint = (fingerprint ^ (value >> (8 * i) & 0xff)) * kPrime;
-  return fingerprint;
+  Fnv1a<uint64_t> hash = fingerprint == 0 ? Fnv1a<uint64_t>() : Fnv1a<uint64_t>(fingerprint);
+  for (int i = 0; i < 8; ++i) hash.add_unit(value >> (8 * i) & 0xff);
+  return hash.value();
 }
 
 uint64_t mix_fingerprint(uint64_t fingerprint, const std::string& text) {

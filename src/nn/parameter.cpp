@@ -7,16 +7,14 @@
 #include <ondol/ops/elementwise.h>
 #include <ondol/ops/quantized.h>
 
+#include "base/fnv1a.h"
+
 namespace ondol {
 
 namespace {
 
-/// FNV-1a: the stream of a parameter's random values follows from its name, not from its place.
-uint32_t name_hash(const std::string& name) {
-  uint32_t hash = 2166136261u;
-  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 16777619u;
-  return hash;
-}
+/// The stream of a parameter's random values follows from its name, not from its place.
+uint32_t name_hash(const std::string& name) { return Fnv1a<uint32_t>().add(name).value(); }
 
 int64_t aligned(int64_t elements) {
   return (elements + ParameterStore::kAlignment - 1) / ParameterStore::kAlignment * ParameterStore::kAlignment;

@@ -5,32 +5,22 @@
 #include <ondol/base/error.h>
 #include <ondol/train/vocabulary.h>
 
+#include "base/fnv1a.h"
+
 namespace ondol {
 
 namespace {
 
 constexpr EncodeOptions kPlain{.add_special_tokens = false, .parse_special = false};
 
-/// FNV-1a, 64 bits.
-class Hash {
- public:
-  void add(std::string_view bytes) {
-    for (const char c : bytes) value_ = (value_ ^ static_cast<unsigned char>(c)) * 1099511628211u;
-    value_ = (value_ ^ 0xFFu) * 1099511628211u;  // ends a string: no byte of UTF-8
-  }
-  uint64_t value() const { return value_; }
-
- private:
-  uint64_t value_ = 14695981039346656037u;
-};
-
 uint64_t fingerprint(const Tokenizer& tokenizer) {
   constexpr std::string_view kProbe =
       "The quick brown fox, naïve café; 1234567 + 89.01 = x_y\n\n  def f(a):\n\treturn a**2  # 한국어 中文 "
       "Ünïcödé don't WON'T\r\nhttps://example.org/?q=1&r=2 <|endoftext|> …";
-  Hash hash;
-  for (int32_t id = 0; id < tokenizer.vocab_size(); ++id) hash.add(tokenizer.id_to_token(id));
-  for (const int32_t id : tokenizer.encode(kProbe, kPlain)) hash.add(std::to_string(id));
+  constexpr uint64_t kEnd = 0xFF;  // of a string: no byte of UTF-8
+  Fnv1a<uint64_t> hash;
+  for (int32_t id = 0; id < tokenizer.vocab_size(); ++id) hash.add(tokenizer.id_to_token(id)).add_unit(kEnd);
+  for (const int32_t id : tokenizer.encode(kProbe, kPlain)) hash.add(std::to_string(id)).add_unit(kEnd);
   return hash.value();
 }
 

@@ -4,16 +4,14 @@
 
 #include <ondol/base/philox.h>
 
+#include "base/fnv1a.h"
+
 namespace ondol::testing {
 
 namespace {
 
-/// FNV-1a: the seed of a case follows from its name, so that adding cases changes no other.
-uint64_t seed_of(const std::string& name) {
-  uint64_t hash = 14695981039346656037u;
-  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211u;
-  return hash;
-}
+/// The seed of a case follows from its name, so that adding cases changes no other.
+uint64_t seed_of(const std::string& name) { return Fnv1a<uint64_t>().add(name).value(); }
 
 Tensor contiguous_values(const Input& input, const Shape& shape, PhiloxKey key) {
   const int64_t count = shape.numel();

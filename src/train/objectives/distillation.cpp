@@ -18,6 +18,7 @@
 #include <ondol/tokenizer/tokenizer.h>
 
 #include "train/objectives/objectives.h"
+#include "base/fnv1a.h"
 #include "train/teacher_cache.h"
 #include "train/teacher_layers.h"
 
@@ -46,21 +47,17 @@ Batch student_batch(Batch batch) {
 
 LossScale times(double weight, const LossScale& scale) { return {weight * scale.value, scale.factor}; }
 
-/// FNV-1a of 64 bits over what a sample is made of.
+/// Of what a sample is made of.
 uint64_t content_hash(const ModelInput& input, int64_t row) {
-  uint64_t hash = 14695981039346656037u;
-  const auto add = [&hash](const char* bytes, size_t count) {
-    for (size_t i = 0; i < count; ++i) hash = (hash ^ static_cast<unsigned char>(bytes[i])) * 1099511628211u;
-  };
+  Fnv1a<uint64_t> hash;
   for (const Tensor* tensor : {&input.input_ids, &input.attention_mask, &input.documents, &input.token_type_ids,
                                &input.decoder_input_ids, &input.decoder_attention_mask, &input.labels}) {
-    const char defined = tensor->defined() ? 1 : 0;
-    add(&defined, 1);
+    hash.add_unit(tensor->defined() ? 1 : 0);
     if (!tensor->defined()) continue;
     const Tensor part = tensor->select(0, row).contiguous();
-    add(static_cast<const char*>(part.raw()), static_cast<size_t>(part.numel()) * dtype_size(part.dtype()));
+    hash.add({static_cast<const char*>(part.raw()), static_cast<size_t>(part.numel()) * dtype_size(part.dtype())});
   }
-  return hash;
+  return hash.value();
 }
 
 std::string fingerprint(const Model& model) {

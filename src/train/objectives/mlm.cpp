@@ -18,6 +18,7 @@
 
 #include <ondol/autograd/functions.h>
 
+#include "base/fnv1a.h"
 #include "base/sample_draws.h"
 #include "train/objectives/objectives.h"
 #include "train/objectives/span_boundary.h"
@@ -187,11 +188,11 @@ class MaskedLanguageModelling final : public Objective {
     return "";
   }
 
-  /// A number for a sample that its tokens alone decide (FNV-1a), so that they are masked alike in every epoch.
+  /// A number for a sample that its tokens alone decide, so that they are masked alike in every epoch.
   static int64_t content_number(const int32_t* ids, int64_t length) {
-    uint64_t hash = 14695981039346656037u;
-    for (int64_t i = 0; i < length; ++i) hash = (hash ^ static_cast<uint32_t>(ids[i])) * 1099511628211u;
-    return static_cast<int64_t>(hash >> 1);
+    Fnv1a<uint64_t> hash;
+    for (int64_t i = 0; i < length; ++i) hash.add_unit(static_cast<uint32_t>(ids[i]));
+    return static_cast<int64_t>(hash.value() >> 1);
   }
 
   int32_t mask_id(const ObjectiveContext& context) const { return mask_token("mlm", mask_token_id_, context); }
