@@ -12,19 +12,31 @@ namespace {
 
 constexpr const char* kValueLabel = "LABEL_0";  // as Hugging Face calls the one value of a regression
 
-/// One label for each record: its number.
-class OneLabelEncoder final : public RecordEncoder {
+/// What a record's label is to the loss: the number of one label, a row with 1 for every label that holds, or the value
+/// of a regression.
+enum class Target { one_label, label_row, value };
+
+class LabelEncoder final : public RecordEncoder {
  public:
-  OneLabelEncoder(const RecordContext& context, LabelMap labels)
-      : inputs_(context, "classification"), labels_(std::move(labels)) {}
+  LabelEncoder(const RecordContext& context, Target target, LabelMap labels)
+      : inputs_(context, target == Target::value ? "regression" : "classification"),
+        target_(target),
+        labels_(std::move(labels)) {}
 
   std::vector<SampleColumn> columns() const override {
+    SampleColumn column{.name = "labels", .kind = SampleColumn::scalar};
+    if (target_ != Target::one_label) column.dtype = DType::f32;
+    if (target_ == Target::label_row) {
+      column.kind = SampleColumn::row;
+      column.width = labels_.size();
+    }
     std::vector<SampleColumn> columns = inputs_.columns();
-    columns.push_back({.name = "labels", .kind = SampleColumn::scalar});
+    columns.push_back(std::move(column));
     return columns;
   }
   uint64_t fingerprint() const override {
     uint64_t value = inputs_.fingerprint();
+    if (target_ != Target::one_label) value = mix_fingerprint(value, "values");
     for (const std::string& name : labels_.names()) value = mix_fingerprint(value, name);
     return value;
   }
@@ -34,57 +46,23 @@ class OneLabelEncoder final : public RecordEncoder {
     EncodedTexts encoded = inputs_.encode(texts.text, texts.pair ? &*texts.pair : nullptr);
     out.truncated = encoded.truncated;
     std::vector<ColumnValues> values = inputs_.values(std::move(encoded));
-    values.emplace_back(std::vector<int32_t>{labels_.number(record.name("label"), record)});
+    values.push_back(label_values(record));
     out.samples.push_back({.values = std::move(values)});
   }
 
  private:
-  EncoderInputs inputs_;
-  LabelMap labels_;
-};
-
-/// A row of values for each record: 1 for every label that holds, or the value of a regression.
-class ValueEncoder final : public RecordEncoder {
- public:
-  /// Without labels: a regression.
-  ValueEncoder(const RecordContext& context, LabelMap labels)
-      : inputs_(context, labels.size() > 0 ? "classification" : "regression"), labels_(std::move(labels)) {}
-
-  std::vector<SampleColumn> columns() const override {
-    std::vector<SampleColumn> columns = inputs_.columns();
-    if (labels_.size() == 0) {
-      columns.push_back({.name = "labels", .kind = SampleColumn::scalar, .dtype = DType::f32});
-    } else {
-      columns.push_back({.name = "labels", .kind = SampleColumn::row, .dtype = DType::f32, .width = labels_.size()});
+  ColumnValues label_values(const Record& record) const {
+    if (target_ == Target::one_label) return std::vector<int32_t>{labels_.number(record.name("label"), record)};
+    if (target_ == Target::value) return std::vector<float>{static_cast<float>(record.number("label"))};
+    std::vector<float> row(static_cast<size_t>(labels_.size()), 0.0f);
+    for (const std::string& name : record.names("label")) {
+      row[static_cast<size_t>(labels_.number(name, record))] = 1.0f;
     }
-    return columns;
-  }
-  uint64_t fingerprint() const override {
-    uint64_t value = mix_fingerprint(inputs_.fingerprint(), "values");
-    for (const std::string& name : labels_.names()) value = mix_fingerprint(value, name);
-    return value;
-  }
-  std::vector<std::string> fields() const override { return {"text", "text_pair", "label"}; }
-  void encode(const Record& record, EncodedRecord& out) const override {
-    const RecordTexts texts(record);
-    EncodedTexts encoded = inputs_.encode(texts.text, texts.pair ? &*texts.pair : nullptr);
-    out.truncated = encoded.truncated;
-    std::vector<ColumnValues> values = inputs_.values(std::move(encoded));
-    std::vector<float> row;
-    if (labels_.size() == 0) {
-      row.push_back(static_cast<float>(record.number("label")));
-    } else {
-      row.resize(static_cast<size_t>(labels_.size()), 0.0f);
-      for (const std::string& name : record.names("label")) {
-        row[static_cast<size_t>(labels_.number(name, record))] = 1.0f;
-      }
-    }
-    values.emplace_back(std::move(row));
-    out.samples.push_back({.values = std::move(values)});
+    return row;
   }
 
- private:
   EncoderInputs inputs_;
+  Target target_;
   LabelMap labels_;
 };
 
@@ -110,8 +88,8 @@ class Classification final : public Objective {
 
   std::shared_ptr<const RecordEncoder> record_encoder(const RecordContext& context) const override {
     LabelMap labels = labels_of_model(context.model, Head::sequence_classification, labels_, "classification");
-    if (multi_label_) return std::make_shared<ValueEncoder>(context, std::move(labels));
-    return std::make_shared<OneLabelEncoder>(context, std::move(labels));
+    return std::make_shared<LabelEncoder>(context, multi_label_ ? Target::label_row : Target::one_label,
+                                          std::move(labels));
   }
 
   std::unique_ptr<Evaluator> evaluator(const EvaluatorContext& context) const override {
@@ -141,7 +119,7 @@ class Regression final : public Objective {
       throw UsageError(concat("objective \"regression\" needs another head than ", info.architecture, " has"),
                        "the head of a run is that of its first stage");
     }
-    return std::make_shared<ValueEncoder>(context, LabelMap());
+    return std::make_shared<LabelEncoder>(context, Target::value, LabelMap());
   }
 
   std::unique_ptr<Evaluator> evaluator(const EvaluatorContext& context) const override {
