@@ -29,6 +29,29 @@ const OptimizerScalars* scalars_of(const char* op, const OptimizerScalarsTensor&
   return static_cast<const OptimizerScalars*>(scalars.bytes.raw());
 }
 
+/// What every update is told.
+template <class Args, class State, class Options>
+Args common_args(const char* op, const State& state, const Options& options, const OptimizerScalarsTensor& scalars) {
+  Args args{};
+  args.param = flat_f32(op, "param", state.param, state.param);
+  args.low_precision = flat_bf16(op, state.low_precision, state.param);
+  args.grad = flat_f32(op, "grad", state.grad, state.param);
+  args.weight_decay = options.weight_decay;
+  args.rate_scale = options.rate_scale;
+  args.scalars = scalars_of(op, scalars, state.param);
+  return args;
+}
+
+/// Adam's moments, of AdamW and LAMB.
+template <class Args>
+void fill_moments(const char* op, const AdamwState& state, const AdamwOptions& options, Args& args) {
+  args.exp_avg = flat_f32(op, "exp_avg", state.exp_avg, state.param);
+  args.exp_avg_sq = flat_f32(op, "exp_avg_sq", state.exp_avg_sq, state.param);
+  args.beta1 = options.beta1;
+  args.beta2 = options.beta2;
+  args.eps = options.eps;
+}
+
 }  // namespace
 
 OptimizerScalarsTensor make_optimizer_scalars(Device device) {
@@ -47,19 +70,9 @@ void set_optimizer_scalars(const OptimizerScalarsTensor& scalars, float learning
 
 void adamw_step(const AdamwState& state, const AdamwOptions& options, const OptimizerScalarsTensor& scalars) {
   constexpr const char* op = "adamw";
-  AdamwArgs args{};
-  args.param = flat_f32(op, "param", state.param, state.param);
-  args.low_precision = flat_bf16(op, state.low_precision, state.param);
-  args.grad = flat_f32(op, "grad", state.grad, state.param);
-  args.exp_avg = flat_f32(op, "exp_avg", state.exp_avg, state.param);
-  args.exp_avg_sq = flat_f32(op, "exp_avg_sq", state.exp_avg_sq, state.param);
+  auto args = common_args<AdamwArgs>(op, state, options, scalars);
   args.count = state.param.numel();
-  args.beta1 = options.beta1;
-  args.beta2 = options.beta2;
-  args.eps = options.eps;
-  args.weight_decay = options.weight_decay;
-  args.rate_scale = options.rate_scale;
-  args.scalars = scalars_of(op, scalars, state.param);
+  fill_moments(op, state, options, args);
   if (args.count > 0) run_kernel(&KernelTable::adamw, state.param.device(), DType::f32, args);
 }
 
@@ -67,35 +80,23 @@ void sgd_step(const SgdState& state, const SgdOptions& options, const OptimizerS
   constexpr const char* op = "sgd";
   ONDOL_CHECK(state.momentum_buffer.defined() || options.momentum == 0.0f, "[sgd] momentum ", options.momentum,
               " needs a momentum buffer");
-  SgdArgs args{};
-  args.param = flat_f32(op, "param", state.param, state.param);
-  args.low_precision = flat_bf16(op, state.low_precision, state.param);
-  args.grad = flat_f32(op, "grad", state.grad, state.param);
+  auto args = common_args<SgdArgs>(op, state, options, scalars);
   if (state.momentum_buffer.defined()) {
     args.momentum_buffer = flat_f32(op, "momentum_buffer", state.momentum_buffer, state.param);
   }
   args.count = state.param.numel();
   args.momentum = options.momentum;
-  args.weight_decay = options.weight_decay;
   args.nesterov = options.nesterov;
-  args.rate_scale = options.rate_scale;
-  args.scalars = scalars_of(op, scalars, state.param);
   if (args.count > 0) run_kernel(&KernelTable::sgd, state.param.device(), DType::f32, args);
 }
 
 void lion_step(const LionState& state, const LionOptions& options, const OptimizerScalarsTensor& scalars) {
   constexpr const char* op = "lion";
-  LionArgs args{};
-  args.param = flat_f32(op, "param", state.param, state.param);
-  args.low_precision = flat_bf16(op, state.low_precision, state.param);
-  args.grad = flat_f32(op, "grad", state.grad, state.param);
+  auto args = common_args<LionArgs>(op, state, options, scalars);
   args.exp_avg = flat_f32(op, "exp_avg", state.exp_avg, state.param);
   args.count = state.param.numel();
   args.beta1 = options.beta1;
   args.beta2 = options.beta2;
-  args.weight_decay = options.weight_decay;
-  args.rate_scale = options.rate_scale;
-  args.scalars = scalars_of(op, scalars, state.param);
   if (args.count > 0) run_kernel(&KernelTable::lion, state.param.device(), DType::f32, args);
 }
 
@@ -112,20 +113,10 @@ int64_t rows_of(const char* op, const Tensor& param) {
 
 void lamb_step(const AdamwState& state, const AdamwOptions& options, const OptimizerScalarsTensor& scalars) {
   constexpr const char* op = "lamb";
-  LambArgs args{};
-  args.param = flat_f32(op, "param", state.param, state.param);
-  args.low_precision = flat_bf16(op, state.low_precision, state.param);
-  args.grad = flat_f32(op, "grad", state.grad, state.param);
-  args.exp_avg = flat_f32(op, "exp_avg", state.exp_avg, state.param);
-  args.exp_avg_sq = flat_f32(op, "exp_avg_sq", state.exp_avg_sq, state.param);
+  auto args = common_args<LambArgs>(op, state, options, scalars);
   args.rows = rows_of(op, state.param);
   args.cols = state.param.size(-1);
-  args.beta1 = options.beta1;
-  args.beta2 = options.beta2;
-  args.eps = options.eps;
-  args.weight_decay = options.weight_decay;
-  args.rate_scale = options.rate_scale;
-  args.scalars = scalars_of(op, scalars, state.param);
+  fill_moments(op, state, options, args);
   if (state.param.numel() == 0) return;
   const Tensor sums = Tensor::empty({2, args.rows}, DType::f64, state.param.device());
   args.sums = sums.data<double>();
@@ -136,10 +127,7 @@ void adafactor_step(const AdafactorState& state, const AdafactorOptions& options
                     const OptimizerScalarsTensor& scalars) {
   constexpr const char* op = "adafactor";
   const Tensor& param = state.param;
-  AdafactorArgs args{};
-  args.param = flat_f32(op, "param", param, param);
-  args.low_precision = flat_bf16(op, state.low_precision, param);
-  args.grad = flat_f32(op, "grad", state.grad, param);
+  auto args = common_args<AdafactorArgs>(op, state, options, scalars);
   args.rows = rows_of(op, param);
   args.cols = param.size(-1);
   const bool matrix = param.ndim() == 2;
@@ -161,12 +149,9 @@ void adafactor_step(const AdafactorState& state, const AdafactorOptions& options
   args.clip = options.clip_threshold;
   args.decay = options.decay_rate;
   args.beta1 = options.beta1;
-  args.weight_decay = options.weight_decay;
-  args.rate_scale = options.rate_scale;
   args.scale_parameter = options.scale_parameter;
   args.relative_step = options.relative_step;
   args.warmup_init = options.warmup_init;
-  args.scalars = scalars_of(op, scalars, param);
   if (param.numel() == 0) return;
   const Tensor sums = Tensor::empty({2, args.rows}, DType::f64, param.device());
   args.sums = sums.data<double>();

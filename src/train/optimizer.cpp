@@ -39,6 +39,14 @@ Tensor part_of(const ParameterSpan& span, const Tensor& flat) {
   return span.matrix ? part.reshape({span.rows, span.cols}) : part;
 }
 
+/// The settings with which such a stretch is updated.
+template <class Options, class Stretch>
+Options options_for(Options options, const Stretch& stretch) {
+  options.weight_decay = stretch.weight_decay;
+  options.rate_scale = stretch.rate_scale;
+  return options;
+}
+
 class AdamW final : public Optimizer {
  public:
   AdamW(const OptimizerConfig& config, ParameterStore& store, Tensor master, const std::vector<ParameterSpan>& spans)
@@ -51,12 +59,9 @@ class AdamW final : public Optimizer {
   void update() override {
     for (const Segment& segment : segments_) {
       if (is_held(segment.group)) continue;
-      ops::AdamwOptions options = options_;
-      options.weight_decay = segment.weight_decay;
-      options.rate_scale = segment.rate_scale;
       ops::adamw_step({segment.of(master_), segment.of(low_precision_), segment.of(store_.flat_gradients()),
                        segment.of(exp_avg_), segment.of(exp_avg_sq_)},
-                      options, scalars_of(segment.group));
+                      options_for(options_, segment), scalars_of(segment.group));
     }
   }
 
@@ -80,12 +85,9 @@ class Sgd final : public Optimizer {
   void update() override {
     for (const Segment& segment : segments_) {
       if (is_held(segment.group)) continue;
-      ops::SgdOptions options = options_;
-      options.weight_decay = segment.weight_decay;
-      options.rate_scale = segment.rate_scale;
       ops::sgd_step({segment.of(master_), segment.of(low_precision_), segment.of(store_.flat_gradients()),
                      segment.of(momentum_buffer_)},
-                    options, scalars_of(segment.group));
+                    options_for(options_, segment), scalars_of(segment.group));
     }
   }
 
@@ -111,12 +113,9 @@ class Lion final : public Optimizer {
   void update() override {
     for (const Segment& segment : segments_) {
       if (is_held(segment.group)) continue;
-      ops::LionOptions options = options_;
-      options.weight_decay = segment.weight_decay;
-      options.rate_scale = segment.rate_scale;
       ops::lion_step(
           {segment.of(master_), segment.of(low_precision_), segment.of(store_.flat_gradients()), segment.of(exp_avg_)},
-          options, scalars_of(segment.group));
+          options_for(options_, segment), scalars_of(segment.group));
     }
   }
 
@@ -140,12 +139,9 @@ class Lamb final : public Optimizer {
   void update() override {
     for (const ParameterSpan& span : spans_) {
       if (is_held(span.group)) continue;
-      ops::AdamwOptions options = options_;
-      options.weight_decay = span.weight_decay;
-      options.rate_scale = span.rate_scale;
       ops::lamb_step({part_of(span, master_), part_of(span, low_precision_), part_of(span, store_.flat_gradients()),
                       part_of(span, exp_avg_), part_of(span, exp_avg_sq_)},
-                     options, scalars_of(span.group));
+                     options_for(options_, span), scalars_of(span.group));
     }
   }
 
@@ -183,9 +179,6 @@ class Adafactor final : public Optimizer {
   void update() override {
     int64_t row = 0, column = 0;
     for (const ParameterSpan& span : spans_) {
-      ops::AdafactorOptions options = options_;
-      options.weight_decay = span.weight_decay;
-      options.rate_scale = span.rate_scale;
       const int64_t rows = span.matrix ? span.rows : span.cols;
       ops::AdafactorState state{part_of(span, master_),
                                 part_of(span, low_precision_),
@@ -198,7 +191,7 @@ class Adafactor final : public Optimizer {
         state.column = column_.narrow(0, column, span.cols);
         column += span.cols;
       }
-      if (!is_held(span.group)) ops::adafactor_step(state, options, scalars_of(span.group));
+      if (!is_held(span.group)) ops::adafactor_step(state, options_for(options_, span), scalars_of(span.group));
     }
   }
 
