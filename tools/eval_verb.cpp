@@ -5,6 +5,7 @@
 #include <ondol/base/file.h>
 #include <ondol/data/documents.h>
 #include <ondol/generate/perplexity.h>
+#include <ondol/metrics/classification.h>
 #include <ondol/train/objective.h>
 #include <ondol/train/task_evaluation.h>
 
@@ -51,15 +52,16 @@ void run_perplexity(const Options& options, const GlobalOptions& global) {
   if (tokens == 0) throw UsageError(concat("no text of two tokens or more (", options.data, ")"));
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   const double mean = loss / static_cast<double>(tokens);
+  const double perplexity = ondol::metrics::perplexity(loss, tokens);
   const double bits_per_byte = loss / std::log(2.0) / static_cast<double>(bytes);
   if (global.json) {
     return write_json({{"task", options.task},
-                       {"metric", {{"perplexity", std::exp(mean)}, {"loss", mean}, {"bits_per_byte", bits_per_byte}}},
+                       {"metric", {{"perplexity", perplexity}, {"loss", mean}, {"bits_per_byte", bits_per_byte}}},
                        {"samples", samples},
                        {"tokens", tokens},
                        {"seconds", seconds}});
   }
-  write_output(concat("perplexity ", std::exp(mean), ", loss ", mean, ", bits per byte ", bits_per_byte, " (", tokens,
+  write_output(concat("perplexity ", perplexity, ", loss ", mean, ", bits per byte ", bits_per_byte, " (", tokens,
                       " tokens, ", samples, " samples, ", seconds, " s)\n"));
 }
 
