@@ -132,7 +132,8 @@ AdapterFile::AdapterFile(const std::string& directory) : directory_(directory), 
 
 std::string AdapterFile::base() const {
   for (const fs::path& candidate : {fs::path(base_), fs::path(directory_) / base_}) {
-    if (!base_.empty() && fs::exists(candidate)) return candidate.string();
+    std::error_code unusable;  // a name that is no path at all is not here either
+    if (!base_.empty() && fs::exists(candidate, unusable)) return candidate.string();
   }
   throw UsageError(concat("cannot load adapter: its base model \"", base_, "\" is not here (", directory_, ")"),
                    concat("set base_model_name_or_path in ", kConfigFile,

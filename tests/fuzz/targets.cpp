@@ -30,6 +30,9 @@ constexpr Target kTargets[] = {
     {"chat_template", run_chat_template, chat_template_seeds},
     {"conversation", run_conversation, conversation_seeds},
     {"store_protocol", run_store_protocol, store_protocol_seeds},
+    {"records", run_records, records_seeds},
+    {"chat_row", run_chat_row, chat_row_seeds},
+    {"adapter_config", run_adapter_config, adapter_config_seeds},
 };
 
 const testing::TemporaryDirectory& scratch() {

@@ -84,5 +84,11 @@ void run_conversation(std::string_view input);
 std::vector<std::string> conversation_seeds();
 void run_store_protocol(std::string_view input);
 std::vector<std::string> store_protocol_seeds();
+void run_records(std::string_view input);
+std::vector<std::string> records_seeds();
+void run_chat_row(std::string_view input);
+std::vector<std::string> chat_row_seeds();
+void run_adapter_config(std::string_view input);
+std::vector<std::string> adapter_config_seeds();
 
 }  // namespace ondol::fuzz
