@@ -1,7 +1,6 @@
 // Distillation: the loss against its formula in double, first values from the teacher, the cache, an interrupted run.
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <numeric>
 
 #include <gtest/gtest.h>
@@ -14,6 +13,7 @@
 
 #include "support/error_of.h"
 #include "support/temporary_directory.h"
+#include "train/run_watch.h"
 #include "train/teacher_cache.h"
 
 namespace ondol {
@@ -454,21 +454,6 @@ TrainConfig run_config(const testing::TemporaryDirectory& directory, const std::
              directory / run, "\"}"));
 }
 
-std::string file_bytes(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  EXPECT_TRUE(in) << path;
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
-struct StopAt : TrainObserver {
-  explicit StopAt(int64_t step) : last(step) {}
-  void on_step(const StepMetrics& metrics) override {
-    if (metrics.step == last) stop = true;
-  }
-  int64_t last;
-  std::atomic<bool> stop{false};
-};
-
 TEST(Distillation, ARunIsTheSameAfterAnInterruption) {
   const testing::TemporaryDirectory directory;
   for (const bool cached : {false, true}) {
@@ -478,17 +463,10 @@ TEST(Distillation, ARunIsTheSameAfterAnInterruption) {
     };
     const std::string whole = cached ? "cached" : "whole", parts = cached ? "cached-parts" : "parts";
     Trainer(run_config(directory, whole, settings(whole)), {.device = "cpu"}).run();
-    const TrainConfig config = run_config(directory, parts, settings(parts));
-    for (const int64_t step : {3, 6, 8}) {
-      StopAt observer(step);
-      Trainer(config, {.device = "cpu", .stop = &observer.stop, .observer = &observer}).run();
-    }
+    testing::run_in_parts(run_config(directory, parts, settings(parts)), {3, 6});
     std::vector<std::string> files = {"final/model.safetensors", "checkpoint-8/optimizer.safetensors"};
     if (!cached) files.push_back("checkpoint-8/extra.safetensors");
-    for (const std::string& file : files) {
-      EXPECT_EQ(file_bytes(concat(directory / whole, "/", file)), file_bytes(concat(directory / parts, "/", file)))
-          << file;
-    }
+    testing::expect_same_files(directory, whole, parts, files);
     EXPECT_FALSE(fs::exists(directory / whole + "/final/extra.safetensors"));
   }
 }

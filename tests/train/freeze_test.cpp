@@ -9,6 +9,7 @@
 #include "support/error_of.h"
 #include "support/temporary_directory.h"
 #include "train/parameter_names.h"
+#include "train/run_watch.h"
 #include "train/tiny_run.h"
 #include "train/trainable.h"
 
@@ -124,22 +125,11 @@ TEST_P(FrozenRun, LowestLayersHaveNoStateAndResumeIsIdentical) {
   const testing::TemporaryDirectory directory;
   testing::write_tiny_inputs(directory, /*dropout=*/0.1);
   const std::vector<std::string> set = {std::string("train.dtype=") + GetParam(), "train.freeze_layers=1"};
-  struct Stop : TrainObserver {
-    void on_step(const StepMetrics& metrics) override { stop = stop || metrics.step == at; }
-    int64_t at = 0;
-    std::atomic<bool> stop{false};
-  };
   Trainer whole(tiny_config(directory, "whole", set), {.device = "cpu"});
   EXPECT_TRUE(whole.run().finished);
-  Stop stop;
-  stop.at = 5;
-  Trainer first(tiny_config(directory, "parts", set), {.device = "cpu", .stop = &stop.stop, .observer = &stop});
-  EXPECT_FALSE(first.run().finished);
-  Trainer second(tiny_config(directory, "parts", set), {.device = "cpu"});
-  EXPECT_TRUE(second.run().finished);
-  for (const char* file : {"final/model.safetensors", "checkpoint-12/optimizer.safetensors"}) {
-    EXPECT_EQ(directory.read(std::string("whole/") + file), directory.read(std::string("parts/") + file)) << file;
-  }
+  testing::run_in_parts(tiny_config(directory, "parts", set), {5});
+  testing::expect_same_files(directory, "whole", "parts",
+                             {"final/model.safetensors", "checkpoint-12/optimizer.safetensors"});
   // Layer 1 and the last norm are trained: their weights, of 16 hidden units, with biases and 4 norm vectors of 16.
   const SafetensorsFile state(directory / "whole/checkpoint-12/optimizer.safetensors");
   const int64_t matrices = 16 * 48 + 16 * 16 + 2 * 16 * 64, vectors = 48 + 16 + 64 + 16 + 4 * 16 + 2 * 16;
@@ -193,18 +183,9 @@ TEST_P(UnfreezingRun, OneLayerMoreFromTheTopAndResumeIsIdentical) {
       EXPECT_NEAR(moved(first, name), 1e-2, 1e-4) << name;
     }
   }
-  struct Stop : TrainObserver {
-    void on_step(const StepMetrics& metrics) override { stop = metrics.step == 5; }
-    std::atomic<bool> stop{false};
-  };
-  Stop stop;
-  Trainer first(tiny_config(directory, "parts", set), {.device = "cpu", .stop = &stop.stop, .observer = &stop});
-  EXPECT_FALSE(first.run().finished);
-  Trainer second(tiny_config(directory, "parts", set), {.device = "cpu"});
-  EXPECT_TRUE(second.run().finished);
-  for (const char* file : {"final/model.safetensors", "checkpoint-12/optimizer.safetensors"}) {
-    EXPECT_EQ(directory.read(std::string("whole/") + file), directory.read(std::string("parts/") + file)) << file;
-  }
+  testing::run_in_parts(tiny_config(directory, "parts", set), {5});
+  testing::expect_same_files(directory, "whole", "parts",
+                             {"final/model.safetensors", "checkpoint-12/optimizer.safetensors"});
 }
 
 /// What is trained moves as if everything were: the gradient does not depend on what lies below.

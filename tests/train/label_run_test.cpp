@@ -1,5 +1,4 @@
 // Whole runs that teach a model labels: new heads, metrics, the best model, adapters, stops.
-#include <atomic>
 #include <filesystem>
 #include <sstream>
 
@@ -13,38 +12,17 @@
 #include "base/json_reader.h"
 #include "support/temporary_directory.h"
 #include "support/tiny_bert.h"
+#include "train/run_watch.h"
 
 namespace ondol {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::RunWatch;
 using testing::TemporaryDirectory;
 
-struct Watcher : TrainObserver {
-  void on_step(const StepMetrics& metrics) override {
-    last_step = metrics.step;
-    losses.push_back(metrics.loss);
-    stop = metrics.step == stop_at;
-  }
-  void on_evaluation(const EvaluationMetrics& evaluation) override { evaluations.push_back(evaluation); }
-  double metric(const std::string& name) const {
-    for (const Metric& each : evaluations.back().metrics) {
-      if (each.name == name) return each.value;
-    }
-    throw Error("no metric " + name);
-  }
-  int64_t stop_at = -1, last_step = 0;
-  std::atomic<bool> stop = false;
-  std::vector<double> losses;
-  std::vector<EvaluationMetrics> evaluations;
-};
-
-TrainResult run(const std::string& config, const std::string& output, Watcher& watcher, int64_t stop_at = -1) {
-  watcher.stop_at = stop_at;
-  watcher.stop = false;
-  return Trainer(TrainConfig::from_json(config),
-                 {.output = output, .device = "cpu", .stop = &watcher.stop, .observer = &watcher})
-      .run();
+TrainResult run(const std::string& config, const std::string& output, RunWatch& watch, int64_t stop_at = -1) {
+  return Trainer(TrainConfig::from_json(config), watch.watched(output, stop_at)).run();
 }
 
 /// Animals and things, told apart by the second word.
@@ -67,13 +45,13 @@ struct LabelRun {
 TEST(LabelRun, ClassificationLearnsAndItsDirectoryPredicts) {
   const LabelRun task;
   const std::string data = task.directory.write("train.tsv", kSentences);
-  Watcher watcher;
+  RunWatch watch;
   run(task.config(data, R"("objective": {"type": "classification"}, "train": {"epochs": 30, "batch_size": 3},
       "evaluation": {"every": 30}, "checkpoint": {"every": 0})"),
-      task.directory / "run", watcher);
-  EXPECT_EQ(watcher.last_step, 80);  // 30 epochs of 8 examples, 3 a step
-  EXPECT_EQ(watcher.metric("accuracy"), 1.0);
-  EXPECT_EQ(watcher.metric("matthews_correlation"), 1.0);
+      task.directory / "run", watch);
+  EXPECT_EQ(watch.steps.back().step, 80);  // 30 epochs of 8 examples, 3 a step
+  EXPECT_EQ(watch.metric("accuracy"), 1.0);
+  EXPECT_EQ(watch.metric("matthews_correlation"), 1.0);
 
   const std::string final = task.directory / "run/final";
   const auto model = load_model(final, {.device = "cpu"});
@@ -114,11 +92,11 @@ TEST_P(DecoderLabelRun, LanguageModelsLearnLabels) {
     return config.insert(1, concat(R"("tokenizer": {"path": ")", task.bert.path(), "\"}, "));
   };
   const std::string data = task.directory.write("train.tsv", kSentences);
-  Watcher watcher;
+  RunWatch watch;
   run(set_up(task.config(data, R"("objective": {"type": "classification"}, "train": {"epochs": 40, "batch_size": 4},
       "evaluation": {"every": 80}, "checkpoint": {"every": 0})")),
-      task.directory / "run", watcher);
-  EXPECT_EQ(watcher.metric("accuracy"), 1.0);
+      task.directory / "run", watch);
+  EXPECT_EQ(watch.metric("accuracy"), 1.0);
   const std::string final = task.directory / "run/final";
   const auto model = load_model(final, {.device = "cpu"});
   EXPECT_TRUE(model->info().architecture.ends_with("ForSequenceClassification")) << model->info().architecture;
@@ -132,7 +110,7 @@ TEST_P(DecoderLabelRun, LanguageModelsLearnLabels) {
       task.directory.write("values.tsv", "text\ttext_pair\tlabel\nthe cat\tthe dog\t3\nthe cat\tthe log\t0.5\n");
   run(set_up(task.config(values, R"("objective": {"type": "regression"}, "train": {"steps": 3, "batch_size": 2},
       "checkpoint": {"every": 0})")),
-      task.directory / "values", watcher);
+      task.directory / "values", watch);
   EXPECT_TRUE(load_model(task.directory / "values/final")->info().regression);
 
   const std::string words = task.directory.write(
@@ -142,11 +120,11 @@ TEST_P(DecoderLabelRun, LanguageModelsLearnLabels) {
   const bool decoder = Json::parse(concat("{", GetParam(), "}")).contains("num_attention_heads") ||
                        Json::parse(concat("{", GetParam(), "}")).contains("n_head");
   if (!decoder) {
-    EXPECT_THROW(run(tagging, task.directory / "words", watcher), UsageError);
+    EXPECT_THROW(run(tagging, task.directory / "words", watch), UsageError);
     return;
   }
-  run(tagging, task.directory / "words", watcher);
-  EXPECT_EQ(watcher.metric("accuracy"), 1.0);
+  run(tagging, task.directory / "words", watch);
+  EXPECT_EQ(watch.metric("accuracy"), 1.0);
 }
 
 TEST(LabelRun, SeveralLabelsValuesAndWords) {
@@ -161,24 +139,23 @@ TEST(LabelRun, SeveralLabelsValuesAndWords) {
       "words.conll", "the O\nred O\ncats B-ANIMAL\nsat O\n\ndogs B-ANIMAL\nis O\nin O\nthe O\nhouse B-PLACE\n");
   const std::string rest = R"("train": {"steps": 80, "batch_size": 4}, "evaluation": {"every": 80},
       "checkpoint": {"every": 0})";
-  Watcher watcher;
+  RunWatch watch;
   run(task.config(several, R"("objective": {"type": "classification", "multi_label": true}, )" + rest),
-      task.directory / "several", watcher);
-  EXPECT_EQ(watcher.metric("subset_accuracy"), 1.0);
+      task.directory / "several", watch);
+  EXPECT_EQ(watch.metric("subset_accuracy"), 1.0);
   EXPECT_TRUE(load_model(task.directory / "several/final")->info().multi_label);
 
   std::string config = task.config(values, R"("objective": {"type": "regression"}, )" + rest);
   config.insert(config.find("\"sequence_length\""), R"("columns": ["text", "text_pair", "label"], )");
   config.replace(config.find("\"steps\": 80"), 11, "\"steps\": 400");
   config.replace(config.find("\"every\": 80"), 11, "\"every\": 400");
-  run(config, task.directory / "values", watcher);
-  EXPECT_GT(watcher.metric("pearson"), 0.99);
+  run(config, task.directory / "values", watch);
+  EXPECT_GT(watch.metric("pearson"), 0.99);
   EXPECT_TRUE(load_model(task.directory / "values/final")->info().regression);
 
-  run(task.config(words, R"("objective": {"type": "token_classification"}, )" + rest), task.directory / "words",
-      watcher);
-  EXPECT_EQ(watcher.metric("f1"), 1.0);
-  EXPECT_EQ(watcher.metric("accuracy"), 1.0);
+  run(task.config(words, R"("objective": {"type": "token_classification"}, )" + rest), task.directory / "words", watch);
+  EXPECT_EQ(watch.metric("f1"), 1.0);
+  EXPECT_EQ(watch.metric("accuracy"), 1.0);
   EXPECT_EQ(load_model(task.directory / "words/final")->info().labels,
             (std::vector<std::string>{"B-ANIMAL", "B-PLACE", "O"}));
 }
@@ -189,20 +166,17 @@ TEST(LabelRun, TheBestModelIsKeptAcrossStops) {
   const std::string config = task.config(data, R"("objective": {"type": "classification"},
       "train": {"steps": 24, "batch_size": 4}, "evaluation": {"every": 2, "keep_best": true, "metric": "loss"},
       "checkpoint": {"every": 5})");
-  Watcher whole, parts;
+  RunWatch whole, parts;
   run(config, task.directory / "whole", whole);
   double best = 1e30;
   for (const EvaluationMetrics& evaluation : whole.evaluations) best = std::min(best, evaluation.loss);
   for (const int64_t stop : {3, 8, 9, 17}) EXPECT_FALSE(run(config, task.directory / "parts", parts, stop).finished);
   EXPECT_TRUE(run(config, task.directory / "parts", parts).finished);
   EXPECT_EQ(parts.losses, whole.losses);
-  for (const char* file : {"final/model.safetensors", "predictions.jsonl", "report.json"}) {
-    EXPECT_FALSE(task.directory.read(std::string("whole/") + file).empty()) << file;
-    EXPECT_EQ(task.directory.read(std::string("whole/") + file), task.directory.read(std::string("parts/") + file))
-        << file;
-  }
+  testing::expect_same_files(task.directory, "whole", "parts",
+                             {"final/model.safetensors", "predictions.jsonl", "report.json"});
   // The loss that final/ has on the same data is the least one that was seen.
-  Watcher again;
+  RunWatch again;
   std::string check = config;
   check.replace(check.find(task.bert.path()), task.bert.path().size(), task.directory / "whole/final");
   check.replace(check.find("\"learning_rate\": 1e-2"), 21, "\"learning_rate\": 0.0");
@@ -217,9 +191,9 @@ TEST(LabelRun, RunsThatGetNoBetterEndEarly) {
   std::string config = task.config(data, R"("objective": {"type": "classification"},
       "train": {"steps": 50, "batch_size": 4}, "evaluation": {"every": 2, "patience": 3}, "checkpoint": {"every": 0})");
   config.replace(config.find("\"learning_rate\": 1e-2"), 21, "\"learning_rate\": 0.0");
-  Watcher watcher;
-  EXPECT_TRUE(run(config, task.directory / "run", watcher).finished);
-  EXPECT_EQ(watcher.last_step, 8);  // the first evaluation, and three that are no better
+  RunWatch watch;
+  EXPECT_TRUE(run(config, task.directory / "run", watch).finished);
+  EXPECT_EQ(watch.steps.back().step, 8);  // the first evaluation, and three that are no better
 }
 
 TEST(LabelRun, AnAdapterBringsItsHead) {
@@ -228,13 +202,12 @@ TEST(LabelRun, AnAdapterBringsItsHead) {
   const std::string config = task.config(data, R"("objective": {"type": "classification"},
       "lora": {"rank": 4, "targets": ["query", "value"]}, "train": {"steps": 60, "batch_size": 4},
       "evaluation": {"every": 60}, "checkpoint": {"every": 7})");
-  Watcher whole, parts;
+  RunWatch whole, parts;
   run(config, task.directory / "whole", whole);
   EXPECT_GT(whole.metric("accuracy"), 0.7);
   run(config, task.directory / "parts", parts, 10);
   run(config, task.directory / "parts", parts);
-  EXPECT_EQ(task.directory.read("whole/final/adapter_model.safetensors"),
-            task.directory.read("parts/final/adapter_model.safetensors"));
+  testing::expect_same_files(task.directory, "whole", "parts", {"final/adapter_model.safetensors"});
   const std::string final = task.directory / "whole/final";
   EXPECT_TRUE(is_adapter(final));
   const auto model = load_model(final, {.device = "cpu"});
@@ -256,11 +229,11 @@ TEST(LabelRun, AnAdapterBringsItsHead) {
 TEST(LabelRun, AdaptersWithoutAHeadFileBringTheirHead) {
   const LabelRun task;
   const std::string data = task.directory.write("train.tsv", kSentences);
-  Watcher watcher;
+  RunWatch watch;
   run(task.config(data, R"("objective": {"type": "classification"},
       "lora": {"rank": 4, "targets": ["query", "value"]}, "train": {"steps": 60, "batch_size": 4},
       "evaluation": {"every": 60}, "checkpoint": {"every": 0})"),
-      task.directory / "run", watcher);
+      task.directory / "run", watch);
   const std::string final = task.directory / "run/final";
   const std::vector<TextInput> texts = {{"the dog is in", {}}, {"the house is red", {}}};
   const Tokenizer tokenizer = load_tokenizer(final);
@@ -281,11 +254,11 @@ TEST(LabelRun, AdaptersWithoutAHeadFileBringTheirHead) {
     return config.replace(config.find(task.bert.path()), task.bert.path().size(), final);
   };
   EXPECT_THROW(run(from(R"("objective": {"type": "classification"}, "train": {"steps": 1, "batch_size": 1})"),
-                   task.directory / "again", watcher),
+                   task.directory / "again", watch),
                Error);
   run(from(R"("objective": {"type": "classification", "labels": ["animal", "thing"]}, "train": {"steps": 1,
       "batch_size": 8})"),
-      task.directory / "named", watcher);
+      task.directory / "named", watch);
   EXPECT_EQ(classify(*load_model(task.directory / "named/final", {.device = "cpu"}), tokenizer, texts)[0][0].label,
             expected[0][0].label);
 }
@@ -294,10 +267,10 @@ TEST(LabelRun, WhatDoesNotFitIsNamedWithItsPlace) {
   const LabelRun task;
   const auto error_of = [&](const std::string& name, const std::string& text, const std::string& objective) {
     const std::string data = task.directory.write(name, text);
-    Watcher watcher;
+    RunWatch watch;
     try {
       run(task.config(data, concat(R"("objective": )", objective, R"(, "train": {"steps": 1, "batch_size": 1})")),
-          task.directory / "error", watcher);
+          task.directory / "error", watch);
     } catch (const Error& error) {
       return std::string(error.what());
     }

@@ -4,6 +4,7 @@
 #include <ondol/models/lora.h>
 
 #include "support/error_of.h"
+#include "train/run_watch.h"
 #include "train/tiny_run.h"
 
 namespace ondol {
@@ -28,28 +29,13 @@ class LoraRun : public ::testing::TestWithParam<const char*> {
 INSTANTIATE_TEST_SUITE_P(Trainer, LoraRun, ::testing::Values("f32", "bf16"));
 
 TEST_P(LoraRun, ResumedRunIsIdenticalAndKeepsTheBase) {
-  struct Stop : TrainObserver {
-    void on_step(const StepMetrics& metrics) override {
-      stop = stop || metrics.step == 5;
-      losses.push_back(metrics.loss);
-    }
-    std::vector<double> losses;
-    std::atomic<bool> stop{false};
-  };
-  Stop watcher;
-  Trainer whole(config("whole"), {.device = "cpu", .observer = &watcher});
-  EXPECT_TRUE(whole.run().finished);
-  EXPECT_LT(watcher.losses.back(), watcher.losses.front());
-  Stop stop;
-  Trainer first(config("parts"), {.device = "cpu", .stop = &stop.stop, .observer = &stop});
-  EXPECT_FALSE(first.run().finished);
-  Trainer second(config("parts"), {.device = "cpu"});
-  EXPECT_TRUE(second.run().finished);
-  for (const char* file : {"final/adapter_model.safetensors", "final/adapter_config.json",
-                           "checkpoint-12/optimizer.safetensors", "checkpoint-12/adapter_model.safetensors"}) {
-    EXPECT_FALSE(directory_.read(std::string("whole/") + file).empty()) << file;
-    EXPECT_EQ(directory_.read(std::string("whole/") + file), directory_.read(std::string("parts/") + file)) << file;
-  }
+  testing::RunWatch watch;
+  EXPECT_TRUE(Trainer(config("whole"), watch.watched()).run().finished);
+  EXPECT_LT(watch.losses.back(), watch.losses.front());
+  testing::run_in_parts(config("parts"), {5});
+  testing::expect_same_files(directory_, "whole", "parts",
+                             {"final/adapter_model.safetensors", "final/adapter_config.json",
+                              "checkpoint-12/optimizer.safetensors", "checkpoint-12/adapter_model.safetensors"});
   EXPECT_FALSE(std::filesystem::exists(directory_ / "whole/final/model.safetensors"));
   EXPECT_FALSE(std::filesystem::exists(directory_ / "whole/checkpoint-12/extra.safetensors"));
   // Two layers: A (2, 16) and B (48, 2); A (2, 64) and B (16, 2).

@@ -14,6 +14,7 @@
 
 #include "support/error_of.h"
 #include "support/temporary_directory.h"
+#include "train/run_watch.h"
 
 namespace ondol {
 namespace {
@@ -276,21 +277,6 @@ TrainConfig run_config(const testing::TemporaryDirectory& directory, const std::
   return TrainConfig::from_json(text, overrides);
 }
 
-std::string file_bytes(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  EXPECT_TRUE(in) << path;
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
-struct StopAt : TrainObserver {
-  explicit StopAt(int64_t step) : last(step) {}
-  void on_step(const StepMetrics& metrics) override {
-    if (metrics.step == last) stop = true;
-  }
-  int64_t last;
-  std::atomic<bool> stop{false};
-};
-
 class RtdRun : public ::testing::TestWithParam<std::pair<const char*, const char*>> {};
 INSTANTIATE_TEST_SUITE_P(ReplacedTokenDetection, RtdRun,
                          ::testing::Values(std::pair("shared", "f32"), std::pair("disentangled", "f32"),
@@ -302,16 +288,10 @@ TEST_P(RtdRun, IsTheSameAfterAnInterruption) {
   const testing::TemporaryDirectory directory;
   const std::vector<std::string> overrides = {std::string("train.dtype=") + dtype};
   Trainer(run_config(directory, "whole", sharing, overrides), {.device = "cpu"}).run();
-  const TrainConfig config = run_config(directory, "parts", sharing, overrides);
-  for (const int64_t step : {3, 6, 8}) {
-    StopAt observer(step);
-    Trainer(config, {.device = "cpu", .stop = &observer.stop, .observer = &observer}).run();
-  }
-  for (const char* file : {"final/model.safetensors", "final/generator/model.safetensors",
-                           "checkpoint-8/optimizer.safetensors", "checkpoint-8/extra.safetensors"}) {
-    EXPECT_EQ(file_bytes(concat(directory / "whole", "/", file)), file_bytes(concat(directory / "parts", "/", file)))
-        << file;
-  }
+  testing::run_in_parts(run_config(directory, "parts", sharing, overrides), {3, 6});
+  testing::expect_same_files(directory, "whole", "parts",
+                             {"final/model.safetensors", "final/generator/model.safetensors",
+                              "checkpoint-8/optimizer.safetensors", "checkpoint-8/extra.safetensors"});
   const auto discriminator = load_model(directory / "whole/final", {.device = "cpu"});
   const auto generator = load_model(directory / "whole/final/generator", {.device = "cpu"});
   EXPECT_EQ(discriminator->info().architecture, "ElectraForPreTraining");

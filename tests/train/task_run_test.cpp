@@ -1,7 +1,5 @@
 // Whole runs of fine-tuning: they learn a few examples by heart, measure it, and go on after a stop as if nothing had
 // happened.
-#include <atomic>
-
 #include <ondol/base/error.h>
 #include <ondol/predict/predict.h>
 #include <ondol/train/trainer.h>
@@ -12,39 +10,22 @@
 #include "support/byte_tokenizer.h"
 #include "support/temporary_directory.h"
 #include "support/tiny_bert.h"
+#include "train/run_watch.h"
 
 namespace ondol {
 namespace {
 
 using testing::byte_tokenizer;
+using testing::RunWatch;
 using testing::TemporaryDirectory;
 
-struct Watcher : TrainObserver {
-  void on_step(const StepMetrics& metrics) override { stop = metrics.step == stop_at; }
-  void on_evaluation(const EvaluationMetrics& evaluation) override { last = evaluation; }
-  double metric(const std::string& name) const {
-    for (const Metric& each : last.metrics) {
-      if (each.name == name) return each.value;
-    }
-    throw Error("no metric " + name);
-  }
-  int64_t stop_at = -1;
-  std::atomic<bool> stop = false;
-  EvaluationMetrics last;
-};
-
-/// Runs `config` in RUN; with `stop_at` it stops there and a second run goes on.
-Watcher& run(const std::string& config, const std::string& output, Watcher& watcher, int64_t stop_at = -1) {
-  const TrainerOptions options{.output = output, .device = "cpu", .stop = &watcher.stop, .observer = &watcher};
-  watcher.stop_at = stop_at;
-  const TrainResult first = Trainer(TrainConfig::from_json(config), options).run();
+/// Runs `config` in `output`; with `stop_at` it stops there and a second run goes on.
+void run(const std::string& config, const std::string& output, RunWatch& watch, int64_t stop_at = -1) {
+  const TrainConfig settings = TrainConfig::from_json(config);
   if (stop_at >= 0) {
-    EXPECT_FALSE(first.finished);
-    watcher.stop_at = -1;
-    watcher.stop = false;
-    EXPECT_TRUE(Trainer(TrainConfig::from_json(config), options).run().finished);
+    EXPECT_FALSE(Trainer(settings, watch.watched(output, stop_at)).run().finished);
   }
-  return watcher;
+  EXPECT_TRUE(Trainer(settings, watch.watched(output)).run().finished);
 }
 
 std::vector<Json> lines_of(const std::string& text) {
@@ -76,10 +57,10 @@ TEST(TaskRun, QuestionAnswering) {
       "optimizer": {"learning_rate": 1e-2, "weight_decay": 0.0}, "schedule": {"type": "constant"},
       "train": {"steps": 60, "batch_size": 6, "micro_batch_size": 3}, "evaluation": {"every": 60},
       "checkpoint": {"every": 0}, "logging": {"every": 20, "tensorboard": false}})");
-  Watcher watcher;
-  run(config, directory / "run", watcher);
-  EXPECT_EQ(watcher.metric("f1"), 100.0);
-  EXPECT_EQ(watcher.metric("exact_match"), 100.0);
+  RunWatch watch;
+  run(config, directory / "run", watch);
+  EXPECT_EQ(watch.metric("f1"), 100.0);
+  EXPECT_EQ(watch.metric("exact_match"), 100.0);
 
   // The model that was written answers the same through predict.
   const auto model = load_model(directory / "run/final", {.device = "cpu"});
@@ -121,11 +102,11 @@ TEST(TaskRun, SequenceToSequence) {
       "optimizer": {"learning_rate": 1e-2, "weight_decay": 0.0}, "schedule": {"type": "constant"},
       "train": {"steps": 120, "batch_size": 2}, "evaluation": {"every": 120},
       "checkpoint": {"every": 0}, "logging": {"every": 20, "tensorboard": false}})");
-  Watcher watcher;
-  run(config, directory / "run", watcher);
-  EXPECT_NEAR(watcher.metric("bleu"), 100.0, 1e-9);
-  EXPECT_NEAR(watcher.metric("chrf"), 100.0, 1e-9);
-  EXPECT_NEAR(watcher.metric("rougeL"), 100.0, 1e-9);
+  RunWatch watch;
+  run(config, directory / "run", watch);
+  EXPECT_NEAR(watch.metric("bleu"), 100.0, 1e-9);
+  EXPECT_NEAR(watch.metric("chrf"), 100.0, 1e-9);
+  EXPECT_NEAR(watch.metric("rougeL"), 100.0, 1e-9);
   const std::vector<Json> predictions = lines_of(directory.read("run/predictions.jsonl"));
   ASSERT_EQ(predictions.size(), 2u);
   EXPECT_EQ(predictions[1]["source"], ">cd");
@@ -149,11 +130,10 @@ TEST(TaskRun, ConversationsGoOnAfterAStop) {
       R"("}, "data": {"train": [{"path": ")", directory.write("chat.jsonl", lines), R"("}], "sequence_length": 64},
       "objective": {"type": "sft"}, "optimizer": {"learning_rate": 1e-2}, "schedule": {"type": "cosine"},
       "train": {"steps": 8, "batch_size": 2}, "checkpoint": {"every": 4}, "logging": {"tensorboard": false}})");
-  Watcher whole, stopped;
+  RunWatch whole, stopped;
   run(config, directory / "whole", whole);
   run(config, directory / "stopped", stopped, 3);
-  EXPECT_FALSE(directory.read("whole/final/model.safetensors").empty());
-  EXPECT_EQ(directory.read("whole/final/model.safetensors"), directory.read("stopped/final/model.safetensors"));
+  testing::expect_same_files(directory, "whole", "stopped", {"final/model.safetensors"});
 }
 
 }  // namespace

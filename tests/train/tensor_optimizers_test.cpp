@@ -5,6 +5,7 @@
 
 #include "support/error_of.h"
 #include "train/parameter_groups.h"
+#include "train/run_watch.h"
 #include "train/tiny_run.h"
 
 namespace ondol {
@@ -92,25 +93,12 @@ TEST_P(OptimizerRun, LearnsAndResumesIdentically) {
   const std::vector<std::string> set = {std::string("optimizer.type=") + type, std::string("train.dtype=") + dtype,
                                         "optimizer.learning_rate=0.02", "optimizer.layer_decay=0.9",
                                         R"(optimizer.groups=[{"match": "ln_f", "learning_rate": 0.1}])"};
-  struct Watch : TrainObserver {
-    void on_step(const StepMetrics& metrics) override {
-      losses.push_back(metrics.loss);
-      stop = metrics.step == 7;
-    }
-    std::vector<double> losses;
-    std::atomic<bool> stop{false};
-  };
-  Watch whole_watch, watch;
-  Trainer whole(tiny_config(directory, "whole", set), {.device = "cpu", .observer = &whole_watch});
-  EXPECT_TRUE(whole.run().finished);
-  EXPECT_LT(whole_watch.losses.back(), whole_watch.losses.front());
-  Trainer first(tiny_config(directory, "parts", set), {.device = "cpu", .stop = &watch.stop, .observer = &watch});
-  EXPECT_FALSE(first.run().finished);
-  Trainer second(tiny_config(directory, "parts", set), {.device = "cpu"});
-  EXPECT_TRUE(second.run().finished);
-  for (const char* file : {"final/model.safetensors", "checkpoint-12/optimizer.safetensors"}) {
-    EXPECT_EQ(directory.read(std::string("whole/") + file), directory.read(std::string("parts/") + file)) << file;
-  }
+  testing::RunWatch watch;
+  EXPECT_TRUE(Trainer(tiny_config(directory, "whole", set), watch.watched()).run().finished);
+  EXPECT_LT(watch.losses.back(), watch.losses.front());
+  testing::run_in_parts(tiny_config(directory, "parts", set), {7});
+  testing::expect_same_files(directory, "whole", "parts",
+                             {"final/model.safetensors", "checkpoint-12/optimizer.safetensors"});
   const TrainConfig config = tiny_config(directory, "x", set);
   EXPECT_EQ(TrainConfig::from_json(config.resolved_json()).resolved_json(), config.resolved_json());
 }

@@ -1,10 +1,8 @@
 // From text to a trained model: tokenizer, packing, training, a directory that loads again.
-#include <atomic>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
-#include <memory>
 
 #include <gtest/gtest.h>
 
@@ -15,6 +13,7 @@
 
 #include "support/temporary_directory.h"
 #include "train/fault_injection.h"
+#include "train/run_watch.h"
 
 namespace ondol {
 namespace {
@@ -34,13 +33,6 @@ std::string small_corpus(int documents) {
   }
   return text;
 }
-
-struct Collect : TrainObserver {
-  void on_step(const StepMetrics& metrics) override { loss.push_back(metrics.loss); }
-  void on_evaluation(const EvaluationMetrics& metrics) override { evaluation = metrics.loss; }
-  std::vector<double> loss;
-  double evaluation = 0;
-};
 
 Tokenizer small_tokenizer(const std::string& corpus, bool bos = false) {
   BpeTrainerOptions options;
@@ -115,14 +107,14 @@ TEST(TextRun, LlamaLearnsASmallGrammar) {
       "schedule": {"type": "wsd", "warmup_steps": 5}, "train": {"steps": 60, "batch_size": 8},
       "evaluation": {"every": 30}, "output": ")",
       directory / "run", "\"}"));
-  Collect observer;
-  Trainer trainer(config, {.device = "cpu", .observer = &observer});
+  testing::RunWatch watch;
+  Trainer trainer(config, watch.watched());
   const TrainResult result = trainer.run();
-  ASSERT_EQ(observer.loss.size(), 60u);
-  EXPECT_NEAR(observer.loss[0], std::log(320.0), 0.2);
+  ASSERT_EQ(watch.losses.size(), 60u);
+  EXPECT_NEAR(watch.losses[0], std::log(320.0), 0.2);
   // The grammar has 6 bits in about 8 tokens: log(64) / 8 = 0.52 nats a token.
-  EXPECT_LT(observer.loss.back(), 1.0);
-  EXPECT_NEAR(observer.evaluation, observer.loss.back(), 0.2);
+  EXPECT_LT(watch.losses.back(), 1.0);
+  EXPECT_NEAR(watch.evaluations.back().loss, watch.losses.back(), 0.2);
 
   const auto model = load_model(result.directory, {.device = "cpu"});
   EXPECT_EQ(model->parameters().flat_values().to_vector<float>(),
@@ -158,36 +150,21 @@ TEST(TextRun, StagesGrowAndContinueAfterAnInterruption) {
   directory.write("model.json", R"({"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 320,
       "max_position_embeddings": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
       "num_attention_heads": 2, "num_key_value_heads": 1, "rope_theta": 10000.0, "tie_word_embeddings": true})");
-  struct Sizes : TrainObserver {
-    explicit Sizes(int64_t after) : last(after) {}
-    void on_step(const StepMetrics& metrics) override {
-      samples.push_back(metrics.samples);
-      tokens.push_back(metrics.tokens);
-      losses.push_back(metrics.loss);
-      if (metrics.step == last) stop.store(true);
-    }
-    int64_t last;
-    std::vector<int64_t> samples, tokens;
-    std::vector<double> losses;
-    std::atomic<bool> stop{false};
-  };
-  const auto run = [](const TrainConfig& config, int64_t until) {
-    auto sizes = std::make_unique<Sizes>(until);
-    Trainer(config, {.device = "cpu", .stop = &sizes->stop, .observer = sizes.get()}).run();
-    return sizes;
-  };
-  const auto whole = run(growing_run(directory, "whole"), 100);
-  // Rows of 8 tokens in steps 1 and 2, of 16 in steps 3 and 4; samples of 32 tokens: 2, 2, 4, 4, 6, 6, 8, 8.
-  EXPECT_EQ(whole->tokens,
-            (std::vector<int64_t>{64, 128, 256, 384, 576, 768, 1024, 1280, 1536, 1792, 2048, 2248, 2448}));
-  EXPECT_EQ(whole->samples, (std::vector<int64_t>{8, 16, 24, 32, 38, 44, 52, 60, 62, 64, 66, 68, 70}));
-
-  std::vector<double> losses;
-  for (const int64_t until : {3, 7, 9, 12, 100}) {
-    const auto part = run(growing_run(directory, "parts"), until);
-    losses.insert(losses.end(), part->losses.begin(), part->losses.end());
+  testing::RunWatch whole, parts;
+  Trainer(growing_run(directory, "whole"), whole.watched()).run();
+  std::vector<int64_t> samples, tokens;
+  for (const StepMetrics& step : whole.steps) {
+    samples.push_back(step.samples);
+    tokens.push_back(step.tokens);
   }
-  EXPECT_EQ(losses, whole->losses);
+  // Rows of 8 tokens in steps 1 and 2, of 16 in steps 3 and 4; samples of 32 tokens: 2, 2, 4, 4, 6, 6, 8, 8.
+  EXPECT_EQ(tokens, (std::vector<int64_t>{64, 128, 256, 384, 576, 768, 1024, 1280, 1536, 1792, 2048, 2248, 2448}));
+  EXPECT_EQ(samples, (std::vector<int64_t>{8, 16, 24, 32, 38, 44, 52, 60, 62, 64, 66, 68, 70}));
+
+  for (const int64_t until : {3, 7, 9, 12, -1}) {
+    Trainer(growing_run(directory, "parts"), parts.watched("", until)).run();
+  }
+  EXPECT_EQ(parts.losses, whole.losses);
   const auto first = load_model(directory / "whole/final"), second = load_model(directory / "parts/final");
   EXPECT_EQ(first->parameters().flat_values().to_vector<float>(),
             second->parameters().flat_values().to_vector<float>());

@@ -13,19 +13,15 @@
 
 #include "support/temporary_directory.h"
 #include "train/fault_injection.h"
+#include "train/run_watch.h"
 #include "train/tiny_run.h"
 
 namespace ondol {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::RunWatch;
 using testing::tiny_config;
-
-std::string file_bytes(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  EXPECT_TRUE(in) << path;
-  return {std::istreambuf_iterator<char>(in), {}};
-}
 
 std::vector<nlohmann::json> metrics_of(const std::string& run) {
   std::vector<nlohmann::json> lines;
@@ -44,30 +40,15 @@ std::string timeless_metrics(const std::string& run) {
   return text;
 }
 
-void expect_same_run(const std::string& a, const std::string& b) {
-  EXPECT_EQ(timeless_metrics(a), timeless_metrics(b));
-  EXPECT_EQ(file_bytes(a + "/final/model.safetensors"), file_bytes(b + "/final/model.safetensors"));
-  EXPECT_EQ(file_bytes(a + "/checkpoint-12/optimizer.safetensors"),
-            file_bytes(b + "/checkpoint-12/optimizer.safetensors"));
+void expect_same_run(const testing::TemporaryDirectory& directory, const std::string& a, const std::string& b) {
+  EXPECT_EQ(timeless_metrics(directory / a), timeless_metrics(directory / b));
+  testing::expect_same_files(directory, a, b, {"final/model.safetensors", "checkpoint-12/optimizer.safetensors"});
 }
 
-/// Asks the run to stop after a step.
-struct StopAfter : TrainObserver {
-  explicit StopAfter(int64_t step) : last(step) {}
-  void on_step(const StepMetrics& metrics) override {
-    if (metrics.step == last) stop = true;
-  }
-  void on_start(const RunInfo& info) override { first = info.first_step; }
-  void on_warning(const std::string& text) override { warnings += text + "\n"; }
-  int64_t last, first = 0;
-  std::atomic<bool> stop{false};
-  std::string warnings;
-};
-
-TrainResult run_until(const TrainConfig& config, int64_t step, StopAfter* observer = nullptr,
+TrainResult run_until(const TrainConfig& config, int64_t step, RunWatch* observer = nullptr,
                       const std::string& resume = "auto") {
-  StopAfter own(step);
-  StopAfter& watcher = observer != nullptr ? *observer : own;
+  RunWatch own(step);
+  RunWatch& watcher = observer != nullptr ? *observer : own;
   Trainer trainer(config, {.resume = resume, .device = "cpu", .stop = &watcher.stop, .observer = &watcher});
   return trainer.run();
 }
@@ -84,7 +65,7 @@ TEST_P(Dtypes, ResumedRunIsIdentical) {
   EXPECT_EQ(whole.directory, directory / "whole/final");
   const TrainConfig config = tiny_config(directory, "parts", dtype);
   for (const int64_t stop : {1, 6, 7, 11}) {
-    StopAfter observer(stop);
+    RunWatch observer(stop);
     const TrainResult part = run_until(config, stop, &observer);
     EXPECT_FALSE(part.finished);
     EXPECT_EQ(part.step, stop);
@@ -93,8 +74,8 @@ TEST_P(Dtypes, ResumedRunIsIdentical) {
   }
   EXPECT_TRUE(run_until(config, 1000).finished);
   // The two runs differ in the name of their directory only.
-  expect_same_run(directory / "whole", directory / "parts");
-  const auto config_json = nlohmann::json::parse(file_bytes(directory / "whole/final/config.json"));
+  expect_same_run(directory, "whole", "parts");
+  const auto config_json = nlohmann::json::parse(directory.read("whole/final/config.json"));
   EXPECT_EQ(config_json["torch_dtype"], GetParam() == std::string("bf16") ? "bfloat16" : "float32");
 }
 
@@ -106,7 +87,7 @@ TEST_P(Dtypes, ResumedAverageIsIdenticalAndBecomesTheFinalModel) {
   const TrainConfig config = tiny_config(directory, "parts", set);
   for (const int64_t stop : {3, 8}) EXPECT_FALSE(run_until(config, stop).finished);
   EXPECT_TRUE(run_until(config, 1000).finished);
-  expect_same_run(directory / "whole", directory / "parts");
+  expect_same_run(directory, "whole", "parts");
 
   // The final model is the average of the last checkpoint, not its weights.
   const SafetensorsFile state(directory / "whole/checkpoint-12/optimizer.safetensors");
@@ -182,7 +163,7 @@ TEST(Trainer, ThreadsDoNotChangeABit) {
   set_num_threads(2);
   run_until(tiny_config(directory, "two"), 1000);
   set_num_threads(threads);
-  expect_same_run(directory / "one", directory / "two");
+  expect_same_run(directory, "one", "two");
 }
 
 TEST(Trainer, SeedsChangeTheRun) {
@@ -202,12 +183,12 @@ TEST(Trainer, DamagedCheckpointFallsBackToTheOneBefore) {
   for (const char* name : {"checkpoint-9/model.safetensors", "checkpoint-8/optimizer.safetensors"}) {
     fs::resize_file(directory / ("run/" + std::string(name)), 1000);
   }
-  StopAfter observer(1000);
+  RunWatch observer;
   EXPECT_TRUE(run_until(config, 1000, &observer).finished);
-  EXPECT_EQ(observer.first, 5);
+  EXPECT_EQ(observer.first_step, 5);
   EXPECT_NE(observer.warnings.find("checkpoint-9/model.safetensors"), std::string::npos) << observer.warnings;
   EXPECT_NE(observer.warnings.find("checkpoint-8/optimizer.safetensors"), std::string::npos) << observer.warnings;
-  expect_same_run(directory / "whole", directory / "run");
+  expect_same_run(directory, "whole", "run");
 }
 
 TEST(Trainer, ResumeNeverStartsOver) {
@@ -216,10 +197,10 @@ TEST(Trainer, ResumeNeverStartsOver) {
   run_until(tiny_config(directory, "whole"), 1000);
   const TrainConfig config = tiny_config(directory, "run");
   run_until(config, 6);
-  StopAfter observer(1000);
+  RunWatch observer;
   run_until(config, 1000, &observer, "never");
-  EXPECT_EQ(observer.first, 1);
-  expect_same_run(directory / "whole", directory / "run");
+  EXPECT_EQ(observer.first_step, 1);
+  expect_same_run(directory, "whole", "run");
   EXPECT_THROW(run_until(config, 1000, nullptr, directory / "nothing"), UsageError);
 }
 
@@ -233,10 +214,10 @@ TEST(Trainer, ADamagedCheckpointDoesNotOutliveWholeOnes) {
   EXPECT_EQ(run_until(config, 9).step, 9);
   EXPECT_TRUE(fs::exists(directory / "run/checkpoint-9"));
   EXPECT_FALSE(fs::exists(directory / "run/checkpoint-11"));
-  StopAfter observer(1000);
+  RunWatch observer;
   run_until(config, 1000, &observer);
-  EXPECT_EQ(observer.first, 10);
-  expect_same_run(directory / "whole", directory / "run");
+  EXPECT_EQ(observer.first_step, 10);
+  expect_same_run(directory, "whole", "run");
 }
 
 TEST(Trainer, ARunThatWentBackGoesOnFromThere) {
@@ -245,19 +226,19 @@ TEST(Trainer, ARunThatWentBackGoesOnFromThere) {
   const TrainConfig config = tiny_config(directory, "run");
   run_until(config, 1000);  // checkpoints of steps 4, 8 and 12
   run_until(config, 6, nullptr, directory / "run/checkpoint-4");
-  StopAfter observer(1000);
+  RunWatch observer;
   EXPECT_TRUE(run_until(config, 1000, &observer).finished);
-  EXPECT_EQ(observer.first, 7);
+  EXPECT_EQ(observer.first_step, 7);
 }
 
 TEST(Trainer, WhatCannotStartLeavesTheEarlierRun) {
   const testing::TemporaryDirectory directory;
   testing::write_tiny_inputs(directory);
   run_until(tiny_config(directory, "run"), 1000);
-  const std::string metrics = file_bytes(directory / "run/metrics.jsonl");
+  const std::string metrics = directory.read("run/metrics.jsonl");
   const TrainConfig broken = tiny_config(directory, "run", {"data.train.0.path=" + directory / "absent.safetensors"});
   EXPECT_THROW(run_until(broken, 1000, nullptr, "never"), UsageError);
-  EXPECT_EQ(file_bytes(directory / "run/metrics.jsonl"), metrics);
+  EXPECT_EQ(directory.read("run/metrics.jsonl"), metrics);
   EXPECT_TRUE(fs::exists(directory / "run/final/model.safetensors"));
   EXPECT_TRUE(fs::exists(directory / "run/checkpoint-12/manifest.json"));
 }
@@ -266,11 +247,10 @@ TEST(Trainer, ResumeFromAnotherDirectory) {
   const testing::TemporaryDirectory directory;
   testing::write_tiny_inputs(directory);
   run_until(tiny_config(directory, "whole"), 1000);
-  StopAfter observer(1000);
+  RunWatch observer;
   run_until(tiny_config(directory, "branch"), 1000, &observer, directory / "whole/checkpoint-8");
-  EXPECT_EQ(observer.first, 9);
-  EXPECT_EQ(file_bytes(directory / "whole/final/model.safetensors"),
-            file_bytes(directory / "branch/final/model.safetensors"));
+  EXPECT_EQ(observer.first_step, 9);
+  EXPECT_EQ(directory.read("whole/final/model.safetensors"), directory.read("branch/final/model.safetensors"));
 }
 
 TEST(Trainer, AFinishedRunCanBeExtended) {
@@ -278,20 +258,20 @@ TEST(Trainer, AFinishedRunCanBeExtended) {
   testing::write_tiny_inputs(directory);
   const std::vector<std::string> constant = {"schedule.type=constant"};
   run_until(tiny_config(directory, "run", constant), 1000);
-  StopAfter again(1000);
+  RunWatch again;
   EXPECT_EQ(run_until(tiny_config(directory, "run", constant), 1000, &again).step, 12);
-  StopAfter longer(1000);
+  RunWatch longer;
   EXPECT_EQ(run_until(tiny_config(directory, "run", {"schedule.type=constant", "train.steps=16"}), 1000, &longer).step,
             16);
-  EXPECT_EQ(longer.first, 13);
+  EXPECT_EQ(longer.first_step, 13);
   EXPECT_EQ(metrics_of(directory / "run").back()["step"], 16);
   // As if the process had died between the last checkpoint and the final model.
-  const std::string final_model = file_bytes(directory / "run/final/model.safetensors");
+  const std::string final_model = directory.read("run/final/model.safetensors");
   fs::copy_file(directory / "run/checkpoint-12/model.safetensors", directory / "run/final/model.safetensors",
                 fs::copy_options::overwrite_existing);
   run_until(tiny_config(directory, "run", {"schedule.type=constant", "train.steps=16"}), 1000);
-  EXPECT_EQ(file_bytes(directory / "run/final/model.safetensors"), final_model);
-  StopAfter shorter(1000);
+  EXPECT_EQ(directory.read("run/final/model.safetensors"), final_model);
+  RunWatch shorter;
   run_until(tiny_config(directory, "run", {"schedule.type=constant", "train.steps=6"}), 1000, &shorter);
   EXPECT_NE(shorter.warnings.find("step 16"), std::string::npos) << shorter.warnings;
 }
@@ -320,10 +300,10 @@ TEST(Trainer, TwoRunsInOneDirectoryAreRefused) {
   const testing::TemporaryDirectory directory;
   testing::write_tiny_inputs(directory);
   const TrainConfig config = tiny_config(directory, "run");
-  struct Second : StopAfter {
-    explicit Second(const TrainConfig& c) : StopAfter(3), config(c) {}
+  struct Second : RunWatch {
+    explicit Second(const TrainConfig& c) : RunWatch(3), config(c) {}
     void on_step(const StepMetrics& metrics) override {
-      StopAfter::on_step(metrics);
+      RunWatch::on_step(metrics);
       if (metrics.step != 2) return;
       try {
         Trainer(config).run();
@@ -367,7 +347,7 @@ TEST(Trainer, NonFiniteLossStopsOrIsSkipped) {
     EXPECT_NE(message.find("samples 0 to 3"), std::string::npos) << message;
   }
   EXPECT_TRUE(run_until(config("skip", "skip"), 1000).finished);
-  EXPECT_EQ(file_bytes(directory / "skip/final/model.safetensors"), file_bytes(source + "/model.safetensors"));
+  EXPECT_EQ(directory.read("skip/final/model.safetensors"), directory.read("start/final/model.safetensors"));
   const auto lines = metrics_of(directory / "skip");
   ASSERT_EQ(lines.size(), 12u);
   EXPECT_EQ(lines[5]["skipped"], true);
@@ -384,7 +364,7 @@ TEST(Trainer, ABatchWithoutATargetIsLeftOut) {
                     {{"input_ids", Tensor::from_vector(ids, shape)}, {"labels", Tensor::from_vector(labels, shape)}});
   const std::vector<std::string> settings = {"data.shuffle=false", "evaluation.every=0", "train.steps=5",
                                              "schedule.warmup_steps=0"};
-  StopAfter observer(1000);
+  RunWatch observer;
   EXPECT_TRUE(run_until(tiny_config(directory, "run", settings), 1000, &observer).finished);
   const auto lines = metrics_of(directory / "run");
   ASSERT_EQ(lines.size(), 5u);
@@ -423,7 +403,7 @@ TEST(Trainer, AfterAnyFailedWriteTheSameCommandGivesTheSameRun) {
       ++failures;
     }
     EXPECT_TRUE(run_until(config, 1000).finished) << "call " << n << ": " << message;
-    expect_same_run(directory / "whole", directory / "run");
+    expect_same_run(directory, "whole", "run");
   }
   EXPECT_GE(failures, 10);
 }
@@ -450,7 +430,7 @@ TEST(Trainer, StagesFollowEachOther) {
   const TrainConfig config = tiny_config(directory, "parts", stages);
   for (const int64_t stop : {2, 3, 5, 7, 9}) run_until(config, stop);
   run_until(config, 1000);
-  expect_same_run(directory / "whole", directory / "parts");
+  expect_same_run(directory, "whole", "parts");
 }
 
 TEST(Trainer, AnEvaluationWithoutTargetsHasNoLoss) {
