@@ -2,6 +2,7 @@
 #include <ondol/ops/elementwise.h>
 #include <ondol/ops/reduce.h>
 
+#include "autograd/output_projection.h"
 #include "autograd/recording.h"
 
 namespace ondol::functions {
@@ -10,52 +11,48 @@ namespace {
 
 constexpr float kCosineEps = 1e-12f;
 
-Tensor times(const Tensor& x, const LossScale& scale) {
-  const Tensor scaled = ops::scale(x, scale.value);
-  return scale.factor.defined() ? ops::mul(scaled, scale.factor.reshape({1})) : scaled;
-}
+constexpr const char* kOp = "linear_distillation";
 
-/// Gradients of such a loss are formed in its forward; the factor 1 is what they stand for.
-void check_unit_gradient(const Variable& loss) {
-  ONDOL_CHECK(loss.has_grad(), "[linear_distillation] one of the losses takes no part in the final one");
-  const Tensor factor = loss.take_grad();
-  // Reading the factor would make a GPU wait; there the same programs have been checked on the CPU.
-  ONDOL_CHECK(factor.device().type != DeviceType::cpu || factor.item() == 1.0,
-              "[linear_distillation] a loss was multiplied by ", factor.item(), " afterwards: use its scale");
+/// Records that `pass_on` hands the gradients on once both losses have theirs.
+template <class PassOn>
+DistillationLosses losses_of(const Tensor& soft, const Tensor& hard, Tape* tape, const PassOn& pass_on) {
+  const DistillationLosses out{output(soft, tape), output(hard, tape)};
+  if (tape != nullptr) {
+    tape->record([out, pass_on] {
+      if (!out.soft.has_grad() && !out.hard.has_grad()) return;
+      take_unit_gradient(kOp, out.soft);
+      take_unit_gradient(kOp, out.hard);
+      pass_on();
+    });
+  }
+  return out;
 }
 
 }  // namespace
 
 DistillationLosses linear_distillation(const Variable& hidden, const Tensor& labels,
                                        const LinearDistillationInputs& inputs) {
-  Tape* tape = recording(hidden, inputs.weight, inputs.bias);
-  ops::LinearDistillationOptions options;
-  options.temperature = inputs.temperature;
-  options.label_mix = inputs.label_mix;
-  options.soft_scale = inputs.soft_scale;
-  options.hard_scale = inputs.hard_scale;
-  options.ignore_index = inputs.ignore_index;
-  options.gradients = tape != nullptr;
-  options.weight_gradient = inputs.weight.requires_grad();
-  if (inputs.bias.defined()) options.bias = inputs.bias.value();
-  if (inputs.weight.requires_grad() && tape != nullptr) {
-    const GradientTarget target = inputs.weight.grad_target();
-    options.grad_weight = target.tensor;
-    options.accumulate_weight = target.accumulate;
+  const ops::DistillationTerms terms{.temperature = inputs.temperature,
+                                     .label_mix = inputs.label_mix,
+                                     .soft_scale = inputs.soft_scale,
+                                     .hard_scale = inputs.hard_scale};
+  // Logits of other than plain weights are held whole.
+  if (inputs.weight.low_rank() != nullptr || inputs.weight.quantized() != nullptr) {
+    const Variable logits = linear(hidden, {.weight = inputs.weight, .bias = inputs.bias});
+    Tape* tape = recording(logits);
+    const ops::DistillationResult forward =
+        ops::distillation(logits.value(), labels, inputs.teacher, terms, tape != nullptr, inputs.ignore_index);
+    return losses_of(forward.soft, forward.hard, tape, [logits, grad = forward.grad_logits] { logits.add_grad(grad); });
   }
+  Tape* tape = recording(hidden, inputs.weight, inputs.bias);
+  const ops::LinearDistillationOptions options{
+      .terms = terms, .projection = projection_options(inputs.weight, inputs.bias, inputs.ignore_index, tape)};
   const ops::LinearDistillationResult forward =
       ops::linear_distillation(hidden.value(), inputs.weight.value(), labels, inputs.teacher, options);
-  const DistillationLosses out{output(forward.soft, tape), output(forward.hard, tape)};
-  if (tape != nullptr) {
-    tape->record([hidden, bias = inputs.bias, out, grad_hidden = forward.grad_hidden, grad_bias = forward.grad_bias] {
-      if (!out.soft.has_grad() && !out.hard.has_grad()) return;
-      check_unit_gradient(out.soft);
-      check_unit_gradient(out.hard);
-      if (hidden.requires_grad()) hidden.add_grad(grad_hidden);
-      if (bias.requires_grad()) bias.add_grad(grad_bias);
-    });
-  }
-  return out;
+  return losses_of(forward.soft, forward.hard, tape,
+                   [hidden, bias = inputs.bias, gradients = ops::OutputProjectionGradients(forward)] {
+                     pass_on(gradients, hidden, bias);
+                   });
 }
 
 Variable cosine_distance(const Variable& x, const Tensor& target, const Tensor& weights, const LossScale& scale) {
@@ -78,11 +75,11 @@ Variable cosine_distance(const Variable& x, const Tensor& target, const Tensor& 
   if (row_weights.defined()) distances = ops::mul(distances, row_weights);
 
   Tape* tape = recording(x);
-  Variable out = output(times(ops::sum_f32(distances.reshape({rows}), 0).reshape({1}), scale), tape);
+  Variable out = output(scaled(ops::sum_f32(distances.reshape({rows}), 0).reshape({1}), scale), tape);
   if (tape != nullptr) {
     tape->record([=] {
       if (!out.has_grad()) return;
-      Tensor factor = ops::scale(times(out.take_grad(), scale), -1.0f);
+      Tensor factor = ops::scale(scaled(out.take_grad(), scale), -1.0f);
       if (row_weights.defined()) factor = ops::mul(row_weights, factor);
       // d cos / dx = y / (|x| |y|) - cos x / |x|^2
       const Tensor along = ops::mul(b, ops::div(Tensor::full({1}, 1.0, DType::f32, b.device()), norms));

@@ -1,9 +1,11 @@
 #include <ondol/autograd/functions.h>
+#include <ondol/autograd/low_rank.h>
 #include <ondol/ops/elementwise.h>
 #include <ondol/ops/loss.h>
 #include <ondol/ops/quantized.h>
 #include <ondol/ops/reduce.h>
 
+#include "autograd/output_projection.h"
 #include "autograd/recording.h"
 
 namespace ondol::functions {
@@ -12,9 +14,7 @@ namespace {
 
 /// scale times the sum of all elements (f32) as one element.
 Tensor scaled_sum(const Tensor& x, const LossScale& scale) {
-  const Tensor total = ops::sum_f32(x.reshape({x.numel()}), 0).reshape({1});
-  ops::scale_in_place(total, scale.value);
-  return scale.factor.defined() ? ops::mul(total, scale.factor.reshape({1})) : total;
+  return scaled(ops::sum_f32(x.reshape({x.numel()}), 0).reshape({1}), scale);
 }
 
 /// A loss that is a sum over elements, whose derivative by each of them is known with its value.
@@ -27,9 +27,7 @@ Variable elementwise_loss(const char* name, const Variable& x, const Tensor& tar
   if (tape != nullptr) {
     tape->record([x, out, derivative, scale] {
       if (!out.has_grad()) return;
-      Tensor factor = ops::scale(out.take_grad(), scale.value);
-      if (scale.factor.defined()) factor = ops::mul(factor, scale.factor.reshape({1}));
-      x.add_grad(ops::mul(derivative, factor).to(x.dtype()));
+      x.add_grad(ops::mul(derivative, scaled(out.take_grad(), scale)).to(x.dtype()));
     });
   }
   return out;
@@ -87,31 +85,16 @@ Variable linear_cross_entropy(const Variable& hidden, const Tensor& labels, cons
   Tape* tape = recording(hidden, inputs.weight, inputs.bias);
   ONDOL_CHECK(weight == nullptr || !inputs.weight.requires_grad(),
               "[linear_cross_entropy] quantised weights have no gradient");
-  const Tensor values = weight == nullptr ? inputs.weight.value() : ops::dequantize(*weight, weight->dtype);
-  ops::LinearCrossEntropyOptions options;
-  options.scale = inputs.scale;
-  options.ignore_index = inputs.ignore_index;
-  options.softcap = inputs.softcap;
-  options.draw = inputs.draw;
-  options.gradients = tape != nullptr;
-  options.weight_gradient = inputs.weight.requires_grad();
-  if (inputs.bias.defined()) options.bias = inputs.bias.value();
-  if (inputs.weight.requires_grad() && tape != nullptr) {
-    const GradientTarget target = inputs.weight.grad_target();
-    options.grad_weight = target.tensor;
-    options.accumulate_weight = target.accumulate;
-  }
+  const Tensor values = merged_weight(inputs.weight);
+  ops::LinearCrossEntropyOptions options{.scale = inputs.scale, .softcap = inputs.softcap, .draw = inputs.draw};
+  options.projection = projection_options(inputs.weight, inputs.bias, inputs.ignore_index, tape);
   const ops::LinearCrossEntropyResult forward = ops::linear_cross_entropy(hidden.value(), values, labels, options);
   Variable out = output(forward.loss, tape);
   if (tape != nullptr) {
-    tape->record([hidden, bias = inputs.bias, out, grad_hidden = forward.grad_hidden, grad_bias = forward.grad_bias] {
+    tape->record([hidden, bias = inputs.bias, out, gradients = ops::OutputProjectionGradients(forward)] {
       if (!out.has_grad()) return;
-      const Tensor factor = out.take_grad();
-      // Reading the factor would make a GPU wait; there the same programs have been checked on the CPU.
-      ONDOL_CHECK(factor.device().type != DeviceType::cpu || factor.item() == 1.0,
-                  "[linear_cross_entropy] the loss was multiplied by ", factor.item(), " afterwards: use its scale");
-      if (hidden.requires_grad()) hidden.add_grad(grad_hidden);
-      if (bias.requires_grad()) bias.add_grad(grad_bias);
+      take_unit_gradient("linear_cross_entropy", out);
+      pass_on(gradients, hidden, bias);
     });
   }
   return out;

@@ -5,6 +5,7 @@
 
 #include <ondol/ops/elementwise.h>
 #include <ondol/ops/matmul.h>
+#include <ondol/ops/quantized.h>
 
 namespace ondol {
 
@@ -89,3 +90,16 @@ Tensor LowRankProduct::backward(const LowRankUpdate& update, const Tensor& grad,
 }
 
 }  // namespace ondol::functions
+
+namespace ondol {
+
+Tensor merged_weight(const Variable& weight) {
+  const QuantizedWeight* blocks = weight.quantized();
+  const Tensor values = blocks != nullptr ? ops::dequantize(*blocks, blocks->dtype) : weight.value();
+  const LowRankUpdate* update = weight.low_rank();
+  if (update == nullptr) return values;
+  const Tensor wide_b = functions::widen(*update, values.size(0));
+  return ops::add(values, ops::scale(ops::matmul(wide_b, update->a.value()), update->scale));
+}
+
+}  // namespace ondol

@@ -1,10 +1,5 @@
 #include <ondol/ops/loss.h>
 
-#include <algorithm>
-
-#include <ondol/ops/matmul.h>
-#include <ondol/ops/reduce.h>
-
 #include "backend/backend.h"
 #include "ops/checks.h"
 #include "ops/index_checks.h"
@@ -13,16 +8,6 @@
 namespace ondol::ops {
 
 namespace {
-
-/// labels, contiguous, checked against logits (rows, V).
-Tensor check_labels(const char* op, const Tensor& labels, const Tensor& like, int64_t rows, int64_t vocab_size,
-                    int32_t ignore_index) {
-  check_dtype(op, "labels", labels, DType::i32, like);
-  ONDOL_CHECK(labels.numel() == rows, "[", op, "] labels have shape ", labels.shape(), " for ", rows, " rows");
-  const Tensor places = labels.contiguous();
-  check_range_on_host(op, "label", places, vocab_size, ignore_index);
-  return places;
-}
 
 void run_cross_entropy(const Tensor& logits, const Tensor& labels, int32_t ignore_index, const Tensor& loss,
                        const Tensor& lse) {
@@ -133,92 +118,40 @@ void check_draw(const char* op, const TokenDraw& draw, const Tensor& hidden, int
 LinearCrossEntropyResult linear_cross_entropy(const Tensor& hidden, const Tensor& weight, const Tensor& labels,
                                               const LinearCrossEntropyOptions& options) {
   constexpr const char* op = "linear_cross_entropy";
-  check_data(op, "hidden", hidden);
-  check_like(op, "weight", weight, "hidden", hidden);
-  const int64_t hidden_size = last_size(op, "hidden", hidden);
-  ONDOL_CHECK(weight.ndim() == 2 && weight.size(1) == hidden_size && weight.size(0) > 0, "[", op, "] weight has shape ",
-              weight.shape(), ", hidden ", hidden.shape(), ": last dimensions differ");
-  const int64_t vocab_size = weight.size(0), all_rows = leading_size(hidden.shape());
-  if (options.bias.defined()) {
-    check_like(op, "bias", options.bias, "hidden", hidden);
-    check_shape(op, "bias", options.bias, {vocab_size});
-  }
+  const ChunkedProjection projection(op, hidden, weight, labels, options.projection);
   const Device device = hidden.device();
-  const float* factor = nullptr;
-  if (options.scale.factor.defined()) {
-    check_dtype(op, "scale", options.scale.factor, DType::f32, hidden);
-    ONDOL_CHECK(options.scale.factor.numel() == 1, "[", op, "] scale has shape ", options.scale.factor.shape(),
-                ": one element is needed");
-    factor = options.scale.factor.data<float>();
-  }
-  const Tensor all_labels = check_labels(op, labels, hidden, all_rows, vocab_size, options.ignore_index);
-  const CountingRows counting = find_counting_rows(all_labels, options.ignore_index);
-  const Tensor counting_hidden = counting.gather(hidden.contiguous().reshape({all_rows, hidden_size}));
-  const int64_t rows = counting.count();
-  const TokenDraw* draw = options.draw;
-  if (draw != nullptr) check_draw(op, *draw, hidden, all_rows);
-
-  LinearCrossEntropyResult result;
-  Tensor grad_rows;  // of counting_hidden
-  if (options.gradients) {
-    if (options.weight_gradient) {
-      result.grad_weight = options.grad_weight.defined() ? options.grad_weight
-                                                         : Tensor::empty({vocab_size, hidden_size}, DType::f32, device);
-      check_shape(op, "grad_weight", result.grad_weight, weight.shape());
-      if (rows == 0 && !options.accumulate_weight) result.grad_weight.zero();
-    }
-    if (options.bias.defined()) result.grad_bias = Tensor::zeros({vocab_size}, DType::f32, device);
-    grad_rows = Tensor::empty({counting.rows_to_spread(), hidden_size}, hidden.dtype(), device);
-  }
-  const Tensor losses = Tensor::empty({rows}, DType::f32, device), lse = Tensor::empty({rows}, DType::f32, device);
-  const int64_t chunk =
-      options.chunk_rows > 0 ? std::min(options.chunk_rows, rows) : default_chunk_rows(rows, vocab_size, device);
-  const bool narrow = hidden.dtype() != DType::f32;
-  const Tensor logits_buffer = Tensor::empty({chunk, vocab_size}, DType::f32, device);
+  const float* factor = factor_of(op, options.scale, hidden);
+  const CountingRows& counting = projection.counting();
+  const int32_t ignore_index = options.projection.ignore_index;
+  if (options.draw != nullptr) check_draw(op, *options.draw, hidden, projection.all_rows());
+  const Tensor losses = Tensor::empty({projection.rows()}, DType::f32, device);
+  const Tensor lse = Tensor::empty({projection.rows()}, DType::f32, device);
+  const bool capped = options.softcap > 0.0f;
   const Tensor scores_buffer =
-      options.softcap > 0.0f ? Tensor::empty({chunk, vocab_size}, DType::f32, device) : Tensor();
-  const Tensor narrow_buffer =
-      narrow && options.gradients ? Tensor::empty({chunk, vocab_size}, hidden.dtype(), device) : Tensor();
-  const Tensor bias = options.bias.defined() ? options.bias.to(DType::f32) : Tensor();
+      capped ? Tensor::empty({projection.chunk_rows(), projection.vocab_size()}, DType::f32, device) : Tensor();
 
-  for (int64_t begin = 0; begin < rows; begin += chunk) {
-    const int64_t count = std::min(chunk, rows - begin);
-    const Tensor hidden_chunk = counting_hidden.narrow(0, begin, count);
-    const Tensor labels_chunk = counting.labels.narrow(0, begin, count);
-    const Tensor loss_chunk = losses.narrow(0, begin, count), lse_chunk = lse.narrow(0, begin, count);
-    const Tensor logits = logits_buffer.narrow(0, 0, count);
-    matmul_into(logits, hidden_chunk, weight.transpose(0, 1), false);
-    if (bias.defined()) accumulate(logits, bias.expand(logits.shape()));
+  const auto turn = [&](const Tensor& logits, int64_t begin) {
+    const int64_t count = logits.size(0);
+    const Tensor labels_chunk = counting.labels.narrow(0, begin, count), lse_chunk = lse.narrow(0, begin, count);
     Tensor scores;  // logits / softcap, kept for the backward
-    if (options.softcap > 0.0f) {
+    if (capped) {
       run_unary_in_place(logits, UnaryKind::scale, 1.0f / options.softcap);
       scores = scores_buffer.narrow(0, 0, count);
       scores.copy_from(logits);
       run_unary_in_place(logits, UnaryKind::tanh, 0.0f);
       run_unary_in_place(logits, UnaryKind::scale, options.softcap);
     }
-    if (draw != nullptr) draw_tokens(*draw, logits, labels_chunk, begin, counting.kept, options.ignore_index);
-    run_cross_entropy(logits, labels_chunk, options.ignore_index, loss_chunk, lse_chunk);
-    if (!options.gradients) continue;
-    run_cross_entropy_backward(logits, labels_chunk, options.ignore_index, lse_chunk, options.scale.value, factor,
-                               logits);
-    if (scores.defined()) {  // d softcap tanh(z / softcap) / dz = tanh'(z / softcap)
-      run_kernel(&KernelTable::unary_backward, device, DType::f32,
-                 UnaryBackwardArgs{logits.raw(), scores.raw(), logits.raw(), logits.numel(), UnaryKind::tanh, 0.0f});
-    }
-    if (bias.defined()) sum_rows_into(result.grad_bias, logits, true);
-    Tensor grad_logits = logits;
-    if (narrow) {
-      grad_logits = narrow_buffer.narrow(0, 0, count);
-      grad_logits.copy_from(logits);
-    }
-    matmul_into(grad_rows.narrow(0, begin, count), grad_logits, weight, false);
-    if (!options.weight_gradient) continue;
-    linear_backward_weight_into(result.grad_weight, grad_logits, hidden_chunk, begin > 0 || options.accumulate_weight);
-  }
-  result.loss = scale(sum(losses, 0), options.scale.value);
-  if (factor != nullptr) result.loss = mul(result.loss, options.scale.factor.reshape(result.loss.shape()));
-  if (options.gradients) result.grad_hidden = counting.spread(grad_rows).reshape(hidden.shape());
+    if (options.draw != nullptr) draw_tokens(*options.draw, logits, labels_chunk, begin, counting.kept, ignore_index);
+    run_cross_entropy(logits, labels_chunk, ignore_index, losses.narrow(0, begin, count), lse_chunk);
+    if (!options.projection.gradients) return;
+    run_cross_entropy_backward(logits, labels_chunk, ignore_index, lse_chunk, options.scale.value, factor, logits);
+    if (!capped) return;
+    // d softcap tanh(z / softcap) / dz = tanh'(z / softcap)
+    run_kernel(&KernelTable::unary_backward, device, DType::f32,
+               UnaryBackwardArgs{logits.raw(), scores.raw(), logits.raw(), logits.numel(), UnaryKind::tanh, 0.0f});
+  };
+  LinearCrossEntropyResult result{projection.run(turn), {}};
+  result.loss = scaled_sum(losses, options.scale);
   return result;
 }
 

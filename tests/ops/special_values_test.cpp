@@ -86,7 +86,7 @@ TEST(SpecialValues, DropoutMaskFollowsTheStep) {
 TEST(SpecialValues, LinearCrossEntropyWithNothingToCount) {
   const Tensor hidden = Tensor::full({3, 4}, 1.0), weight = Tensor::full({5, 4}, 1.0);
   const Tensor labels = Tensor::full({3}, -100, DType::i32);
-  const auto r = ops::linear_cross_entropy(hidden, weight, labels, {.gradients = true});
+  const auto r = ops::linear_cross_entropy(hidden, weight, labels, {.projection = {.gradients = true}});
   EXPECT_EQ(r.loss.item(), 0.0);
   EXPECT_EQ(ops::sum_squares(r.grad_hidden).item(), 0.0);
   EXPECT_EQ(ops::sum_squares(r.grad_weight).item(), 0.0);

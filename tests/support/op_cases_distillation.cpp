@@ -112,14 +112,14 @@ OpCase student_case(const StudentCase& size, const StudentSettings& s, DType dty
     } else {
       teacher = {.hidden = in[3], .weight = in[4], .bias = s.bias ? in[6] : Tensor()};
     }
-    const auto r = ops::linear_distillation(in[0], in[1], in[2], teacher,
-                                            {.temperature = s.temperature,
-                                             .label_mix = s.label_mix,
-                                             .soft_scale = 0.25f,
-                                             .hard_scale = {0.5, Tensor::full({1}, 0.75, DType::f32, in[0].device())},
-                                             .gradients = gradients,
-                                             .bias = s.bias ? in[5] : Tensor(),
-                                             .chunk_rows = size.chunk});
+    const ops::DistillationTerms terms{.temperature = s.temperature,
+                                       .label_mix = s.label_mix,
+                                       .soft_scale = 0.25f,
+                                       .hard_scale = {0.5, Tensor::full({1}, 0.75, DType::f32, in[0].device())}};
+    const auto r = ops::linear_distillation(
+        in[0], in[1], in[2], teacher,
+        {.terms = terms,
+         .projection = {.bias = s.bias ? in[5] : Tensor(), .gradients = gradients, .chunk_rows = size.chunk}});
     return OpResult{{r.soft, r.hard}, [r](const std::vector<Tensor>&) {
                       std::vector<Tensor> grads = {r.grad_hidden, r.grad_weight};
                       if (r.grad_bias.defined()) grads.push_back(r.grad_bias);
@@ -195,7 +195,7 @@ OpCase draw_case(const DrawCase& size, DType dtype) {
     draw.temperature = temperature;
     draw.tokens = Tensor::full({places}, -5, DType::i32, in[0].device());
     draw.replaced = Tensor::full({places}, -6, DType::i32, in[0].device());
-    ops::linear_cross_entropy(in[0], in[1], in[2], {.chunk_rows = size.chunk, .draw = &draw});
+    ops::linear_cross_entropy(in[0], in[1], in[2], {.draw = &draw, .projection = {.chunk_rows = size.chunk}});
     return OpResult{{draw.tokens, draw.replaced}, {}};
   };
   set_reference(c, [=]<class T>(const std::vector<Array<T>>& in, Round) {

@@ -270,12 +270,11 @@ void add_linear_cross_entropy(std::vector<OpCase>& cases, bool large) {
                    .given = labels_for(head.rows, head.vocab, head.some_ignored)}};
       if (head.bias) c.inputs.push_back({.shape = {head.vocab}, .dtype = dtype, .differentiable = true});
       c.run = [head](const std::vector<Tensor>& in, bool gradients) {
-        const auto r = ops::linear_cross_entropy(in[0], in[1], in[2],
-                                                 {.scale = 0.25f,
-                                                  .gradients = gradients,
-                                                  .bias = head.bias ? in[3] : Tensor(),
-                                                  .softcap = head.softcap,
-                                                  .chunk_rows = head.chunk});
+        const auto r = ops::linear_cross_entropy(
+            in[0], in[1], in[2],
+            {.scale = 0.25f,
+             .softcap = head.softcap,
+             .projection = {.bias = head.bias ? in[3] : Tensor(), .gradients = gradients, .chunk_rows = head.chunk}});
         return OpResult{{r.loss}, [r](const std::vector<Tensor>&) {
                           std::vector<Tensor> grads = {r.grad_hidden, r.grad_weight};
                           if (r.grad_bias.defined()) grads.push_back(r.grad_bias);

@@ -45,4 +45,7 @@ class LowRankDropout {
   const RngKey* previous_;
 };
 
+/// A weight's values as one matrix: quantised rows in plain numbers, the low-rank addition added (without dropout).
+Tensor merged_weight(const Variable& weight);
+
 }  // namespace ondol

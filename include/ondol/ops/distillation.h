@@ -1,7 +1,8 @@
 // Losses of a student's output projection beside a teacher's (Hinton et al. 2015), without holding the logits whole.
 //
 //   ops::TeacherScores teacher{.hidden = teacher_hidden, .weight = teacher_weight};
-//   auto r = ops::linear_distillation(hidden, weight, labels, teacher, {.temperature = 2.0f, .gradients = true});
+//   auto r = ops::linear_distillation(hidden, weight, labels, teacher,
+//                                     {.terms = {.temperature = 2.0f}, .projection = {.gradients = true}});
 //   double loss = r.soft.item() + r.hard.item();
 //
 // With s and t the logits of student and teacher, p = softmax(t / T), q = softmax(s / T), over the rows that count:
@@ -26,29 +27,34 @@ struct TeacherScores {
   Tensor rest;           // (..) f32
 };
 
-struct LinearDistillationOptions {
+struct DistillationTerms {
   float temperature = 1.0f;
   float label_mix = 0.0f;  // [0, 1]
   LossScale soft_scale, hard_scale;
-  int32_t ignore_index = kIgnoreIndex;
-  bool gradients = false;
-  bool weight_gradient = true;     // false: with gradients, but for grad_weight
-  Tensor grad_weight;              // (V, C) f32: where the gradient of weight goes; undefined: a new tensor
-  bool accumulate_weight = false;  // add to grad_weight instead of overwriting it
-  Tensor bias;                     // (V), optional, dtype of hidden
-  int64_t chunk_rows = 0;          // rows whose logits exist at a time; 0 chooses
 };
 
-struct LinearDistillationResult {
-  Tensor soft, hard;   // one element each, f32
-  Tensor grad_hidden;  // of soft + hard, with gradients: dtype of hidden
-  Tensor grad_weight;  // (V, C) f32, if wanted: options.grad_weight when that was given
-  Tensor grad_bias;    // (V) f32 when there is a bias
+struct LinearDistillationOptions {
+  DistillationTerms terms;
+  OutputProjectionOptions projection;
+};
+
+struct LinearDistillationResult : OutputProjectionGradients {  // of soft + hard
+  Tensor soft, hard;                                           // one element each, f32
 };
 
 /// hidden (.., C), weight (V, C), labels (..); the teacher's tensors have as many rows as hidden, or, where labels lie
 /// on the host, as many as count.
 LinearDistillationResult linear_distillation(const Tensor& hidden, const Tensor& weight, const Tensor& labels,
                                              const TeacherScores& teacher, const LinearDistillationOptions& options);
+
+struct DistillationResult {
+  Tensor soft, hard;   // one element each, f32
+  Tensor grad_logits;  // of soft + hard, with gradients: as the logits
+};
+
+/// The same for logits (.., V) that are there, from a projection of another kind.
+DistillationResult distillation(const Tensor& logits, const Tensor& labels, const TeacherScores& teacher,
+                                const DistillationTerms& terms, bool gradients = false,
+                                int32_t ignore_index = kIgnoreIndex);
 
 }  // namespace ondol::ops

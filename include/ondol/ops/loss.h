@@ -1,6 +1,7 @@
 // Cross-entropy, plain and fused with the output projection.
 //
-//   auto r = ops::linear_cross_entropy(hidden, weight, labels, {.scale = 1.0f / target_tokens, .gradients = true});
+//   auto r = ops::linear_cross_entropy(hidden, weight, labels,
+//                                     {.scale = 1.0f / target_tokens, .projection = {.gradients = true}});
 //   double loss = r.loss.item();                         // scale * sum over rows that count
 //
 // labels are i32; rows whose label is ignore_index count nothing. Losses and statistics are f32. A label outside
@@ -49,24 +50,33 @@ struct TokenDraw {
   Tensor replaced;  // (B, T) i32, contiguous: receives 1 where the token is not the label, else 0
 };
 
-struct LinearCrossEntropyOptions {
-  LossScale scale;  // of the sum: 1 / (global count of target tokens) makes it a mean
+/// What a loss on top of an output projection is told, whichever it is.
+struct OutputProjectionOptions {
+  Tensor bias;  // (V), optional, dtype of hidden
   int32_t ignore_index = kIgnoreIndex;
   bool gradients = false;
-  bool weight_gradient = true;      // false: with gradients, but for grad_weight
-  Tensor grad_weight;               // (V, C) f32: where the gradient of weight goes; undefined: a new tensor
-  bool accumulate_weight = false;   // add to grad_weight instead of overwriting it
-  Tensor bias;                      // (V), optional, dtype of hidden
-  float softcap = 0.0f;             // Gemma 2: logits become softcap * tanh(logits / softcap)
-  int64_t chunk_rows = 0;           // rows whose logits exist at a time; 0 chooses
-  const TokenDraw* draw = nullptr;  // draws tokens from the logits on the way
+  bool weight_gradient = true;     // false: with gradients, but for grad_weight
+  Tensor grad_weight;              // (V, C) f32: where the gradient of weight goes; undefined: a new tensor
+  bool accumulate_weight = false;  // add to grad_weight instead of overwriting it
+  int64_t chunk_rows = 0;          // rows whose logits exist at a time; 0 chooses
 };
 
-struct LinearCrossEntropyResult {
-  Tensor loss;         // one element, f32: scale * sum
-  Tensor grad_hidden;  // of loss, with gradients: dtype of hidden
+/// With options.gradients; undefined without.
+struct OutputProjectionGradients {
+  Tensor grad_hidden;  // dtype of hidden
   Tensor grad_weight;  // (V, C) f32, if wanted: options.grad_weight when that was given
   Tensor grad_bias;    // (V) f32 when there is a bias
+};
+
+struct LinearCrossEntropyOptions {
+  LossScale scale;                  // of the sum: 1 / (global count of target tokens) makes it a mean
+  float softcap = 0.0f;             // Gemma 2: logits become softcap * tanh(logits / softcap)
+  const TokenDraw* draw = nullptr;  // draws tokens from the logits on the way
+  OutputProjectionOptions projection;
+};
+
+struct LinearCrossEntropyResult : OutputProjectionGradients {  // of loss
+  Tensor loss;                                                 // one element, f32: scale * sum
 };
 
 /// hidden (.., C), weight (V, C), labels (..). The logits are never held whole: with gradients they are formed chunk by

@@ -11,14 +11,15 @@
 #include <filesystem>
 
 #include <ondol/autograd/functions.h>
+#include <ondol/autograd/low_rank.h>
 #include <ondol/base/file.h>
 #include <ondol/ops/embedding.h>
 #include <ondol/ops/matmul.h>
 #include <ondol/ops/reduce.h>
 #include <ondol/tokenizer/tokenizer.h>
 
-#include "train/objectives/objectives.h"
 #include "base/fnv1a.h"
+#include "train/objectives/objectives.h"
 #include "train/teacher_cache.h"
 #include "train/teacher_layers.h"
 
@@ -202,7 +203,7 @@ class Distillation final : public Objective {
       return {losses.soft, losses.hard, Variable()};
     }
     const TokenPredictions teacher = predict(*model.attached(key()), input_of_teacher(rows, input));
-    inputs.teacher = {.hidden = teacher.features.value(), .weight = teacher.output.weight.value()};
+    inputs.teacher = {.hidden = teacher.features.value(), .weight = merged_weight(teacher.output.weight)};
     if (teacher.output.bias.defined()) inputs.teacher.bias = teacher.output.bias.value();
     const functions::DistillationLosses losses = functions::linear_distillation(student.features, labels, inputs);
     if (cosine_weight_ == 0.0) return {losses.soft, losses.hard, Variable()};
@@ -394,7 +395,7 @@ class Distillation final : public Objective {
     if (rows.empty()) return predictions;
     const auto targets = static_cast<int64_t>(rows.size());
     const TokenPredictions scores = predict(teacher, part.to(teacher.device()));
-    const Tensor weight = scores.output.weight.value(), all_features = scores.features.value().contiguous();
+    const Tensor weight = merged_weight(scores.output.weight), all_features = scores.features.value().contiguous();
     const Tensor features = ops::embedding(all_features.reshape({labels.size(1) * count, weight.size(1)}),
                                            Tensor::from_vector(rows, {targets}, teacher.device()));
     for (int64_t first = 0; first < targets; first += kCacheRows) {
