@@ -315,8 +315,8 @@ TrainConfig read_single(const Json& document, const std::string& name) {
   const JsonReader parallel = root.child("parallel");
   config.parallel.data = parallel.get<int64_t>("data", config.parallel.data, at_least(1));
   config.parallel.zero_stage = parallel.get<int64_t>("zero_stage", config.parallel.zero_stage, at_least(0));
-  if (config.parallel.zero_stage > 0 && config.parallel.data == 1) {
-    parallel.fail("zero_stage", "sharding needs parallel.data above 1");
+  if (config.parallel.zero_stage > 0) {
+    parallel.fail("zero_stage", "this version does not shard: every process holds the whole model and optimizer");
   }
   config.output = root.get<std::string>("output", "");
   root.finish();
