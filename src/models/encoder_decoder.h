@@ -39,7 +39,7 @@ class EncoderDecoder : public FamilyModel {
   bool is_other_head(const std::string& name) const;
 
   /// Where the decoder's numbers of dropout sites begin.
-  static constexpr uint32_t kDecoderSites = 1u << 15;
+  static constexpr uint32_t kDecoderSites = 1u << 14;
 
   /// The encoder's states (B, T, C) after its final norm.
   virtual Variable run_encoder(const Tensor& ids, const Tensor& attention_mask, const ForwardContext& context) = 0;
