@@ -108,6 +108,11 @@ std::string HostCommunicator::differs(int peer, const CallMark& theirs) const {
                 ", but all ranks must make the same calls in the same order (rank ", world_rank(rank()), " found it)");
 }
 
+void HostCommunicator::throw_late(int peer) const {
+  throw Error(waiting_for(concat("rank ", world_rank(peer), " lives, but did not come within ",
+                                 std::chrono::duration<double>(options().collective_timeout).count(), " s")));
+}
+
 CallMark HostCommunicator::next_mark(CallMark::Kind kind, const Tensor& tensor, int root, ReduceOp op) {
   CallMark mark{.kind = kind, .root = root};
   if (tensor.defined()) mark.bytes = static_cast<uint64_t>(tensor.numel()) * dtype_size(tensor.dtype());

@@ -93,6 +93,8 @@ class HostCommunicator : public Communicator {
   const CallMark& current() const { return current_; }
   std::string waiting_for(const std::string& what) const;
   std::string differs(int peer, const CallMark& theirs) const;
+  /// For a rank that has not made the call within the limit for collectives.
+  [[noreturn]] void throw_late(int peer) const;
 
   void keep_alive() { queue_->keep_alive(); }
   void add_late(int peer, double seconds) { late_[static_cast<size_t>(peer)] += seconds; }

@@ -162,6 +162,23 @@ void MessageCommunicator::do_send(const void* data, size_t bytes, int to) {
   exchange({{to, {{static_cast<std::byte*>(const_cast<void*>(data)), bytes}}}}, {});
 }
 
+void MessageCommunicator::check_header(int peer, const MessageHeader& header, uint64_t expected) const {
+  const CallMark& theirs = header.mark;
+  if (current().kind != CallMark::recv) {
+    if (!(theirs == current()) || header.bytes != expected) throw Error(differs(peer, theirs));
+  } else if (theirs.kind != CallMark::send || header.bytes != expected) {
+    throw Error(waiting_for(
+        concat("rank ", world_rank(peer), " comes with ", to_string(theirs), ", ", expected, " bytes were expected")));
+  }
+}
+
+void MessageCommunicator::look_around(int peer, Patience& patience) {
+  check_failed();
+  keep_alive();
+  check_failed();
+  if (patience.over()) throw_late(peer);
+}
+
 void MessageCommunicator::do_recv(void* data, size_t bytes, int from) {
   exchange({}, {{from, {{static_cast<std::byte*>(data), bytes}}}});
 }

@@ -15,6 +15,12 @@
 
 namespace ondol {
 
+/// What precedes the bytes of a message.
+struct MessageHeader {
+  CallMark mark;
+  uint64_t bytes = 0;
+};
+
 class MessageCommunicator : public HostCommunicator {
  protected:
   using HostCommunicator::HostCommunicator;
@@ -28,6 +34,11 @@ class MessageCommunicator : public HostCommunicator {
 
   /// Sends and receives, at most one message to and from each rank, and returns when all are done.
   virtual void exchange(const std::vector<Message>& outgoing, const std::vector<Message>& incoming) = 0;
+
+  /// Throws when `peer` makes another call, or sends another number of bytes than the message that is waited for has.
+  void check_header(int peer, const MessageHeader& header, uint64_t expected) const;
+  /// To be called a few times a second by whoever waits for `peer`; throws when there is no use in that any longer.
+  void look_around(int peer, Patience& patience);
 
   void do_all_reduce(void* out, const void* in, int64_t count, DType dtype, const ReduceOptions& reduce) override;
   void do_reduce_scatter(void* out, const void* in, int64_t count, DType dtype, const ReduceOptions& reduce) override;

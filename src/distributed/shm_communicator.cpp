@@ -74,10 +74,7 @@ class ShmCommunicator final : public HostCommunicator {
     if (segment_.at(peer).present.load() == 2 && !reached()) {
       throw Error(waiting_for(concat("rank ", world_rank(peer), " has left")));
     }
-    if (patience.over() && !reached()) {
-      throw Error(waiting_for(concat("rank ", world_rank(peer), " lives, but did not come within ",
-                                     std::chrono::duration<double>(options().collective_timeout).count(), " s")));
-    }
+    if (patience.over() && !reached()) throw_late(peer);
   }
 
   void take_failure_of_others() noexcept {

@@ -24,16 +24,10 @@ constexpr auto kSlice = std::chrono::milliseconds(20);
 constexpr char kAlive = 'a', kLeaving = 'l', kFailed = 'f';
 constexpr size_t kMaxFailureBytes = 4096;
 
-/// What precedes the bytes of a message.
-struct Header {
-  CallMark mark;
-  uint64_t bytes = 0;
-};
-
 /// How far a message has got: its header, then its places.
 struct Transfer {
   int peer = -1;
-  Header header;
+  MessageHeader header;
   std::vector<iovec> rest;  // what is left, header included
   size_t next = 0;
   uint64_t expected = 0;
@@ -200,7 +194,7 @@ class TcpCommunicator final : public MessageCommunicator {
       add_late(awaited(), std::chrono::duration<double>(now - before).count());
       if (now - looked < kSlice) continue;
       looked = now;
-      look_around(patience);
+      look_around(awaited(), patience);
     }
   }
 
@@ -236,19 +230,9 @@ class TcpCommunicator final : public MessageCommunicator {
     t.advance(static_cast<size_t>(n));
     if (t.next > 0 && !t.checked) {
       t.checked = true;
-      check_header(t);
+      check_header(t.peer, t.header, t.expected);
     }
     return true;
-  }
-
-  void check_header(const Transfer& t) const {
-    const CallMark& theirs = t.header.mark;
-    if (current().kind != CallMark::recv) {
-      if (!(theirs == current()) || t.header.bytes != t.expected) throw Error(differs(t.peer, theirs));
-    } else if (theirs.kind != CallMark::send || t.header.bytes != t.expected) {
-      throw Error(waiting_for(concat("rank ", world_rank(t.peer), " comes with ", to_string(theirs), ", ", t.expected,
-                                     " bytes were expected")));
-    }
   }
 
   void sleep_until_ready() {
@@ -270,16 +254,6 @@ class TcpCommunicator final : public MessageCommunicator {
       }
     }
     return rank();
-  }
-
-  void look_around(Patience& patience) {
-    check_failed();
-    keep_alive();
-    check_failed();
-    if (patience.over()) {
-      throw Error(waiting_for(concat("rank ", world_rank(awaited()), " lives, but did not come within ",
-                                     std::chrono::duration<double>(options().collective_timeout).count(), " s")));
-    }
   }
 
   std::unique_ptr<Communicator> make_group(const std::vector<int>& members, const std::string& name) override {

@@ -214,6 +214,12 @@ TEST(Launcher, RestartsGoOnWithTheRanksThatRemain) {
   }
 }
 
+void expect_all_stopped_at_the_same_step(const TemporaryDirectory& directory) {
+  for (int rank = 1; rank < kRanks; ++rank) {
+    EXPECT_EQ(directory.read(concat("stopped-", rank)), directory.read("stopped-0"));
+  }
+}
+
 TEST(Launcher, TerminationStopsAllAtTheSameStep) {
   const TemporaryDirectory directory;
   const pid_t launcher = start(launching(directory, "", 1, 100000), directory, kQuick);
@@ -221,9 +227,7 @@ TEST(Launcher, TerminationStopsAllAtTheSameStep) {
   ::kill(launcher, SIGTERM);
   const Ended run = wait_for(launcher, directory);
   EXPECT_EQ(run.code, 0) << run.errors;
-  for (int rank = 1; rank < kRanks; ++rank) {
-    EXPECT_EQ(directory.read(concat("stopped-", rank)), directory.read("stopped-0"));
-  }
+  expect_all_stopped_at_the_same_step(directory);
 }
 
 TEST(Launcher, TerminationOfOneRankStopsAllAtTheSameStep) {
@@ -234,9 +238,7 @@ TEST(Launcher, TerminationOfOneRankStopsAllAtTheSameStep) {
   ASSERT_EQ(ranks.size(), 3u);
   ::kill(ranks[1], SIGTERM);
   EXPECT_EQ(wait_for(launcher, directory).code, 0);
-  for (int rank = 0; rank < kRanks; ++rank) {
-    EXPECT_EQ(directory.read(concat("stopped-", rank)), directory.read("stopped-0"));
-  }
+  expect_all_stopped_at_the_same_step(directory);
 }
 
 TEST(Launcher, NobodyOutlivesAKilledLauncher) {

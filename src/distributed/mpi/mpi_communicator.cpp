@@ -68,11 +68,6 @@ class Session {
   }
 };
 
-struct Header {
-  CallMark mark;
-  uint64_t bytes = 0;
-};
-
 class MpiCommunicator final : public MessageCommunicator {
  public:
   explicit MpiCommunicator(const CommMembers& members)
@@ -107,7 +102,7 @@ class MpiCommunicator final : public MessageCommunicator {
   struct Arrival {
     int peer;
     uint64_t expected;
-    Header header;
+    MessageHeader header;
     size_t first, count;  // its requests, that of the header first
     bool checked = false;
   };
@@ -209,13 +204,13 @@ class MpiCommunicator final : public MessageCommunicator {
     for (size_t i = 0; i < incoming.size(); ++i) {
       Arrival& arrival = arrivals_[i];
       arrival.first = requests_.size();
-      receive(&arrival.header, sizeof(Header), arrival.peer);
+      receive(&arrival.header, sizeof(MessageHeader), arrival.peer);
       receive_places(incoming[i]);
       arrival.count = requests_.size() - arrival.first;
     }
     for (const Message& message : outgoing) headers_.push_back({current(), bytes_of(message)});
     for (size_t i = 0; i < outgoing.size(); ++i) {
-      transmit(&headers_[i], sizeof(Header), outgoing[i].peer);
+      transmit(&headers_[i], sizeof(MessageHeader), outgoing[i].peer);
       transmit_places(outgoing[i]);
     }
     try {
@@ -314,13 +309,7 @@ class MpiCommunicator final : public MessageCommunicator {
       }
       if (now - looked < kSlice) continue;
       looked = now;
-      check_failed();
-      keep_alive();
-      check_failed();
-      if (patience.over()) {
-        throw Error(waiting_for(concat("rank ", world_rank(awaited()), " lives, but did not come within ",
-                                       std::chrono::duration<double>(options().collective_timeout).count(), " s")));
-      }
+      look_around(awaited(), patience);
     }
   }
 
@@ -328,13 +317,7 @@ class MpiCommunicator final : public MessageCommunicator {
     for (Arrival& a : arrivals_) {
       if (a.checked || a.header.mark.number == 0) continue;
       a.checked = true;
-      const CallMark& theirs = a.header.mark;
-      if (current().kind != CallMark::recv) {
-        if (!(theirs == current()) || a.header.bytes != a.expected) throw Error(differs(a.peer, theirs));
-      } else if (theirs.kind != CallMark::send || a.header.bytes != a.expected) {
-        throw Error(waiting_for(concat("rank ", world_rank(a.peer), " comes with ", to_string(theirs), ", ", a.expected,
-                                       " bytes were expected")));
-      }
+      check_header(a.peer, a.header, a.expected);
     }
   }
 
@@ -356,7 +339,7 @@ class MpiCommunicator final : public MessageCommunicator {
   std::atomic<bool> news_{false};
   std::vector<MPI_Request> requests_;
   std::vector<Arrival> arrivals_;
-  std::vector<Header> headers_;
+  std::vector<MessageHeader> headers_;
 };
 
 }  // namespace
