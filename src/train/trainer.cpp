@@ -191,18 +191,18 @@ void Trainer::Impl::check_later_stages() {
 /// Steps of the stages, and of unfreezing, that are given in epochs: so many that every sample is seen as often. The
 /// last batch goes on into the next epoch where it is not full.
 void Trainer::Impl::resolve_epochs() {
+  const auto steps_of = [&](double epochs, size_t number) {
+    const auto samples = static_cast<double>(data->samples_per_epoch(number));
+    return std::max(std::ceil(epochs * samples / static_cast<double>(config.stages[number].batch_size)), 1.0);
+  };
   for (size_t number = 0; number < config.stages.size(); ++number) {
     const StageConfig& now = config.stages[number];
     if (now.steps != TrainConfig::kUnknownSteps) continue;
-    const auto samples = static_cast<double>(data->samples_per_epoch(number));
-    const double steps = std::ceil(now.epochs * samples / static_cast<double>(now.batch_size));
-    config.set_steps(number, static_cast<int64_t>(std::max(steps, 1.0)));
+    config.set_steps(number, static_cast<int64_t>(steps_of(now.epochs, number)));
   }
   if (config.unfreeze.epochs > 0.0) {
-    const auto samples = static_cast<double>(data->samples_per_epoch(0));
-    const double steps = std::ceil(config.unfreeze.epochs * samples / static_cast<double>(config.stages[0].batch_size));
-    config.unfreeze.steps =
-        static_cast<int64_t>(std::clamp(steps, 1.0, static_cast<double>(TrainConfig::kUnknownSteps)));
+    config.unfreeze.steps = static_cast<int64_t>(
+        std::min(steps_of(config.unfreeze.epochs, 0), static_cast<double>(TrainConfig::kUnknownSteps)));
   }
 }
 
