@@ -1,19 +1,19 @@
 #include <algorithm>
-#include <fstream>
 
 #include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
 
 #include <ondol/train/trainer.h>
 
 #include "support/ranks.h"
 #include "support/temporary_directory.h"
 #include "train/ranks.h"
+#include "train/run_watch.h"
 #include "train/tiny_run.h"
 
 namespace ondol {
 namespace {
 
+using testing::expect_same_run;
 using testing::run_ranks;
 using testing::TemporaryDirectory;
 using testing::tiny_config;
@@ -47,30 +47,6 @@ std::vector<std::string> train_on(int ranks, const std::function<TrainConfig(int
     ONDOL_CHECK(stop == 0 || result.step == stop, "stopped at step ", result.step);
     ONDOL_CHECK(!result.directory.empty(), "no directory");
   });
-}
-
-std::string bytes_of(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  EXPECT_TRUE(in) << path;
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
-/// Losses, gradient norms and evaluations.
-std::string results_of(const std::string& run) {
-  std::string text;
-  std::ifstream in(run + "/metrics.jsonl");
-  for (std::string line; std::getline(in, line);) {
-    nlohmann::json metrics = nlohmann::json::parse(line);
-    for (const char* key : {"seconds", "data_seconds", "tokens_per_second", "mfu", "eval_seconds"}) metrics.erase(key);
-    text += metrics.dump() + "\n";
-  }
-  return text;
-}
-
-void expect_same_run(const std::string& a, const std::string& b) {
-  EXPECT_EQ(results_of(a), results_of(b));
-  EXPECT_EQ(bytes_of(a + "/final/model.safetensors"), bytes_of(b + "/final/model.safetensors"));
-  EXPECT_EQ(bytes_of(a + "/checkpoint-12/optimizer.safetensors"), bytes_of(b + "/checkpoint-12/optimizer.safetensors"));
 }
 
 TEST(MicroBatchShares, AreWholeSubtreesAndCoverTheBatch) {
@@ -121,7 +97,7 @@ TEST_P(DataParallel, AnyNumberOfRanksGivesTheSameBytes) {
   for (const int ranks : {2, 3, 4}) {
     const std::string run = concat("on", ranks);
     ASSERT_EQ(train(ranks, run), std::vector<std::string>(static_cast<size_t>(ranks)));
-    expect_same_run(directory / "one", directory / run);
+    expect_same_run(directory, "one", run);
   }
 }
 
@@ -131,7 +107,7 @@ TEST_P(DataParallel, ARunGoesOnWithAnotherNumberOfRanks) {
   ASSERT_EQ(train(2, "parts", 7), std::vector<std::string>(2));
   ASSERT_EQ(train(3, "parts", 10), std::vector<std::string>(3));
   ASSERT_EQ(train(1, "parts"), std::vector<std::string>(1));
-  expect_same_run(directory / "whole", directory / "parts");
+  expect_same_run(directory, "whole", "parts");
 }
 
 class RanksThatFail : public ::testing::Test {

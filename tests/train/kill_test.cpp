@@ -9,9 +9,9 @@
 #include <unistd.h>
 
 #include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
 
 #include "support/temporary_directory.h"
+#include "train/run_watch.h"
 #include "train/tiny_run.h"
 
 namespace ondol {
@@ -35,17 +35,6 @@ int wait_for(pid_t child) {
   int status = 0;
   waitpid(child, &status, 0);
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
-std::string losses(const testing::TemporaryDirectory& directory, const std::string& run) {
-  std::ifstream in(directory / (run + "/metrics.jsonl"));
-  std::string text;
-  for (std::string line; std::getline(in, line);) {
-    nlohmann::json entry = nlohmann::json::parse(line);
-    for (const char* key : {"seconds", "data_seconds", "tokens_per_second", "mfu", "eval_seconds"}) entry.erase(key);
-    text += entry.dump() + "\n";
-  }
-  return text;
 }
 
 class Kill : public ::testing::TestWithParam<int> {};
@@ -79,7 +68,7 @@ TEST_P(Kill, RestartedRunIsIdentical) {
   }
   ASSERT_EQ(status, 0);
   EXPECT_GE(disturbed, 1);
-  EXPECT_EQ(losses(directory, "whole"), losses(directory, "parts"));
+  EXPECT_EQ(testing::timeless_metrics(directory / "whole"), testing::timeless_metrics(directory / "parts"));
   EXPECT_EQ(directory.read("whole/final/model.safetensors"), directory.read("parts/final/model.safetensors"));
   EXPECT_EQ(directory.read("whole/checkpoint-40/optimizer.safetensors"),
             directory.read("parts/checkpoint-40/optimizer.safetensors"));

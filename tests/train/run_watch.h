@@ -3,10 +3,12 @@
 #pragma once
 
 #include <atomic>
+#include <fstream>
 #include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include <ondol/train/trainer.h>
 
@@ -67,6 +69,30 @@ inline void expect_same_files(const TemporaryDirectory& directory, const std::st
     EXPECT_FALSE(bytes.empty()) << a << " has no " << file;
     EXPECT_TRUE(bytes == directory.read(b + "/" + file)) << file << " of " << a << " and " << b;
   }
+}
+
+/// The lines of its metrics.jsonl.
+inline std::vector<nlohmann::json> metrics_of(const std::string& run) {
+  std::vector<nlohmann::json> lines;
+  std::ifstream in(run + "/metrics.jsonl");
+  for (std::string line; std::getline(in, line);) lines.push_back(nlohmann::json::parse(line));
+  return lines;
+}
+
+/// The metrics without what depends on the clock.
+inline std::string timeless_metrics(const std::string& run) {
+  std::string text;
+  for (nlohmann::json line : metrics_of(run)) {
+    for (const char* key : {"seconds", "data_seconds", "tokens_per_second", "mfu", "eval_seconds"}) line.erase(key);
+    text += line.dump() + "\n";
+  }
+  return text;
+}
+
+/// Two runs of 12 steps gave the same.
+inline void expect_same_run(const TemporaryDirectory& directory, const std::string& a, const std::string& b) {
+  EXPECT_EQ(timeless_metrics(directory / a), timeless_metrics(directory / b));
+  expect_same_files(directory, a, b, {"final/model.safetensors", "checkpoint-12/optimizer.safetensors"});
 }
 
 }  // namespace ondol::testing

@@ -20,30 +20,11 @@ namespace ondol {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::expect_same_run;
+using testing::metrics_of;
 using testing::RunWatch;
+using testing::timeless_metrics;
 using testing::tiny_config;
-
-std::vector<nlohmann::json> metrics_of(const std::string& run) {
-  std::vector<nlohmann::json> lines;
-  std::ifstream in(run + "/metrics.jsonl");
-  for (std::string line; std::getline(in, line);) lines.push_back(nlohmann::json::parse(line));
-  return lines;
-}
-
-/// The metrics without what depends on the clock.
-std::string timeless_metrics(const std::string& run) {
-  std::string text;
-  for (nlohmann::json line : metrics_of(run)) {
-    for (const char* key : {"seconds", "data_seconds", "tokens_per_second", "mfu", "eval_seconds"}) line.erase(key);
-    text += line.dump() + "\n";
-  }
-  return text;
-}
-
-void expect_same_run(const testing::TemporaryDirectory& directory, const std::string& a, const std::string& b) {
-  EXPECT_EQ(timeless_metrics(directory / a), timeless_metrics(directory / b));
-  testing::expect_same_files(directory, a, b, {"final/model.safetensors", "checkpoint-12/optimizer.safetensors"});
-}
 
 TrainResult run_until(const TrainConfig& config, int64_t step, RunWatch* observer = nullptr,
                       const std::string& resume = "auto") {
