@@ -16,8 +16,11 @@ namespace {
 /// The stream of a parameter's random values follows from its name, not from its place.
 uint32_t name_hash(const std::string& name) { return Fnv1a<uint32_t>().add(name).value(); }
 
-int64_t aligned(int64_t elements) {
-  return (elements + ParameterStore::kAlignment - 1) / ParameterStore::kAlignment * ParameterStore::kAlignment;
+int64_t round_up(int64_t elements, int64_t multiple) { return (elements + multiple - 1) / multiple * multiple; }
+
+/// What a parameter takes up in the flat buffers.
+int64_t padded_size(const Shape& shape) {
+  return round_up(shape.numel(), shape.ndim() >= 2 ? ParameterStore::kBlock : ParameterStore::kAlignment);
 }
 
 /// Philox keyed by the name, in f32, rounded to the parameter's dtype.
@@ -163,10 +166,10 @@ void ParameterStore::set_trainable(const std::function<bool(const Entry&)>& trai
 }
 
 void ParameterStore::materialize(DType dtype, Device device) {
-  int64_t total = 0;
+  int64_t total = 2 * kBlock;  // matrices begin at whole blocks
   for (const Entry& entry : entries_) {
     if (entry.variable.quantized() != nullptr) continue;
-    ONDOL_CHECK(!__builtin_add_overflow(total, aligned(entry.shape.numel()), &total),
+    ONDOL_CHECK(!__builtin_add_overflow(total, padded_size(entry.shape), &total),
                 "too many weights to count: parameter ", entry.name, " ", entry.shape);
   }
   flat_elements_ = 0;
@@ -180,8 +183,9 @@ void ParameterStore::materialize(DType dtype, Device device) {
         entry.variable.set_quantized(std::make_shared<const QuantizedWeight>(std::move(changed)));
         continue;
       }
+      if (matrices) flat_elements_ = round_up(flat_elements_, kBlock);  // vectors of what is trained may lie before
       entry.offset = flat_elements_;
-      flat_elements_ += aligned(entry.shape.numel());
+      flat_elements_ += padded_size(entry.shape);
     }
     return flat_elements_;
   };

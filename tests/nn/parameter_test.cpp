@@ -19,19 +19,19 @@ TEST(ParameterStore, LaysMatricesBeforeVectorsAlignedAndPadded) {
   ASSERT_EQ(store.entries().size(), 3u);
   EXPECT_EQ(store.entries()[0].name, "bias");
   EXPECT_EQ(store.entries()[1].offset, 0);
-  EXPECT_EQ(store.entries()[2].offset, 32);  // 21 elements, up to a multiple of 16
-  EXPECT_EQ(store.matrix_elements(), 48);
-  EXPECT_EQ(store.entries()[0].offset, 48);
-  EXPECT_EQ(store.flat_elements(), 64);
+  EXPECT_EQ(store.entries()[2].offset, 256);  // 21 elements, up to a whole block
+  EXPECT_EQ(store.matrix_elements(), 512);
+  EXPECT_EQ(store.entries()[0].offset, 512);
+  EXPECT_EQ(store.flat_elements(), 512 + 16);
   EXPECT_EQ(store.count(), 5 + 21 + 16);
   EXPECT_EQ(weight.shape(), (Shape{3, 7}));
   store.initialize(1);
-  std::vector<float> expected(64, 0.0f);
+  std::vector<float> expected(528, 0.0f);
   std::fill_n(expected.begin(), 21, 1.0f);
-  std::fill_n(expected.begin() + 32, 16, 1.0f);
+  std::fill_n(expected.begin() + 256, 16, 1.0f);
   EXPECT_EQ(store.flat_values().to_vector<float>(), expected);
   conv.value().fill(2.0);  // a view: the flat buffer sees it
-  EXPECT_EQ(store.flat_values().to_vector<float>()[47], 2.0f);
+  EXPECT_EQ(store.flat_values().to_vector<float>()[271], 2.0f);
   EXPECT_EQ(bias.value().to_vector<float>(), std::vector<float>(5, 0.0f));
 }
 
@@ -83,7 +83,7 @@ TEST(ParameterStore, GradientsAreViewsOfOneBuffer) {
   const std::vector<float> flat = store.flat_gradients().to_vector<float>();
   EXPECT_EQ(store.flat_gradients().dtype(), DType::f32);
   EXPECT_EQ(std::vector<float>(flat.begin(), flat.begin() + 4), (std::vector<float>{1, 2, 3, 4}));
-  EXPECT_EQ(std::vector<float>(flat.begin() + 16, flat.begin() + 19), (std::vector<float>{0, 0, 0}));
+  EXPECT_EQ(std::vector<float>(flat.begin() + 256, flat.begin() + 259), (std::vector<float>{0, 0, 0}));
   const Tensor other = Tensor::zeros({store.flat_elements()});
   store.use_gradient_buffer(other);
   used.add_grad(Tensor::from_vector<float>({5, 6, 7, 8}, {2, 2}));
@@ -99,22 +99,22 @@ TEST(ParameterStore, WhatIsNotTrainedLiesBehindAndHasNoGradient) {
   const Variable weight = store.add("weight", {2, 3}, Init::ones());
   store.set_trainable([](const ParameterStore::Entry& entry) { return !entry.name.starts_with("frozen."); });
   store.materialize(DType::f32, Device{});
-  EXPECT_EQ(store.matrix_elements(), 16);
-  EXPECT_EQ(store.trainable_elements(), 32);
-  EXPECT_EQ(store.flat_elements(), 32 + 32 + 16);
-  EXPECT_EQ(store.trainable_values().numel(), 32);
+  EXPECT_EQ(store.matrix_elements(), 256);
+  EXPECT_EQ(store.trainable_elements(), 256 + 16);
+  EXPECT_EQ(store.flat_elements(), 512 + 256 + 16);
+  EXPECT_EQ(store.trainable_values().numel(), 272);
   EXPECT_EQ(store.count(), 5 + 21 + 4 + 6);
   EXPECT_EQ(store.trainable_count(), 4 + 6);
-  EXPECT_EQ(store.entries()[3].offset, 0);   // weight
-  EXPECT_EQ(store.entries()[2].offset, 16);  // bias
-  EXPECT_EQ(store.entries()[1].offset, 32);  // frozen.weight
-  EXPECT_EQ(store.entries()[0].offset, 64);  // frozen.bias
+  EXPECT_EQ(store.entries()[3].offset, 0);    // weight
+  EXPECT_EQ(store.entries()[2].offset, 256);  // bias
+  EXPECT_EQ(store.entries()[1].offset, 512);  // frozen.weight, at a whole block again
+  EXPECT_EQ(store.entries()[0].offset, 768);  // frozen.bias
   EXPECT_FALSE(frozen.requires_grad());
   EXPECT_FALSE(frozen_bias.requires_grad());
   EXPECT_TRUE(weight.requires_grad());
   EXPECT_TRUE(bias.requires_grad());
   store.enable_gradients();
-  EXPECT_EQ(store.flat_gradients().numel(), 32);
+  EXPECT_EQ(store.flat_gradients().numel(), 272);
   store.flat_gradients().fill(7.0);
   store.clear_gradients();
   store.finish_gradients();

@@ -4,10 +4,10 @@
 //   Variable w = store.add("mlp.up_proj.weight", {256, 64}, Init::normal(0.02f));
 //   store.materialize(DType::bf16, device);               // one flat buffer; w.value() is a view of it
 //
-// All parameters lie in one flat buffer, matrices (two or more dimensions) before vectors, each at a multiple of 16
-// elements, so that the optimizer, clipping and checkpoints work on a few long arrays. Those that are not trained
-// (set_trainable) lie behind the others: gradients, master weights and optimizer state cover the first
-// trainable_elements() of the buffer and nothing else.
+// All parameters lie in one flat buffer, matrices (two or more dimensions) before vectors, so that the optimizer,
+// clipping and checkpoints work on a few long arrays. Each matrix begins at a multiple of 256 elements, each vector at
+// one of 16. Those that are not trained (set_trainable) lie behind the others: gradients, master weights and optimizer
+// state cover the first trainable_elements() of the buffer and nothing else.
 #pragma once
 
 #include <cstdint>
@@ -63,6 +63,7 @@ struct WeightSlot {
 class ParameterStore {
  public:
   static constexpr int64_t kAlignment = 16;
+  static constexpr int64_t kBlock = 256;  // of matrices, which can so be cut into whole blocks for several processes
 
   /// Registers a parameter; its value is undefined until materialize.
   Variable add(const std::string& name, const Shape& shape, const Init& init);
