@@ -24,6 +24,16 @@ int terminal_columns() {
   return ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
+/// Of the time of all ranks, what they spend waiting for collectives.
+double exposed_share(const std::vector<ondol::RankMetrics>& ranks) {
+  double exposed = 0.0, seconds = 0.0;
+  for (const ondol::RankMetrics& rank : ranks) {
+    exposed += rank.exposed_seconds;
+    seconds += rank.seconds;
+  }
+  return exposed / seconds;
+}
+
 std::string duration(double seconds) {
   const auto whole = static_cast<long long>(std::max(0.0, seconds) + 0.5);
   if (whole < 60) return formatted("%llds", whole);
@@ -84,6 +94,8 @@ void TrainProgress::on_start(const ondol::RunInfo& info) {
 std::string TrainProgress::numbers(const ondol::StepMetrics& metrics) const {
   std::string text = formatted("loss %.4f  grad norm %.3f  lr %.2e  %s tok/s", metrics.loss, metrics.grad_norm,
                                metrics.learning_rate, short_count(metrics.tokens_per_second).c_str());
+  if (!metrics.ranks.empty()) text += formatted("  waits %.1f%%", 100.0 * exposed_share(metrics.ranks));
+  if (const std::optional<size_t> late = ondol::straggler(metrics.ranks)) text += concat("  rank ", *late, " is late");
   if (metrics.mfu) text += formatted("  mfu %.1f%%", 100.0 * *metrics.mfu);
   if (metrics.skipped) text += metrics.no_targets ? "  no targets: skipped" : "  not finite: skipped";
   return text;
@@ -107,9 +119,39 @@ void TrainProgress::show_bar(const ondol::StepMetrics& metrics) {
   bar_shown_ = !last;
 }
 
+void TrainProgress::add_ranks(const std::vector<ondol::RankMetrics>& ranks) {
+  if (ranks_.size() < ranks.size()) ranks_.resize(ranks.size());
+  for (size_t i = 0; i < ranks.size(); ++i) {
+    ranks_[i].seconds += ranks[i].seconds;
+    ranks_[i].communication_seconds += ranks[i].communication_seconds;
+    ranks_[i].exposed_seconds += ranks[i].exposed_seconds;
+    ranks_[i].hidden_seconds += ranks[i].hidden_seconds;
+    ranks_[i].late_seconds += ranks[i].late_seconds;
+  }
+}
+
+/// What several processes cost, over all steps.
+std::string TrainProgress::communication() const {
+  double seconds = 0.0, in_collectives = 0.0, hidden = 0.0;
+  for (const ondol::RankMetrics& rank : ranks_) {
+    seconds += rank.seconds;
+    in_collectives += rank.communication_seconds;
+    hidden += rank.hidden_seconds;
+  }
+  std::string text = formatted("%zu ranks: collectives took %.1f %% of the steps, %.1f %% beside other work, ",
+                               ranks_.size(), 100.0 * in_collectives / seconds, 100.0 * hidden / seconds);
+  text += formatted("and ranks waited for them %.1f %%", 100.0 * exposed_share(ranks_));
+  if (const std::optional<size_t> late = ondol::straggler(ranks_)) {
+    text +=
+        formatted("; rank %zu was late for %.1f %%", *late, 100.0 * ranks_[*late].late_seconds / ranks_[*late].seconds);
+  }
+  return text;
+}
+
 void TrainProgress::on_step(const ondol::StepMetrics& metrics) {
   step_seconds_ += metrics.seconds;
   data_seconds_ += metrics.data_seconds;
+  add_ranks(metrics.ranks);
   if (quiet_ || log_level() < LogLevel::info) return;
   const bool ends = metrics.step == first_step_ || metrics.step == total_steps_;
   const double since = std::chrono::duration<double>(Clock::now() - shown_).count();
@@ -122,6 +164,7 @@ void TrainProgress::on_step(const ondol::StepMetrics& metrics) {
   }
   if (metrics.step == total_steps_) {
     line(formatted("reading and preparing samples took %.2f %% of the steps", 100.0 * data_seconds_ / step_seconds_));
+    if (!ranks_.empty()) line(communication());
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <string>
+#include <vector>
 
 #include <ondol/train/trainer.h>
 
@@ -24,6 +25,8 @@ class TrainProgress final : public ondol::TrainObserver {
   void line(const std::string& text);
   std::string numbers(const ondol::StepMetrics& metrics) const;
   std::string time_left(const ondol::StepMetrics& metrics) const;
+  void add_ranks(const std::vector<ondol::RankMetrics>& ranks);
+  std::string communication() const;
 
   bool quiet_;
   bool terminal_;
@@ -31,6 +34,7 @@ class TrainProgress final : public ondol::TrainObserver {
   int64_t first_step_ = 1;
   int64_t total_steps_ = 0;
   double step_seconds_ = 0.0, data_seconds_ = 0.0;  // of all steps so far
+  std::vector<ondol::RankMetrics> ranks_;           // sums of them, by rank
   Clock::time_point started_;
   Clock::time_point shown_;
 };

@@ -1,5 +1,7 @@
 #include "train/run_log.h"
 
+#include <cmath>
+
 #include <nlohmann/json.hpp>
 
 namespace ondol {
@@ -30,6 +32,27 @@ void RunLog::evaluation(const EvaluationMetrics& metrics) {
 
 void RunLog::sync() { metrics_.sync(); }
 
+namespace {
+
+/// Clocks are no finer, and lines of many ranks no longer than they need to be.
+double rounded(double value) { return std::round(value * 1e6) / 1e6; }
+
+nlohmann::ordered_json ranks_json(const std::vector<RankMetrics>& ranks) {
+  nlohmann::ordered_json json;
+  for (const RankMetrics& rank : ranks) {
+    json["tokens_per_second"].push_back(std::round(rank.tokens_per_second));
+    json["seconds"].push_back(rounded(rank.seconds));
+    json["communication_seconds"].push_back(rounded(rank.communication_seconds));
+    json["exposed_seconds"].push_back(rounded(rank.exposed_seconds));
+    json["hidden_seconds"].push_back(rounded(rank.hidden_seconds));
+    json["late_seconds"].push_back(rounded(rank.late_seconds));
+  }
+  if (const std::optional<size_t> late = straggler(ranks)) json["straggler"] = *late;
+  return json;
+}
+
+}  // namespace
+
 std::string metrics_line(const StepMetrics& metrics) {
   nlohmann::ordered_json line;
   line["step"] = metrics.step;
@@ -46,6 +69,7 @@ std::string metrics_line(const StepMetrics& metrics) {
   if (metrics.mfu) line["mfu"] = *metrics.mfu;
   if (metrics.skipped) line["skipped"] = true;
   if (metrics.no_targets) line["targets"] = 0;
+  if (!metrics.ranks.empty()) line["ranks"] = ranks_json(metrics.ranks);
   return line.dump();
 }
 

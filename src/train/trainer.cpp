@@ -21,6 +21,7 @@
 #include "train/model_setup.h"
 #include "train/peak_flops.h"
 #include "train/ramps.h"
+#include "train/rank_report.h"
 #include "train/ranks.h"
 #include "train/run_data.h"
 #include "train/run_log.h"
@@ -40,7 +41,7 @@ double now_seconds() {
 struct StartedStep {
   StepMetrics metrics;  // what is known beforehand
   double begin = 0.0;
-  int64_t first_sample = 0, batch_size = 0, length = 0, tokens = 0;
+  int64_t first_sample = 0, batch_size = 0, length = 0, tokens = 0, share_tokens = 0;
   std::vector<std::string> loss_names;
 };
 
@@ -131,6 +132,7 @@ struct Trainer::Impl {
   TrainerState state;  // as of the last step that was started; updates and seconds: of the last one that is finished
   BestModel best{config.evaluation, config.output, state};
   std::deque<StartedStep> started;
+  RankTimes times{ranks};
   double finished_at = 0.0;  // when the last result came
   std::optional<double> peak_flops;
   std::string last_checkpoint;  // that is whole
@@ -270,12 +272,14 @@ Batch Trainer::Impl::next_batch() {
 }
 
 StepArguments Trainer::Impl::step_arguments() const {
+  RankReport report = times.report();
+  report.stop = options.stop != nullptr && options.stop->load() ? 1.0f : 0.0f;
   const int64_t let_go = config.unfreeze.given() ? state.step / config.unfreeze.steps : 0;
   return {.micro_batch_size = stage().micro_batch_size * row_parts_at(stage(), state.stage_step + 1),
           .step = state.step + 1,
           .learning_rate = learning_rate_at(stage().schedule, stage().learning_rate, state.stage_step + 1),
           .held_below = config.unfreeze.given() ? std::max<int64_t>(0, training.optimizer->groups() - 1 - let_go) : 0,
-          .stop = options.stop != nullptr && options.stop->load()};
+          .report = report};
 }
 
 /// Starts the next step. Devices that work on their own are given it before the one before is done, so that they never
@@ -283,12 +287,14 @@ StepArguments Trainer::Impl::step_arguments() const {
 void Trainer::Impl::start_step() {
   StartedStep now;
   now.begin = now_seconds();
+  times.begin();
   const Batch batch = next_batch();
   now.metrics.data_seconds = now_seconds() - now.begin;
   const StepArguments arguments = step_arguments();
   const std::vector<int64_t> targets = data->objective().count_targets(batch, *training.model);
   now.metrics.no_targets = std::all_of(targets.begin(), targets.end(), [](int64_t count) { return count == 0; });
   if (!now.metrics.no_targets) step->start(data->objective(), batch, arguments);
+  now.share_tokens = step->share_tokens();
   now.loss_names = data->objective().loss_names();
   now.first_sample = batch.first_sample;
   now.batch_size = batch.size();
@@ -326,12 +332,14 @@ StepMetrics Trainer::Impl::finish_step() {
                        from.first_sample + from.batch_size - 1, " of the training data; no weight was changed)"),
                 "lower optimizer.learning_rate, or set train.on_non_finite to \"skip\"");
   }
-  stop_seen = stop_seen || result.stop;
+  stop_seen = stop_seen || result.stop();
+  metrics.ranks = rank_metrics(result.ranks);
   if (!metrics.skipped) ++state.updates;
   const double now = now_seconds();
   metrics.seconds = now - std::max(from.begin, finished_at);
   finished_at = now;
   state.seconds += metrics.seconds;
+  times.end(from.share_tokens, metrics.seconds);
   metrics.tokens_per_second = static_cast<double>(from.tokens) / metrics.seconds;
   if (peak_flops) {
     metrics.mfu =

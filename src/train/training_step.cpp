@@ -1,6 +1,8 @@
 #include "train/training_step.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
 
 #include <ondol/autograd/low_rank.h>
@@ -16,6 +18,10 @@ constexpr uint32_t kLowRankStreams = 1u << 15;  // of those, the first that adap
 }  // namespace
 
 bool GradientResult::finite() const { return std::isfinite(loss) && std::isfinite(grad_norm); }
+
+bool GradientResult::stop() const {
+  return std::any_of(ranks.begin(), ranks.end(), [](const RankReport& rank) { return rank.stop != 0.0f; });
+}
 
 TrainingStep::TrainingStep(Model& model, Optimizer& optimizer, const TrainingStepSettings& settings, const Ranks& ranks)
     : model_(model),
@@ -37,7 +43,7 @@ void TrainingStep::upload_inputs(const Objective& objective, const Batch& batch,
   micro_batches_ = (batch.size() + arguments.micro_batch_size - 1) / arguments.micro_batch_size;
   share_ = share_of_micro_batches(micro_batches_, ranks_.rank(), ranks_.size());
   const auto named = static_cast<int64_t>(objective.loss_names().size());
-  const Shape wanted{ranks_.size(), (1 + named) * share_.size + 1};
+  const Shape wanted{ranks_.size(), (1 + named) * share_.size + kRankReportFloats};
   if (!reports_.defined() || reports_.shape() != wanted) {
     reports_ = Tensor::zeros(wanted, DType::f32, model_.device());
   } else if (micro_batches_ != before) {
@@ -50,9 +56,15 @@ void TrainingStep::upload_inputs(const Objective& objective, const Batch& batch,
   }
   const int64_t begin = share_.begin * arguments.micro_batch_size;
   const int64_t end = std::min(share_.end * arguments.micro_batch_size, batch.size());
-  if (begin < end) batch_.load(batch.rows(begin, end - begin));
-  upload(own_report().narrow(0, wanted[1] - 1, 1),
-         Tensor::from_vector(std::vector<float>{arguments.stop ? 1.0f : 0.0f}, {1}));
+  share_tokens_ = 0;
+  if (begin < end) {
+    const Batch rows = batch.rows(begin, end - begin);
+    share_tokens_ = rows.count_tokens();
+    batch_.load(rows);
+  }
+  const auto report = std::bit_cast<std::array<float, kRankReportFloats>>(arguments.report);
+  upload(own_report().narrow(0, wanted[1] - kRankReportFloats, kRankReportFloats),
+         Tensor::from_vector(std::vector<float>(report.begin(), report.end()), {kRankReportFloats}));
   upload(step_, Tensor::from_vector(std::vector<int64_t>{arguments.step}, {1}));
   std::vector<float> scales;
   for (const LossScale& scale : mean_scales(objective.count_targets(batch, model_))) scales.push_back(scale.value);
@@ -134,14 +146,17 @@ GradientResult TrainingStep::wait() {
   const std::vector<float> reports = result.reports.wait_values<float>();
   const auto length = reports.size() / static_cast<size_t>(ranks_.size());
   const auto share = static_cast<size_t>(result.share.size);
-  std::vector<std::vector<double>> values((length - 1) / share);  // loss and terms, each by micro-batch
+  const size_t of_losses = length - kRankReportFloats;
+  std::vector<std::vector<double>> values(of_losses / share);  // loss and terms, each by micro-batch
   GradientResult gradient;
   for (size_t rank = 0; rank < static_cast<size_t>(ranks_.size()); ++rank) {
     const float* report = reports.data() + rank * length;
     for (size_t kind = 0; kind < values.size(); ++kind) {
       values[kind].insert(values[kind].end(), report + kind * share, report + (kind + 1) * share);
     }
-    gradient.stop = gradient.stop || report[length - 1] != 0.0f;
+    std::array<float, kRankReportFloats> told;
+    std::copy_n(report + of_losses, told.size(), told.begin());
+    gradient.ranks.push_back(std::bit_cast<RankReport>(told));
   }
   for (std::vector<double>& of_micro_batches : values) {
     of_micro_batches.resize(static_cast<size_t>(result.micro_batches));

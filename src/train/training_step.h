@@ -23,6 +23,7 @@
 #include "tensor/transfer.h"
 #include "train/device_batch.h"
 #include "train/gradient_sum.h"
+#include "train/rank_report.h"
 #include "train/ranks.h"
 
 namespace ondol {
@@ -31,8 +32,10 @@ struct GradientResult {
   double loss = 0.0;          // mean over all predictions of the batch
   double grad_norm = 0.0;     // before clipping
   std::vector<double> terms;  // of the loss, where the objective names them
-  bool stop = false;          // some rank asked for it (StepArguments::stop)
+  std::vector<RankReport> ranks;
   bool finite() const;
+  /// Some rank wants the run to end.
+  bool stop() const;
 };
 
 struct TrainingStepSettings {
@@ -49,7 +52,7 @@ struct StepArguments {
   int64_t step = 1;
   double learning_rate = 0.0;
   int64_t held_below = 0;  // groups of parameters that are held (Optimizer::hold_below)
-  bool stop = false;  // this rank wants the run to end; all ranks hear of it with the step's result
+  RankReport report;       // of this rank; all ranks hear of it with the step's result
 };
 
 /// The terms of the loss of a prepared batch without gradients or dropout, each a mean over its own targets. The ranks
@@ -69,6 +72,8 @@ class TrainingStep {
   /// As start and wait, without the update.
   GradientResult gradients(const Objective& objective, const Batch& batch, const StepArguments& arguments);
 
+  /// Tokens of this rank's share of the step that was started last.
+  int64_t share_tokens() const { return share_tokens_; }
   /// Steps that were replays of captured work.
   uint64_t replays() const { return graph_.replays(); }
 
@@ -81,7 +86,7 @@ class TrainingStep {
   void upload_inputs(const Objective& objective, const Batch& batch, const StepArguments& arguments);
   void backward(const Objective& objective, int64_t micro_batch_size);
   void start_reading();
-  /// What a rank reports of a step: the losses of its micro-batches, each named term of theirs, its wish to stop.
+  /// What a rank reports of a step: the losses of its micro-batches, each named term of theirs, its RankReport.
   Tensor loss_of(int64_t micro_batch) const { return own_report().narrow(0, micro_batch, 1); }
   Tensor term_of(int64_t term, int64_t micro_batch) const {
     return own_report().narrow(0, (term + 1) * share_.size + micro_batch, 1);
@@ -94,12 +99,13 @@ class TrainingStep {
   const Ranks ranks_;
   int64_t micro_batches_ = 0;  // of the step, on all ranks
   MicroBatchShare share_;
+  int64_t share_tokens_ = 0;
   std::string order_of_;  // objective whose backward sum_ knows
   GradientSum sum_;
   DeviceBatch batch_;
   Tensor step_;         // i64, read by dropout
   Tensor loss_scales_;  // f32: 1 / number of targets, for each term of the loss
-  Tensor reports_;      // f32 (ranks, (1 + named terms) * share + 1): of every rank; what nobody fills is 0
+  Tensor reports_;      // f32 (ranks, (1 + named terms) * share + kRankReportFloats); what nobody fills is 0
   Tensor sum_squares_;  // f64, of all gradients
   std::deque<Result> started_;
   StepGraph graph_;  // goes first: nothing that it writes to is freed before it

@@ -24,8 +24,21 @@
 
 namespace ondol {
 
-/// One optimizer step. A step that was skipped has a loss or norm that is not finite, or it had nothing to predict: then
-/// the loss is not a number and the norm 0.
+/// How a rank of a run on several processes has spent a step. On GPUs what communication took is not known: 0.
+struct RankMetrics {
+  double seconds = 0.0;
+  double communication_seconds = 0.0;  // in collectives
+  double exposed_seconds = 0.0;        // in which it waited for collectives
+  double hidden_seconds = 0.0;         // in collectives beside its own work
+  double tokens_per_second = 0.0;      // of its own share of the batch, over the seconds that are not exposed
+  double late_seconds = 0.0;           // in which another rank waited for this one more than for any other
+};
+
+/// The rank that others wait for during a tenth of the step or more; none when they wait for each other in turn.
+std::optional<size_t> straggler(const std::vector<RankMetrics>& ranks);
+
+/// One optimizer step. A step that was skipped has a loss or norm that is not finite, or it had nothing to predict:
+/// then the loss is not a number and the norm 0.
 struct StepMetrics {
   int64_t step = 0;
   double loss = 0.0;
@@ -38,8 +51,9 @@ struct StepMetrics {
   double tokens_per_second = 0.0;
   std::optional<double> mfu;  // share of the device's peak, when that is known
   bool skipped = false;
-  bool no_targets = false;  // nothing to predict in the whole batch
+  bool no_targets = false;                             // nothing to predict in the whole batch
   std::vector<std::pair<std::string, double>> losses;  // the terms of the loss, where the objective names them
+  std::vector<RankMetrics> ranks;  // on several processes from the second step on: the step before, by rank
 };
 
 struct EvaluationMetrics {
