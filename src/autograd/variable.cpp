@@ -8,6 +8,10 @@ namespace {
 thread_local Tape* recording_tape = nullptr;
 }
 
+void detail::throw_withheld(const std::string& name) {
+  throw Error(concat("the values of parameter \"", name, "\" are used where this process does not hold them"));
+}
+
 Variable::Variable(Tensor value, bool requires_grad) : node_(new detail::VariableNode()) {
   node_->value = std::move(value);
   node_->requires_grad = requires_grad;

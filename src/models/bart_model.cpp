@@ -97,6 +97,7 @@ void BartModel::add_stack(const std::string& name, bool decoder, const Norms& no
   for (int64_t l = 0; l < (decoder ? c.decoder_layers : c.encoder_layers); ++l) {
     const std::string p = concat(name, "layers.", l, ".");
     BartLayer layer;
+    layer.parameters = parameters_.begin_layer();
     layer.self = add_attention(p + "self_attn", false);
     if (decoder) layer.cross = add_attention(p + "encoder_attn", true);
     layer.up_weight = add_weight(p + "fc1.weight", {inner, hidden}, normal);
@@ -105,6 +106,7 @@ void BartModel::add_stack(const std::string& name, bool decoder, const Norms& no
     layer.down_bias = add_weight(p + "fc2.bias", {hidden}, zeros);
     layer.mlp_norm_weight = add_weight(p + "final_layer_norm.weight", {hidden}, ones);
     layer.mlp_norm_bias = add_weight(p + "final_layer_norm.bias", {hidden}, zeros);
+    parameters_.end_layer();
     stack.layers.push_back(layer);
   }
   if (norms.final) {
@@ -215,7 +217,7 @@ Variable BartModel::run_encoder(const Tensor& ids, const Tensor& attention_mask,
   Variable h = embed(encoder_, ids, context, 0);
   keep_hidden_state(context, h, kPrefix);
   for (size_t l = 0; l < encoder_.layers.size(); ++l) {
-    h = run_as_layer(context, [=, this] {
+    h = run_as_layer(context, encoder_.layers[l].parameters, [=, this] {
       return run_layer({encoder_.layers[l], static_cast<int64_t>(l), false, input, {}, context, site_of(0, l)}, h);
     });
     if (l + 1 < encoder_.layers.size()) keep_hidden_state(context, h, kPrefix);
@@ -231,7 +233,7 @@ Variable BartModel::run_decoder(const ModelInput& input, const Variable& encoded
   keep_hidden_state(context, h, kPrefix);
   for (size_t l = 0; l < decoder_.layers.size(); ++l) {
     const uint32_t site = site_of(kDecoderSites, l);
-    h = run_as_layer(context, [=, this] {
+    h = run_as_layer(context, decoder_.layers[l].parameters, [=, this] {
       return run_layer({decoder_.layers[l], static_cast<int64_t>(l), true, input, encoded, context, site}, h);
     });
     if (l + 1 < decoder_.layers.size()) keep_hidden_state(context, h, kPrefix);

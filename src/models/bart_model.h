@@ -34,6 +34,7 @@ struct BartAttention {
 };
 
 struct BartLayer {
+  LayerParameters parameters;
   BartAttention self, cross;  // cross: decoder
   Variable mlp_norm_weight, mlp_norm_bias, up_weight, up_bias, down_weight, down_bias;
 };

@@ -161,6 +161,7 @@ void EncoderModel::add_layer(const EncoderLayerNames& names) {
     return std::vector<Part>{{names.query + kind, hidden}, {names.key + kind, hidden}, {names.value + kind, hidden}};
   };
   Layer layer;
+  layer.parameters = parameters_.begin_layer();
   layer.qkv = {add_fused(names.query + ".qkv.weight", qkv(".weight"), hidden, normal_init()),
                add_fused(names.query + ".qkv.bias", qkv(".bias"), 0, Init::zeros())};
   layer.o_proj = add_dense(names.attention_output, hidden, hidden);
@@ -168,6 +169,7 @@ void EncoderModel::add_layer(const EncoderLayerNames& names) {
   layer.up_proj = add_dense(names.up, settings_.intermediate_size, hidden);
   layer.down_proj = add_dense(names.down, hidden, settings_.intermediate_size);
   layer.output_norm = add_norm(names.output_norm, hidden);
+  parameters_.end_layer();
   layers_.push_back(layer);
 }
 
@@ -191,7 +193,7 @@ Variable EncoderModel::hidden(const ModelInput& input, const ForwardContext& con
   Variable h = embed(input, context);
   keep_hidden_state(context, h);
   for (size_t l = 0; l < layers_.size(); ++l) {
-    h = run_as_layer(context, [=, this] { return run_layer(l, h, input, context); });
+    h = run_as_layer(context, layers_[l].parameters, [=, this] { return run_layer(l, h, input, context); });
     keep_hidden_state(context, h);
   }
   return h;

@@ -109,6 +109,7 @@ class EncoderModel : public FamilyModel {
     Norm norm;
   };
   struct Layer {
+    LayerParameters parameters;
     Dense qkv, o_proj, up_proj, down_proj;
     Norm attention_norm, output_norm;
   };

@@ -49,6 +49,7 @@ struct Gpt2Config {
 };
 
 struct Gpt2Layer {
+  LayerParameters parameters;
   Variable ln_1_weight, ln_1_bias, ln_2_weight, ln_2_bias;
   Variable qkv_weight, qkv_bias, o_proj_weight, o_proj_bias;
   Variable up_proj_weight, up_proj_bias, down_proj_weight, down_proj_bias;
@@ -76,6 +77,7 @@ class Gpt2 final : public CausalModel {
     for (int64_t l = 0; l < c.num_layers; ++l) {
       const std::string p = concat("transformer.h.", l, ".");
       Gpt2Layer layer;
+      layer.parameters = parameters_.begin_layer();
       layer.ln_1_weight = add_weight(p + "ln_1.weight", {hidden}, Init::ones());
       layer.ln_1_bias = add_weight(p + "ln_1.bias", {hidden}, Init::zeros());
       layer.qkv_weight = add_weight(p + "attn.c_attn.weight", {3 * hidden, hidden}, normal, true);
@@ -88,6 +90,7 @@ class Gpt2 final : public CausalModel {
       layer.up_proj_bias = add_weight(p + "mlp.c_fc.bias", {c.intermediate_size}, Init::zeros());
       layer.down_proj_weight = add_weight(p + "mlp.c_proj.weight", {hidden, c.intermediate_size}, residual, true);
       layer.down_proj_bias = add_weight(p + "mlp.c_proj.bias", {hidden}, Init::zeros());
+      parameters_.end_layer();
       layers_.push_back(layer);
     }
     final_norm_weight_ = add_weight("transformer.ln_f.weight", {hidden}, Init::ones());
@@ -111,7 +114,8 @@ class Gpt2 final : public CausalModel {
     h = drop(h, c.embedding_dropout, context, 0);
     keep_hidden_state(context, h);
     for (size_t l = 0; l < layers_.size(); ++l) {
-      h = run_as_layer(context, [=, this] { return run_layer(static_cast<int64_t>(l), h, input, context); });
+      h = run_as_layer(context, layers_[l].parameters,
+                       [=, this] { return run_layer(static_cast<int64_t>(l), h, input, context); });
       if (l + 1 < layers_.size()) keep_hidden_state(context, h);
     }
     h = functions::layer_norm(h, final_norm_weight_, final_norm_bias_, c.norm_eps);

@@ -25,11 +25,24 @@ struct Dense {
 Variable close_branch(const Variable& residual, const Variable& x, const Dense& projection, float p,
                       const ForwardContext& context, uint32_t site);
 
-/// One layer of a stack: a function of what it captures, by value. Computed again in the backward where that is wanted.
+/// One layer of a stack: a function of what it captures, by value, and of its own parameters. Computed again in the
+/// backward where that is wanted.
 template <class Layer>
-Variable run_as_layer(const ForwardContext& context, Layer&& layer) {
-  if (context.layer_done && Tape::current() != nullptr) Tape::current()->record(context.layer_done);
-  return context.recompute_layers ? functions::recomputed(std::forward<Layer>(layer)) : layer();
+Variable run_as_layer(const ForwardContext& context, const LayerParameters& parameters, Layer&& layer) {
+  const auto run = [&] {
+    return context.recompute_layers ? functions::recomputed(std::forward<Layer>(layer)) : layer();
+  };
+  LayerHooks* const hooks = context.layers;
+  if (hooks == nullptr) return run();
+  Tape* const tape = Tape::current();
+  hooks->before_forward(parameters);
+  if (tape != nullptr) tape->record([hooks, parameters] { hooks->after_backward(parameters); });
+  Variable out = run();
+  hooks->after_forward(parameters);
+  if (tape != nullptr && out.requires_grad()) {
+    tape->record([hooks, parameters] { hooks->before_backward(parameters); });
+  }
+  return out;
 }
 
 /// Appends to context.hidden_states when it is wanted, as "PREFIX.N".

@@ -62,6 +62,7 @@ struct LlamaConfig {
 };
 
 struct LlamaLayer {
+  LayerParameters parameters;
   Variable input_norm, post_attention_norm;
   Variable qkv_weight, qkv_bias, o_proj_weight, o_proj_bias;
   Variable gate_up_weight, gate_up_bias, down_proj_weight, down_proj_bias;
@@ -114,8 +115,9 @@ class Llama final : public CausalModel {
     Variable h = functions::embedding(embed_tokens_, input.input_ids, info_.pad_token_id.value_or(-1));
     keep_hidden_state(context, h);
     for (size_t l = 0; l < layers_.size(); ++l) {
-      h = run_as_layer(
-          context, [=, this, &rope] { return run_layer(static_cast<int64_t>(l), h, input, positions, rope, context); });
+      h = run_as_layer(context, layers_[l].parameters, [=, this, &rope] {
+        return run_layer(static_cast<int64_t>(l), h, input, positions, rope, context);
+      });
       if (l + 1 < layers_.size()) keep_hidden_state(context, h);
     }
     h = functions::rms_norm(h, final_norm_, c.norm_eps);
@@ -138,6 +140,7 @@ class Llama final : public CausalModel {
                                {mlp + "up_proj" + kind, c.intermediate_size}};
     };
     LlamaLayer layer;
+    layer.parameters = parameters_.begin_layer();
     layer.input_norm = add_weight(p + "input_layernorm.weight", {c.hidden_size}, Init::ones());
     layer.qkv_weight = add_fused(attention + "qkv_proj.weight", qkv(".weight"), c.hidden_size, normal);
     layer.o_proj_weight = add_weight(attention + "o_proj.weight", {c.hidden_size, q_size}, normal);
@@ -152,6 +155,7 @@ class Llama final : public CausalModel {
       layer.gate_up_bias = add_fused(mlp + "gate_up_proj.bias", gate_up(".bias"), 0, Init::zeros());
       layer.down_proj_bias = add_weight(mlp + "down_proj.bias", {c.hidden_size}, Init::zeros());
     }
+    parameters_.end_layer();
     return layer;
   }
 

@@ -61,6 +61,7 @@ struct T5Config {
 };
 
 struct T5Layer {
+  LayerParameters parameters;
   Variable attention_norm, qkv, o_proj;
   Variable cross_norm, cross_q, cross_kv, cross_o_proj;  // decoder
   Variable mlp_norm, up_proj, down_proj;                 // up_proj: gate above it when gated
@@ -121,6 +122,7 @@ class T5Layers : public Base {
     for (int64_t l = 0; l < num_layers; ++l) {
       const std::string p = concat(name, ".block.", l, ".layer.");
       T5Layer layer;
+      layer.parameters = this->parameters_.begin_layer();
       layer.attention_norm = this->add_weight(p + "0.layer_norm.weight", {c.hidden_size}, ones);
       add_attention(p + "0.SelfAttention.", false, layer);
       if (decoder) {
@@ -130,6 +132,7 @@ class T5Layers : public Base {
       const std::string mlp = p + (decoder ? "2." : "1.");
       layer.mlp_norm = this->add_weight(mlp + "layer_norm.weight", {c.hidden_size}, ones);
       add_mlp(mlp + "DenseReluDense.", layer);
+      this->parameters_.end_layer();
       stack.layers.push_back(layer);
     }
     stack.final_norm = this->add_weight(name + ".final_layer_norm.weight", {c.hidden_size}, ones);
@@ -200,7 +203,7 @@ class T5Layers : public Base {
       const T5Layer& layer = encoder_.layers[l];
       const uint32_t site = site_of(0, l);
       const SelfAttentionInput masks{attention_mask, {}, {}, rng_stream(context, site + 1), {}, bias};
-      h = run_as_layer(context, [=, this, &layer] {
+      h = run_as_layer(context, layer.parameters, [=, this, &layer] {
         const Variable attended =
             self_branch(layer, static_cast<int64_t>(l), h, masks, /*causal=*/false, context, site);
         return mlp_branch(layer, attended, context, site + 2);
@@ -306,7 +309,7 @@ class T5 final : public T5Layers<EncoderDecoder> {
       const auto number = static_cast<int64_t>(l);
       const uint32_t site = site_of(kDecoderSites, l);
       const SelfAttentionInput masks{input.decoder_attention_mask, {}, {}, rng_stream(context, site + 1), {}, bias};
-      h = run_as_layer(context, [=, this, &layer] {
+      h = run_as_layer(context, layer.parameters, [=, this, &layer] {
         const Variable own = self_branch(layer, number, h, masks, /*causal=*/true, context, site);
         Variable q = functions::linear(norm(own, layer.cross_norm), {.weight = layer.cross_q});
         Variable mixed =

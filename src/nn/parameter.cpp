@@ -57,7 +57,15 @@ Variable ParameterStore::add(const std::string& name, const Shape& shape, const 
   ONDOL_CHECK(!values_.defined(), "parameter ", name, " added after materialize");
   ONDOL_CHECK(names_.insert(name).second, "parameter ", name, " added twice");
   entries_.push_back({name, shape, init, Variable(Tensor(), true), 0, true, false});
+  if (open_layer_ != nullptr) open_layer_->push_back(entries_.back().variable);
   return entries_.back().variable;
+}
+
+LayerParameters ParameterStore::begin_layer() {
+  ONDOL_CHECK(open_layer_ == nullptr, "a layer of parameters begins within another one");
+  open_layer_ = std::make_shared<std::vector<Variable>>();
+  layers_.push_back(open_layer_);
+  return open_layer_;
 }
 
 Variable ParameterStore::add_extra(const std::string& name, const Shape& shape, const Init& init) {
@@ -109,6 +117,7 @@ void ParameterStore::absorb(const std::string& prefix, ParameterStore& other,
                 "parameters of different shapes cannot be shared (", prefix, ")");
     shared_.push_back(pair);
   }
+  layers_.insert(layers_.end(), other.layers_.begin(), other.layers_.end());
   other.host_ = this;
 }
 

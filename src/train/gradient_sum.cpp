@@ -56,7 +56,7 @@ void GradientSum::look() {
   }
 }
 
-void GradientSum::layer_done() {
+void GradientSum::after_backward(const LayerParameters&) {
   if (ranks_.size() == 1 || (order_.known && !last_)) return;
   ++layers_;
   if (order_.known) {  // a parameter that took no part has a gradient of zeros

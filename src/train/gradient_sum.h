@@ -11,8 +11,8 @@
 // many partial sums as are alive at once (log2 n + 1; one for one micro-batch).
 //
 // Ranks add up while the backward of their last micro-batch is still at work: in the first step it is seen after which
-// layer (layer_done) each parameter's gradient has got all its parts, and from then on the gradients of layers that are
-// through are sent in buckets, those used last first. All ranks send the same buckets in the same order, also those
+// layer (after_backward) each parameter's gradient has got all its parts, and from then on the gradients of layers that
+// are through are sent in buckets, those used last first. All ranks send the same buckets in the same order, also those
 // that have no micro-batch.
 #pragma once
 
@@ -20,13 +20,13 @@
 #include <string>
 #include <vector>
 
-#include <ondol/nn/parameter.h>
+#include <ondol/models/layer_hooks.h>
 
 #include "train/ranks.h"
 
 namespace ondol {
 
-class GradientSum {
+class GradientSum final : public LayerHooks {
  public:
   explicit GradientSum(ParameterStore& store, const Ranks& ranks = Ranks()) : store_(store), ranks_(ranks) {}
 
@@ -34,8 +34,7 @@ class GradientSum {
   void set_contributors(int contributors) { contributors_ = contributors; }
   /// Gives the parameters an empty gradient buffer. `last`: no other micro-batch of this rank follows in this step.
   void begin(bool last);
-  /// In a backward: the gradients of a layer, and of what comes behind it, are computed.
-  void layer_done();
+  void after_backward(const LayerParameters& layer) override;
   /// Takes over what the backward has left there.
   void end();
   /// Adds up what remains, on all ranks, and makes it the store's gradient.

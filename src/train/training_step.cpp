@@ -88,7 +88,7 @@ void TrainingStep::backward(const Objective& objective, int64_t micro_batch_size
     context.recompute_layers = settings_.gradient_checkpointing;
     context.rng = {settings_.seed, static_cast<uint32_t>(share_.begin + i) * kStreamsPerMicroBatch, step_};
     sum_.begin(share_.begin + i + 1 == share_.end);
-    if (ranks_.size() > 1) context.layer_done = [this] { sum_.layer_done(); };
+    if (ranks_.size() > 1) context.layers = &sum_;
     std::optional<LowRankDropout> low_rank_dropout;
     RngKey low_rank_key = context.rng;
     low_rank_key.stream += kLowRankStreams;

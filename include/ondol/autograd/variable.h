@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <memory>
 #include <new>
+#include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -35,7 +36,9 @@ struct VariableNode {
   Tensor grad;
   std::shared_ptr<const QuantizedWeight> quantized;
   std::shared_ptr<const LowRankUpdate> low_rank;
+  const std::string* withheld = nullptr;  // its name, while the value must not be used
 };
+[[noreturn]] void throw_withheld(const std::string& name);
 }  // namespace detail
 
 /// Where a backward writes a gradient in place: f32, the value's shape; add to what is there when `accumulate`.
@@ -61,7 +64,10 @@ class Variable {
   }
 
   bool defined() const { return node_ != nullptr; }
-  const Tensor& value() const { return node_->value; }
+  const Tensor& value() const {
+    if (node_->withheld != nullptr) detail::throw_withheld(*node_->withheld);
+    return node_->value;
+  }
   const Shape& shape() const { return node_->value.shape(); }
   DType dtype() const { return node_->value.dtype(); }
   Device device() const { return node_->value.device(); }
@@ -83,6 +89,10 @@ class Variable {
   /// Parameters: a new value, and memory for the gradient (f32, the value's shape) that lasts over steps.
   void set_value(Tensor value) const { node_->value = std::move(value); }
   void set_grad_buffer(Tensor buffer) const;
+  /// Parameters whose memory is given back for a while: value() throws, naming the parameter, until this is undone with
+  /// null. Shape, dtype, device and gradient stay. The name must live as long.
+  void withhold(const std::string* name) const { node_->withheld = name; }
+  bool withheld() const { return node_->withheld != nullptr; }
   /// Parameters for inference: quantised rows instead of a value, which stays undefined; linear, embedding and
   /// linear_cross_entropy use them. Null for every other variable.
   void set_quantized(std::shared_ptr<const QuantizedWeight> weight) const { node_->quantized = std::move(weight); }
@@ -91,6 +101,8 @@ class Variable {
   const LowRankUpdate* low_rank() const { return node_ == nullptr ? nullptr : node_->low_rank.get(); }
   /// True for two handles on the same variable.
   bool same_as(const Variable& other) const { return node_ == other.node_; }
+  /// The same for all handles on it.
+  const void* id() const { return node_; }
   const QuantizedWeight* quantized() const { return node_ == nullptr ? nullptr : node_->quantized.get(); }
   /// Forgets the gradient; the memory of set_grad_buffer stays.
   void clear_grad() const;

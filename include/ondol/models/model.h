@@ -19,6 +19,7 @@
 #include <vector>
 
 #include <ondol/autograd/variable.h>
+#include <ondol/models/layer_hooks.h>
 #include <ondol/models/model_input.h>
 #include <ondol/nn/kv_cache.h>
 #include <ondol/nn/parameter.h>
@@ -82,9 +83,8 @@ struct ForwardContext {
   bool training = false;  // dropout on
   /// Activations inside layers are not kept for the backward but computed again (autograd/recompute.h).
   bool recompute_layers = false;
-  /// When set, called in the backward each time that the gradients of a layer, and of what comes behind it, are there.
-  std::function<void()> layer_done;
-  RngKey rng;  // dropout: seed and step; the stream is the base to which layers add their own number
+  LayerHooks* layers = nullptr;  // called around each layer
+  RngKey rng;                    // dropout: seed and step; the stream is the base to which layers add their own number
   KvCache* cache = nullptr;
   /// When set (n) i32: a masked language model's forward gives logits (n, V) of these rows of (B T) only.
   Tensor logit_rows;

@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <unordered_set>
 #include <vector>
@@ -60,6 +61,9 @@ struct WeightSlot {
   Tensor view(const Tensor& whole) const;
 };
 
+/// The parameters of one layer of a stack: nothing but that layer uses them.
+using LayerParameters = std::shared_ptr<const std::vector<Variable>>;
+
 class ParameterStore {
  public:
   static constexpr int64_t kAlignment = 16;
@@ -67,6 +71,12 @@ class ParameterStore {
 
   /// Registers a parameter; its value is undefined until materialize.
   Variable add(const std::string& name, const Shape& shape, const Init& init);
+
+  /// Parameters registered from here to end_layer() are those of one layer (run_as_layer in models/input.h).
+  LayerParameters begin_layer();
+  void end_layer() { open_layer_.reset(); }
+  /// In the order of registration, those of absorbed stores behind the own ones.
+  const std::vector<LayerParameters>& layers() const { return layers_; }
 
   /// Registers values that belong to the model but are not trained, nor counted; they lie outside the flat buffer and
   /// are 0 when a file leaves them out.
@@ -103,6 +113,8 @@ class ParameterStore {
   };
   void absorb(const std::string& prefix, ParameterStore& other, const std::vector<SharedParameter>& shared = {});
   bool is_absorbed() const { return host_ != nullptr; }
+  /// Parameters of absorbed stores that show values of this one's.
+  const std::vector<SharedParameter>& shared() const { return shared_; }
   /// Records on the tape, before a forward, that gradients of shared parameters of the other model count as this one's.
   void tie_gradients() const;
 
@@ -160,7 +172,9 @@ class ParameterStore {
   std::vector<Entry> entries_;
   std::vector<Entry> buffers_;
   std::vector<SharedParameter> shared_;
-  const ParameterStore* host_ = nullptr;  // that has absorbed this one
+  std::vector<LayerParameters> layers_;
+  std::shared_ptr<std::vector<Variable>> open_layer_;  // between begin_layer and end_layer
+  const ParameterStore* host_ = nullptr;               // that has absorbed this one
   std::unordered_set<std::string> names_;
   Tensor values_;
   Tensor gradients_;
