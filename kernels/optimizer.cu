@@ -1,5 +1,5 @@
-// sum_squares, clip_gradient, adamw, sgd, lion and ema over flat f32 buffers. What changes every step is read from
-// device memory.
+// block_squares, sum_all, clip_gradient, adamw, sgd, lion and ema over flat f32 buffers. What changes every step is
+// read from device memory.
 //
 // Formula: AdamW (Loshchilov & Hutter 2019): p *= 1 - lr wd; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2;
 //          p -= lr / (1 - b1^t) * m / (sqrt(v / (1 - b2^t)) + eps). SGD: g += wd p; u = mu u + g; p -= lr u, or
@@ -7,9 +7,11 @@
 //          EMA: a += (1 - decay) (p - a). Lion (Chen et al. 2023): p -= lr (sign(b1 m + (1 - b1) g) + wd p);
 //          m = b2 m + (1 - b2) g.
 // Layout: flat, contiguous; low_precision receives the new parameter rounded to bf16 in the same pass.
-// Mapping: adamw: one thread for four elements; sgd, lion, ema: one for each. sum_squares: a block for each kPart
-// elements, one block for their sums. Accumulation: sum_squares in double, in an order that depends on the count alone;
-// the bias corrections in double. Tuning: kThreads, kPart, untuned: not run on a GPU yet.
+// Mapping: adamw: one thread for four elements; sgd, lion, ema: one for each. block_squares: a warp for 256 elements,
+// 128-bit loads where they are aligned. sum_all: a block of threads for each kPart elements, one for their sums.
+// Accumulation: block_squares and sum_all in double, the one in an order that is the same for every block, the other in
+// one that depends on the count alone; the bias corrections in double. Tuning: kThreads, kPart, untuned: not run on a
+// GPU yet.
 #include "device/block.cuh"
 #include "device/vector.cuh"
 #include "launch.h"
@@ -21,34 +23,64 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kGroup = 4;
-constexpr int64_t kPart = 65536;
+constexpr int64_t kPart = 8192;
 
-template <bool kSquare, class In>
-__global__ void sum_kernel(const In* in, int64_t count, int64_t part, double* out) {
+/// A lane of a block has its elements [4 lane, 4 lane + 4) and [128 + 4 lane, 128 + 4 lane + 4).
+template <bool kAligned>
+__global__ void block_squares_kernel(BlockSquaresArgs args) {
+  constexpr int64_t kBlock = BlockSquaresArgs::kBlock;
+  constexpr int64_t kStride = kWarpSize * kGroup;
+  const int64_t block = global_thread() / kWarpSize;
+  const int64_t begin = block * kBlock;
+  if (begin >= args.count) return;  // whole warps
+  double sum = 0.0;
+#pragma unroll
+  for (int64_t first = begin + lane_index() * kGroup; first < begin + kBlock; first += kStride) {
+    Floats<kGroup> x;
+    if (kAligned && first + kGroup <= args.count) {
+      x = load_floats<kGroup>(args.in + first);
+    } else {
+#pragma unroll
+      for (int j = 0; j < kGroup; ++j) x[j] = first + j < args.count ? args.in[first + j] : 0.0f;
+    }
+#pragma unroll
+    for (int j = 0; j < kGroup; ++j) {
+      const double value = x[j];
+      sum += value * value;
+    }
+  }
+  sum = warp_reduce(sum, Sum{});
+  if (lane_index() == 0) args.out[block] = sum;
+}
+
+void block_squares(const BlockSquaresArgs& args, Stream stream) {
+  if (args.count == 0) return;
+  constexpr int kPerLaunchBlock = kThreads / kWarpSize * static_cast<int>(BlockSquaresArgs::kBlock);
+  launch("block_squares", aligned(16, args.in) ? block_squares_kernel<true> : block_squares_kernel<false>,
+         blocks_for("block_squares", args.count, kPerLaunchBlock), kThreads, 0, stream, args);
+}
+
+/// A block of threads for the elements [part * index, part * (index + 1)).
+__global__ void sum_kernel(const double* in, int64_t count, int64_t part, double* out) {
   SharedMemory shared;
   double* scratch = shared.take<double>(kReduceScratch);
   const int64_t begin = blockIdx.x * part;
   const int64_t end = begin + part < count ? begin + part : count;
   double sum = 0.0;
-  for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) {
-    const double v = in[i];
-    sum += kSquare ? v * v : v;
-  }
+  for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) sum += in[i];
   sum = block_sum(sum, scratch);
   if (threadIdx.x == 0) out[blockIdx.x] = sum;
 }
 
-void sum_squares(const SumSquaresArgs& args, Stream stream) {
-  const char* op = "sum_squares";
+void sum_all(const SumAllArgs& args, Stream stream) {
+  const char* op = "sum_all";
   const size_t scratch = shared_bytes<double>(kReduceScratch);
-  if (args.count <= kPart) {
-    return launch(op, sum_kernel<true, float>, 1, kThreads, scratch, stream, args.in, args.count, kPart, args.out);
-  }
+  if (args.count <= kPart)
+    return launch(op, sum_kernel, 1, kThreads, scratch, stream, args.in, args.count, kPart, args.out);
   const unsigned parts = blocks_for(op, args.count, static_cast<int>(kPart));
   const Workspace<double> partial(op, parts, stream);
-  launch(op, sum_kernel<true, float>, parts, kThreads, scratch, stream, args.in, args.count, kPart, partial.data());
-  launch(op, sum_kernel<false, double>, 1, kThreads, scratch, stream, partial.data(), int64_t{parts}, int64_t{parts},
-         args.out);
+  launch(op, sum_kernel, parts, kThreads, scratch, stream, args.in, args.count, kPart, partial.data());
+  launch(op, sum_kernel, 1, kThreads, scratch, stream, partial.data(), int64_t{parts}, int64_t{parts}, args.out);
 }
 
 __device__ bool is_finite(double value) { return value - value == 0.0; }
@@ -191,7 +223,8 @@ void ema(const EmaArgs& args, Stream stream) {
 
 void add_optimizer_rows(KernelTable& table) {
   table.ema.set(DType::f32, ema);
-  table.sum_squares.set(DType::f32, sum_squares);
+  table.block_squares.set(DType::f32, block_squares);
+  table.sum_all.set(DType::f64, sum_all);
   table.clip_gradient.set(DType::f32, clip_gradient);
   table.adamw.set(DType::f32, adamw);
   table.sgd.set(DType::f32, sgd);

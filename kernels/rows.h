@@ -21,7 +21,7 @@ void add_dropout_rows(KernelTable& table);           // dropout.cu: dropout
 void add_kv_cache_rows(KernelTable& table);          // kv_cache.cu: cache_append
 void add_index_rows(KernelTable& table);             // index.cu: gather, scatter_add, argmax
 void add_sampling_rows(KernelTable& table);          // sampling.cu: sample
-void add_optimizer_rows(KernelTable& table);         // optimizer.cu: sum_squares, clip_gradient, adamw, sgd, lion, ema
+void add_optimizer_rows(KernelTable& table);         // optimizer.cu: norm, clip_gradient, adamw, sgd, lion, ema
 void add_tensor_optimizer_rows(KernelTable& table);  // tensor_optimizers.cu: lamb, adafactor
 void add_gemm_rows(KernelTable& table);              // gemm.cu: gemm
 void add_quantized_rows(KernelTable& table);         // quantized.cu: quant_gemm, dequantize

@@ -464,9 +464,18 @@ struct SampleArgs {
   float* weights;  // (rows, cols), nullable
 };
 
-/// *out = sum of in[i]^2 in double, added in a fixed tree; f32 input. NaN and infinities carry through.
-struct SumSquaresArgs {
+/// out[b] = sum of in[i]^2 in double over block b: elements [256 b, 256 b + 256), fewer in the last one. Each block is
+/// added in the same fixed tree wherever it lies. f32 input; NaN and infinities carry through.
+struct BlockSquaresArgs {
+  static constexpr int64_t kBlock = 256;
   const float* in;
+  int64_t count;
+  double* out;  // (ceil(count / 256))
+};
+
+/// *out = sum of in[i], added in a tree that depends on the count alone.
+struct SumAllArgs {
+  const double* in;
   int64_t count;
   double* out;
 };

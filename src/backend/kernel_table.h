@@ -60,7 +60,8 @@ struct KernelRow {
   X(scatter_add, ScatterAddArgs)                      \
   X(argmax, ArgmaxArgs)                               \
   X(sample, SampleArgs)                               \
-  X(sum_squares, SumSquaresArgs)                      \
+  X(block_squares, BlockSquaresArgs)                  \
+  X(sum_all, SumAllArgs)                              \
   X(clip_gradient, ClipGradientArgs)                  \
   X(adamw, AdamwArgs)                                 \
   X(lion, LionArgs)                                   \

@@ -187,20 +187,38 @@ void clip_gradient(const OptimizerScalarsTensor& scalars, const Tensor& losses, 
   run_kernel(&KernelTable::clip_gradient, scalars.bytes.device(), DType::f32, args);
 }
 
-Tensor sum_squares(const Tensor& x) {
-  Tensor out = Tensor::empty({}, DType::f64, x.device());
-  sum_squares_into(out, x);
-  return out;
+void block_squares(const Tensor& out, const Tensor& x) {
+  constexpr const char* op = "block_squares";
+  ONDOL_CHECK(x.defined(), "[", op, "] x is undefined");
+  check_dtype(op, "x", x, DType::f32, x);
+  check_contiguous(op, "x", x);
+  check_dtype(op, "out", out, DType::f64, x);
+  check_contiguous(op, "out", out);
+  const int64_t blocks = squares_blocks(x.numel());
+  ONDOL_CHECK(out.numel() == blocks, "[", op, "] out has shape ", out.shape(), ", ", blocks, " blocks expected");
+  if (blocks == 0) return;
+  run_kernel(&KernelTable::block_squares, x.device(), DType::f32,
+             BlockSquaresArgs{x.data<float>(), x.numel(), out.data<double>()});
 }
 
-void sum_squares_into(const Tensor& out, const Tensor& x) {
+void sum_all(const Tensor& out, const Tensor& x) {
+  constexpr const char* op = "sum_all";
+  ONDOL_CHECK(x.defined(), "[", op, "] x is undefined");
+  check_dtype(op, "x", x, DType::f64, x);
+  check_contiguous(op, "x", x);
+  check_dtype(op, "out", out, DType::f64, x);
+  ONDOL_CHECK(out.numel() == 1, "[", op, "] out has shape ", out.shape());
+  run_kernel(&KernelTable::sum_all, x.device(), DType::f64,
+             SumAllArgs{x.data<double>(), x.numel(), out.data<double>()});
+}
+
+Tensor sum_squares(const Tensor& x) {
   ONDOL_CHECK(x.defined(), "[sum_squares] x is undefined");
-  check_dtype("sum_squares", "x", x, DType::f32, x);
-  check_dtype("sum_squares", "out", out, DType::f64, x);
-  ONDOL_CHECK(out.numel() == 1, "[sum_squares] out has shape ", out.shape());
-  const Tensor in = x.contiguous();
-  run_kernel(&KernelTable::sum_squares, x.device(), DType::f32,
-             SumSquaresArgs{in.data<float>(), in.numel(), out.data<double>()});
+  const Tensor squares = Tensor::empty({squares_blocks(x.numel())}, DType::f64, x.device());
+  const Tensor out = Tensor::empty({}, DType::f64, x.device());
+  block_squares(squares, x.contiguous());
+  sum_all(out, squares);
+  return out;
 }
 
 }  // namespace ondol::ops

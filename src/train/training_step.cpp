@@ -31,6 +31,8 @@ TrainingStep::TrainingStep(Model& model, Optimizer& optimizer, const TrainingSte
       sum_(model.parameters(), ranks),
       batch_(model.device()),
       step_(Tensor::zeros({1}, DType::i64, model.device())),
+      squares_(
+          Tensor::zeros({ops::squares_blocks(model.parameters().trainable_elements())}, DType::f64, model.device())),
       sum_squares_(Tensor::zeros({1}, DType::f64, model.device())),
       graph_(model.device()) {
   model.parameters().enable_gradients();
@@ -111,7 +113,8 @@ void TrainingStep::backward(const Objective& objective, int64_t micro_batch_size
   }
   sum_.finish();
   if (ranks_.communicator() != nullptr) ranks_.communicator()->all_gather(reports_, own_report()).wait();
-  ops::sum_squares_into(sum_squares_, model_.parameters().flat_gradients());
+  ops::block_squares(squares_, model_.parameters().flat_gradients());
+  ops::sum_all(sum_squares_, squares_);
 }
 
 void TrainingStep::start_reading() {

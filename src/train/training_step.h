@@ -106,7 +106,8 @@ class TrainingStep {
   Tensor step_;         // i64, read by dropout
   Tensor loss_scales_;  // f32: 1 / number of targets, for each term of the loss
   Tensor reports_;      // f32 (ranks, (1 + named terms) * share + kRankReportFloats); what nobody fills is 0
-  Tensor sum_squares_;  // f64, of all gradients
+  Tensor squares_;      // f64, of the gradients of each block
+  Tensor sum_squares_;  // their sum
   std::deque<Result> started_;
   StepGraph graph_;  // goes first: nothing that it writes to is freed before it
 };

@@ -284,23 +284,59 @@ TEST(CudaOptimizerRows, Sgd) {
   }
 }
 
-TEST(CudaOptimizerRows, SumSquares) {
-  for (const size_t count : {0, 1, 300, 65536, 65537, 200001}) {
-    auto in = random_values<float>(count, 1);
-    double expected = 0;
-    for (const float v : in) expected += static_cast<double>(v) * v;
+TEST(CudaOptimizerRows, BlockSquares) {
+  for (const size_t count : {0, 1, 255, 256, 300, 2048, 2049, 65537}) {
+    for (const size_t shift : {0, 1}) {  // 0: aligned to 128 bits
+      auto in = random_values<float>(count + shift, 1);
+      std::vector<double> expected(count / 256 + (count % 256 != 0 ? 1 : 0));
+      for (size_t i = 0; i < count; ++i) expected[i / 256] += static_cast<double>(in[i + shift]) * in[i + shift];
+      std::vector<double> first;
+      for_seeds([&] {
+        EmulatedArray<float> din(in);
+        EmulatedArray<double> dout(expected.size());
+        const BlockSquaresArgs args{din.data() + shift, static_cast<int64_t>(count), dout.data()};
+        run_row<float>(&KernelTable::block_squares, args);
+        expect_close(dout.host(), expected, concat("block_squares ", count, " + ", shift), 1e-13);
+        if (first.empty()) first = dout.host();
+        expect_same_bytes(dout.host(), first, "block_squares does not depend on the schedule");
+        if (count == 0) return;
+        din.data()[shift + count / 2] = NAN;
+        run_row<float>(&KernelTable::block_squares, args);
+        for (size_t b = 0; b < expected.size(); ++b) {
+          EXPECT_EQ(std::isnan(dout.host()[b]), b == count / 2 / 256) << "block " << b << " of " << count;
+        }
+      });
+    }
+  }
+}
+
+TEST(CudaOptimizerRows, BlocksGiveTheSameBytesWhereverTheyLie) {
+  const auto in = random_values<float>(2048 + 1, 3);
+  std::vector<float> shifted(in.begin() + 256, in.end());
+  EmulatedArray<float> din(in), dshifted(shifted), dcopy(std::vector<float>(in.begin() + 1, in.end()));
+  EmulatedArray<double> whole(8), part(7), unaligned(8), aligned(8);
+  run_row<float>(&KernelTable::block_squares, BlockSquaresArgs{din.data(), 2048, whole.data()});
+  run_row<float>(&KernelTable::block_squares, BlockSquaresArgs{dshifted.data(), 7 * 256, part.data()});
+  const std::vector<double> all = whole.host();
+  expect_same_bytes(part.host(), std::vector<double>(all.begin() + 1, all.end()), "behind the first block");
+  run_row<float>(&KernelTable::block_squares, BlockSquaresArgs{din.data() + 1, 2048, unaligned.data()});
+  run_row<float>(&KernelTable::block_squares, BlockSquaresArgs{dcopy.data(), 2048, aligned.data()});
+  expect_same_bytes(unaligned.host(), aligned.host(), "aligned or not");
+}
+
+TEST(CudaOptimizerRows, SumAll) {
+  for (const size_t count : {0, 1, 300, 8192, 8193, 100001}) {
+    auto in = random_values<double>(count, 1);
+    double expected = 0, size = 1e-300;
+    for (const double v : in) expected += v, size += std::fabs(v);
     std::vector<double> first;
     for_seeds([&] {
-      EmulatedArray<float> din(in);
+      EmulatedArray<double> din(in);
       EmulatedArray<double> dout(1);
-      run_row<float>(&KernelTable::sum_squares, SumSquaresArgs{din.data(), static_cast<int64_t>(count), dout.data()});
-      expect_close(dout.host(), {expected}, concat("sum_squares ", count), 1e-12);
+      run_row<double>(&KernelTable::sum_all, SumAllArgs{din.data(), static_cast<int64_t>(count), dout.data()});
+      EXPECT_LE(std::fabs(dout.host()[0] - expected), 1e-13 * size) << count;
       if (first.empty()) first = dout.host();
-      expect_same_bytes(dout.host(), first, "sum_squares does not depend on the schedule");
-      if (count == 0) return;
-      din.data()[count / 2] = NAN;
-      run_row<float>(&KernelTable::sum_squares, SumSquaresArgs{din.data(), static_cast<int64_t>(count), dout.data()});
-      EXPECT_TRUE(std::isnan(dout.host()[0]));
+      expect_same_bytes(dout.host(), first, "sum_all does not depend on the schedule");
     });
   }
 }

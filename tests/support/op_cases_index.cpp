@@ -494,6 +494,21 @@ void add_optimizer(std::vector<OpCase>& cases, bool large) {
       return std::vector<Array<T>>{out};
     });
     cases.push_back(std::move(c));
+    OpCase blocks;
+    blocks.op = "block_squares";
+    blocks.name = concat("block_squares ", count);
+    blocks.inputs = {{.shape = {count}}};
+    blocks.run = [](const std::vector<Tensor>& in, bool) {
+      const Tensor out = Tensor::empty({ops::squares_blocks(in[0].numel())}, DType::f64, in[0].device());
+      ops::block_squares(out, in[0]);
+      return OpResult{{out}, {}};
+    };
+    set_reference(blocks, []<class T>(const std::vector<Array<T>>& in, Round) {
+      Array<T> out(Shape{ops::squares_blocks(in[0].numel())});
+      for (int64_t i = 0; i < in[0].numel(); ++i) out[i / 256] += in[0][i] * in[0][i];
+      return std::vector<Array<T>>{out};
+    });
+    cases.push_back(std::move(blocks));
   }
 }
 

@@ -80,9 +80,16 @@ void adafactor_step(const AdafactorState& state, const AdafactorOptions& options
 /// the update was.
 void ema_step(const Tensor& average, const Tensor& value, double decay, const OptimizerScalarsTensor& scalars = {});
 
-/// Sum of the squares of an f32 tensor as one f64 element, in a fixed order; not finite when an element is not.
+/// Sums of squares of a flat f32 tensor by block of 256 elements, each in f64 and in the same fixed order wherever the
+/// block lies: out (squares_blocks(n)), f64. Processes that hold whole blocks each compute their own, and sum_all of
+/// all of them is the same as in one process.
+void block_squares(const Tensor& out, const Tensor& x);
+constexpr int64_t squares_blocks(int64_t elements) { return (elements + 255) / 256; }
+/// out (one element) = the sum of an f64 tensor, in an order that follows from its size.
+void sum_all(const Tensor& out, const Tensor& x);
+
+/// Sum of the squares of an f32 tensor as one f64 element, sum_all of its block_squares; not finite when an element is
+/// not.
 Tensor sum_squares(const Tensor& x);
-/// The same into an f64 tensor with one element.
-void sum_squares_into(const Tensor& out, const Tensor& x);
 
 }  // namespace ondol::ops

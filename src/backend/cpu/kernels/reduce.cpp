@@ -1,5 +1,5 @@
-// reduce (sum, mean, max over the middle of (outer, reduced, inner)), argmax, sum_squares. The order of every sum
-// follows from the shape alone.
+// reduce (sum, mean, max over the middle of (outer, reduced, inner)), argmax, block_squares, sum_all. The order of
+// every sum follows from the shape alone.
 #include <ondol/base/parallel.h>
 
 #include "backend/cpu/kernels/column_sums.h"
@@ -119,23 +119,50 @@ void argmax(const ArgmaxArgs& args, Stream) {
   });
 }
 
-double sum_squares_of_piece(const float* in, int64_t count) {
-  double sums[32] = {};
-  int64_t i = 0;
-  for (; i + 32 <= count; i += 32) {
-    for (int j = 0; j < 32; ++j) {
-      const double value = static_cast<double>(in[i + j]);
-      sums[j] += value * value;
-    }
-  }
-  for (; i < count; ++i) sums[0] += static_cast<double>(in[i]) * static_cast<double>(in[i]);
-  for (int width = 16; width > 0; width /= 2) {
+constexpr int kSums = 32;  // side by side
+
+double add_sums(double (&sums)[kSums]) {
+  for (int width = kSums / 2; width > 0; width /= 2) {
     for (int j = 0; j < width; ++j) sums[j] += sums[j + width];
   }
   return sums[0];
 }
 
-void sum_squares(const SumSquaresArgs& args, Stream) {
+double squares_of_block(const float* in, int64_t count) {
+  double sums[kSums] = {};
+  int64_t i = 0;
+  for (; i + kSums <= count; i += kSums) {
+    for (int j = 0; j < kSums; ++j) {
+      const double value = static_cast<double>(in[i + j]);
+      sums[j] += value * value;
+    }
+  }
+  for (int j = 0; i + j < count; ++j) sums[j] += static_cast<double>(in[i + j]) * static_cast<double>(in[i + j]);
+  return add_sums(sums);
+}
+
+void block_squares(const BlockSquaresArgs& args, Stream) {
+  constexpr int64_t kBlock = BlockSquaresArgs::kBlock;
+  const int64_t blocks = (args.count + kBlock - 1) / kBlock;
+  parallel_for(blocks, 128, [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b) {
+      const int64_t left = args.count - b * kBlock;
+      args.out[b] = squares_of_block(args.in + b * kBlock, left < kBlock ? left : kBlock);
+    }
+  });
+}
+
+double sum_of_piece(const double* in, int64_t count) {
+  double sums[kSums] = {};
+  int64_t i = 0;
+  for (; i + kSums <= count; i += kSums) {
+    for (int j = 0; j < kSums; ++j) sums[j] += in[i + j];
+  }
+  for (int j = 0; i + j < count; ++j) sums[j] += in[i + j];
+  return add_sums(sums);
+}
+
+void sum_all(const SumAllArgs& args, Stream) {
   constexpr int64_t kMaxPieces = 1024;
   double partial[kMaxPieces];
   const int64_t even_share = (args.count + kMaxPieces - 1) / kMaxPieces;
@@ -144,7 +171,7 @@ void sum_squares(const SumSquaresArgs& args, Stream) {
   parallel_for(pieces, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t first = i * piece;
-      partial[i] = sum_squares_of_piece(args.in + first, args.count - first < piece ? args.count - first : piece);
+      partial[i] = sum_of_piece(args.in + first, args.count - first < piece ? args.count - first : piece);
     }
   });
   double total = 0.0;
@@ -159,7 +186,8 @@ void add_reduce_rows(KernelTable& table) {
   table.reduce.set(DType::bf16, reduce<bfloat16>);
   table.argmax.set(DType::f32, argmax<float>);
   table.argmax.set(DType::bf16, argmax<bfloat16>);
-  table.sum_squares.set(DType::f32, sum_squares);
+  table.block_squares.set(DType::f32, block_squares);
+  table.sum_all.set(DType::f64, sum_all);
 }
 
 }  // namespace ondol::cpu::ONDOL_ISA

@@ -14,7 +14,7 @@ void add_memory_rows(KernelTable& table);              // memory.cpp: fill, copy
 void add_binary_rows(KernelTable& table);              // binary.cpp
 void add_unary_rows(KernelTable& table);               // unary.cpp: unary and its backward
 void add_glu_rows(KernelTable& table);                 // glu.cpp: glu and its backward
-void add_reduce_rows(KernelTable& table);              // reduce.cpp: reduce, argmax, sum_squares
+void add_reduce_rows(KernelTable& table);              // reduce.cpp: reduce, argmax, block_squares, sum_all
 void add_softmax_rows(KernelTable& table);             // softmax.cpp: softmax and its backward
 void add_cross_entropy_rows(KernelTable& table);       // cross_entropy.cpp: cross_entropy and its backward
 void add_distillation_rows(KernelTable& table);        // distillation.cpp
