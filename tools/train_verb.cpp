@@ -49,6 +49,7 @@ ondol::TrainConfig load_config(const Options& options, const GlobalOptions& glob
 
 void report_dry_run(const ondol::DryRunReport& report, bool json) {
   const auto& run = report.run;
+  const auto& rank = report.rank;
   if (json) {
     const nlohmann::ordered_json out = {{"parameters", run.parameters},
                                         {"steps", run.total_steps},
@@ -60,7 +61,13 @@ void report_dry_run(const ondol::DryRunReport& report, bool json) {
                                         {"step_seconds", report.seconds},
                                         {"parameter_bytes", report.parameter_bytes},
                                         {"optimizer_bytes", report.optimizer_bytes},
-                                        {"peak_memory_bytes", report.peak_memory_bytes}};
+                                        {"peak_memory_bytes", report.peak_memory_bytes},
+                                        {"rank",
+                                         {{"processes", rank.ranks},
+                                          {"zero_stage", rank.zero_stage},
+                                          {"parameter_bytes", rank.parameter_bytes},
+                                          {"optimizer_bytes", rank.optimizer_bytes},
+                                          {"gradient_bytes", rank.gradient_bytes}}}};
     write_output(out.dump() + "\n");
     return;
   }
@@ -72,6 +79,11 @@ void report_dry_run(const ondol::DryRunReport& report, bool json) {
                       " in all\n", "first batch  loss ", report.loss, ", gradient norm ", report.grad_norm, ", ",
                       report.seconds, " s\n", "memory       weights ", bytes(report.parameter_bytes), ", optimizer ",
                       bytes(report.optimizer_bytes), ", peak ", bytes(report.peak_memory_bytes), "\n"));
+  if (rank.ranks > 1) {
+    write_output(concat("each of ", rank.ranks, "    weights ", bytes(rank.parameter_bytes), ", optimizer ",
+                        bytes(rank.optimizer_bytes), ", gradients ", bytes(rank.gradient_bytes),
+                        " (parallel.zero_stage ", rank.zero_stage, "; calculated, without activations)\n"));
+  }
 }
 
 void run_train(const Options& options, const GlobalOptions& global) {

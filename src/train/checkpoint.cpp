@@ -141,15 +141,6 @@ void write_extras(const std::string& directory, const ParameterStore& store, con
   if (!tensors.empty()) write_safetensors(directory + "/" + kExtrasFile, tensors, options);
 }
 
-/// Copies a tensor of a file into one that it must fit.
-void read_tensor(const SafetensorsFile& file, const std::string& name, const Tensor& target) {
-  const Tensor source = file.tensor(name);
-  ONDOL_CHECK(source.shape() == target.shape() && source.dtype() == target.dtype(), "tensor \"", name, "\" has shape ",
-              source.shape(), " in ", dtype_name(source.dtype()), ", expected ", target.shape(), " in ",
-              dtype_name(target.dtype()), " (", file.path(), ")");
-  target.copy_from(source.to(target.device()));
-}
-
 }  // namespace
 
 NamedTensors checkpoint_tensors(const Model& model, const Optimizer& optimizer) {
@@ -263,7 +254,7 @@ void load_extras(const std::string& directory, const ParameterStore& store) {
   for (const ParameterStore::Entry& entry : store.entries()) {
     if (!is_of_the_training(entry)) continue;
     if (!file) file.emplace(directory + "/" + kExtrasFile);
-    read_tensor(*file, entry.name, entry.slice(store.flat_values()));
+    read_slices(*file, whole_tensor(entry.name, entry.slice(store.flat_values())));
   }
   store.refresh_sums();
 }
@@ -274,16 +265,18 @@ void load_optimizer(const std::string& directory, const ParameterStore& store, c
     ONDOL_CHECK(key != "layout" || value == layout_of(store), "optimizer state belongs to a model of another layout (",
                 file.path(), ")");
   }
-  if (file.has("master")) read_tensor(file, "master", optimizer.master());
+  const TensorSlices master = optimizer.master_slices();
+  if (file.has(master.name)) read_slices(file, master);
   optimizer.publish();
-  for (const auto& [name, tensor] : optimizer.state()) {
-    if (!file.has(name)) {
+  for (const TensorSlices& slices : optimizer.state_slices()) {
+    if (!file.has(slices.name)) {
       throw UsageError(
-          concat("optimizer state has no \"", name, "\": it was written by another optimizer (", file.path(), ")"),
+          concat("optimizer state has no \"", slices.name, "\": it was written by another optimizer (", file.path(),
+                 ")"),
           "keep optimizer.type, optimizer.ema_decay and train.gradual_unfreezing, or start from the weights with "
           "model.from");
     }
-    read_tensor(file, name, tensor);
+    read_slices(file, slices);
   }
 }
 

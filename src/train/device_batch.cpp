@@ -15,40 +15,46 @@ Tensor default_positions(const Shape& shape) {
   return Tensor::from_vector(positions, shape);
 }
 
-}  // namespace
-
-void DeviceBatch::place(Tensor& target, const Tensor& source) const {
+void place_tensor(Tensor& target, const Tensor& source, Device device) {
   if (!source.defined()) {
     target = Tensor();
     return;
   }
   if (!target.defined() || target.shape() != source.shape() || target.dtype() != source.dtype()) {
-    target = Tensor::empty(source.shape(), source.dtype(), device_);
+    target = Tensor::empty(source.shape(), source.dtype(), device);
   }
   upload(target, source);
 }
 
-void DeviceBatch::load(const Batch& host) {
-  if (device_.type == DeviceType::cpu) {
-    batch_ = host;
-    return;
-  }
-  place(batch_.input_ids, host.input_ids);
-  place(batch_.labels, host.labels);
-  place(batch_.attention_mask, host.attention_mask);
-  place(batch_.document_ids, host.document_ids);
-  place(batch_.positions, host.positions.defined() ? host.positions : default_positions(host.input_ids.shape()));
-  bool same_names = batch_.others.size() == host.others.size();
-  for (size_t i = 0; same_names && i < host.others.size(); ++i) {
-    same_names = batch_.others[i].first == host.others[i].first;
+}  // namespace
+
+void DeviceBatch::place(Batch& target, const Batch& source) const {
+  const auto put = [this](Tensor& there, const Tensor& here) { place_tensor(there, here, device_); };
+  put(target.input_ids, source.input_ids);
+  put(target.labels, source.labels);
+  put(target.attention_mask, source.attention_mask);
+  put(target.document_ids, source.document_ids);
+  put(target.positions, source.positions.defined() ? source.positions : default_positions(source.input_ids.shape()));
+  bool same_names = target.others.size() == source.others.size();
+  for (size_t i = 0; same_names && i < source.others.size(); ++i) {
+    same_names = target.others[i].first == source.others[i].first;
   }
   if (!same_names) {
-    batch_.others.clear();
-    for (const auto& [name, tensor] : host.others) batch_.others.emplace_back(name, Tensor());
+    target.others.clear();
+    for (const auto& [name, tensor] : source.others) target.others.emplace_back(name, Tensor());
   }
-  for (size_t i = 0; i < host.others.size(); ++i) place(batch_.others[i].second, host.others[i].second);
-  batch_.labels_shifted = host.labels_shifted;
-  batch_.first_sample = host.first_sample;
+  for (size_t i = 0; i < source.others.size(); ++i) put(target.others[i].second, source.others[i].second);
+  target.labels_shifted = source.labels_shifted;
+  target.first_sample = source.first_sample;
+}
+
+void DeviceBatch::load(const std::vector<Batch>& host) {
+  if (device_.type == DeviceType::cpu) {
+    micro_batches_ = host;
+    return;
+  }
+  micro_batches_.resize(host.size());
+  for (size_t i = 0; i < host.size(); ++i) place(micro_batches_[i], host[i]);
 }
 
 std::string DeviceBatch::layout() const {
@@ -56,12 +62,15 @@ std::string DeviceBatch::layout() const {
   const auto add = [&text](const std::string& name, const Tensor& tensor) {
     if (tensor.defined()) text += concat(" ", name, " ", tensor.shape(), " ", dtype_name(tensor.dtype()));
   };
-  add("input_ids", batch_.input_ids);
-  add("labels", batch_.labels);
-  add("attention_mask", batch_.attention_mask);
-  add("document_ids", batch_.document_ids);
-  add("positions", batch_.positions);
-  for (const auto& [name, tensor] : batch_.others) add(name, tensor);
+  for (const Batch& batch : micro_batches_) {
+    text += ";";
+    add("input_ids", batch.input_ids);
+    add("labels", batch.labels);
+    add("attention_mask", batch.attention_mask);
+    add("document_ids", batch.document_ids);
+    add("positions", batch.positions);
+    for (const auto& [name, tensor] : batch.others) add(name, tensor);
+  }
   return text;
 }
 

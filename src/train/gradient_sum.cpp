@@ -5,6 +5,8 @@
 
 #include <ondol/ops/elementwise.h>
 
+#include "tensor/give_back.h"
+
 namespace ondol {
 
 namespace {
@@ -26,17 +28,40 @@ Tensor GradientSum::take_buffer() {
   return buffer;
 }
 
+Tensor GradientSum::take_shard() {
+  if (free_.empty()) {
+    return Tensor::empty({sharding_->layout().shard_elements()}, DType::f32, store_.flat_values().device());
+  }
+  Tensor buffer = std::move(free_.back());
+  free_.pop_back();
+  return buffer;
+}
+
 void GradientSum::begin(bool last) {
-  if (partials_.empty() && free_.empty() && store_.flat_gradients().defined()) free_.push_back(store_.flat_gradients());
+  if (in_rounds()) {
+    current_ = store_.flat_gradients();
+  } else if (partials_.empty() && free_.empty() && store_.flat_gradients().defined()) {
+    free_.push_back(store_.flat_gradients());
+  }
   if (!current_.defined()) current_ = take_buffer();
   store_.use_gradient_buffer(current_);
   store_.clear_gradients();
+  if (sharding_ && !in_rounds()) clear_padding();
   last_ = last;
   layers_ = 0;
   if (ranks_.size() > 1) {
     order_.writes.clear();
     for (const ParameterStore::Entry& entry : store_.entries()) order_.writes.push_back(entry.variable.grad_writes());
     if (!order_.known) order_.layers.assign(order_.writes.size(), kAtTheEnd);
+  }
+}
+
+/// A reduce_scatter in place may leave anything between the parts of this rank, also where no backward writes.
+void GradientSum::clear_padding() const {
+  for (const ParameterStore::Entry& entry : store_.entries()) {
+    const int64_t count = entry.shape.numel(), padding = -count & (ParameterStore::kBlock - 1);
+    if (!entry.trainable || entry.shape.ndim() < 2 || padding == 0) continue;
+    current_.narrow(0, entry.offset + count, padding).zero();
   }
 }
 
@@ -68,6 +93,7 @@ void GradientSum::after_backward(const LayerParameters&) {
   }
   look();
   if (order_.known) send_until(layers_);
+  if (in_rounds()) give_back_sent();
 }
 
 void GradientSum::merge_last() {
@@ -78,16 +104,51 @@ void GradientSum::merge_last() {
   free_.push_back(std::move(later.gradient));
 }
 
+void GradientSum::merge_equals() {
+  while (partials_.size() > 1 && partials_.back().rank == partials_[partials_.size() - 2].rank) merge_last();
+}
+
 void GradientSum::end() {
   if (ranks_.size() > 1 && (last_ || !order_.known)) {
     layers_ = kAtTheEnd;
     look();
   }
   store_.finish_gradients();
+  if (in_rounds()) return end_round();
   partials_.push_back({0, std::move(current_)});
   current_ = Tensor();
-  if (last_) return;  // finish adds up bucket by bucket
-  while (partials_.size() > 1 && partials_.back().rank == partials_[partials_.size() - 2].rank) merge_last();
+  if (!last_) merge_equals();  // else finish adds up bucket by bucket
+}
+
+void GradientSum::pass() {
+  current_ = store_.flat_gradients();
+  end_round();
+}
+
+/// Sends what is left, and makes the sum of the round a partial sum.
+void GradientSum::end_round() {
+  if (!order_.known) make_plan();
+  send_until(kAtTheEnd);
+  for (const Sending& sending : under_way_) {
+    sending.event.wait();
+    give_back(store_.flat_gradients().narrow(0, sending.begin, sending.end - sending.begin));
+  }
+  under_way_.clear();
+  sent_ = 0;
+  partials_.push_back({0, std::move(shard_)});
+  shard_ = Tensor();
+  merge_equals();
+}
+
+/// Where memory can be given back, the host itself has sent it and knows what has ended.
+void GradientSum::give_back_sent() {
+  if (current_.device().type != DeviceType::cpu) return;
+  while (!under_way_.empty() && under_way_.front().event.done()) {
+    const Sending sending = under_way_.front();
+    under_way_.pop_front();
+    sending.event.wait();
+    give_back(current_.narrow(0, sending.begin, sending.end - sending.begin));
+  }
 }
 
 /// The first rank always has a micro-batch; what it has seen holds for all.
@@ -95,21 +156,20 @@ void GradientSum::make_plan() {
   order_.layers = ranks_.gather(ranks_.first() ? order_.layers : std::vector<int64_t>(store_.entries().size()));
   order_.layers.resize(store_.entries().size());
   order_.known = true;
-  struct Range {
-    int64_t layers, begin, end;
-  };
-  std::vector<Range> ranges;  // by place
+  std::vector<Bucket> ranges;  // by place
   for (size_t i = 0; i < store_.entries().size(); ++i) {
     const ParameterStore::Entry& entry = store_.entries()[i];
     if (entry.trainable) ranges.push_back({order_.layers[i], entry.offset, 0});
   }
-  std::sort(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) { return a.begin < b.begin; });
+  std::sort(ranges.begin(), ranges.end(), [](const Bucket& a, const Bucket& b) { return a.begin < b.begin; });
   for (size_t i = 0; i < ranges.size(); ++i) {
     ranges[i].end = i + 1 < ranges.size() ? ranges[i + 1].begin : store_.trainable_elements();
+    const bool is_vector = ranges[i].begin >= store_.matrix_elements();
+    if (sharding_ && is_vector) ranges[i].layers = kAtTheEnd;  // they are one range of the layout
   }
-  const auto join = [](std::vector<Range>& all) {
-    std::vector<Range> joined;
-    for (const Range& range : all) {
+  const auto join = [](std::vector<Bucket>& all) {
+    std::vector<Bucket> joined;
+    for (const Bucket& range : all) {
       if (!joined.empty() && joined.back().layers == range.layers && joined.back().end == range.begin) {
         joined.back().end = range.end;
       } else {
@@ -119,53 +179,117 @@ void GradientSum::make_plan() {
     all = std::move(joined);
   };
   join(ranges);
-  for (Range& range : ranges) {
+  for (Bucket& range : ranges) {
     if (range.end - range.begin < kWorthSending) range.layers = kAtTheEnd;
   }
   join(ranges);
-  std::stable_sort(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) { return a.layers < b.layers; });
+  std::stable_sort(ranges.begin(), ranges.end(), [](const Bucket& a, const Bucket& b) { return a.layers < b.layers; });
   order_.buckets.clear();
-  for (const Range& range : ranges) {
-    for (int64_t begin = range.begin; begin < range.end; begin += kBucket) {
-      order_.buckets.push_back({range.layers, begin, std::min(begin + kBucket, range.end)});
-    }
+  for (const Bucket& range : ranges) {
+    for (const Bucket& bucket : cut(range)) order_.buckets.push_back(bucket);
   }
 }
 
-/// The tree over this rank's micro-batches ends with additions from right to left, whatever came before.
-void GradientSum::add_up(int64_t begin, int64_t end) {
-  const auto part = [&](const Tensor& flat) { return flat.narrow(0, begin, end - begin); };
-  Tensor sum;
-  if (current_.defined()) sum = part(current_);
+/// In pieces of at most kBucket elements; with sharding each is one or more whole ranges of the layout.
+std::vector<GradientSum::Bucket> GradientSum::cut(const Bucket& bucket) const {
+  std::vector<Bucket> pieces;
+  if (!sharding_) {
+    for (int64_t begin = bucket.begin; begin < bucket.end; begin += kBucket) {
+      pieces.push_back({bucket.layers, begin, std::min(begin + kBucket, bucket.end)});
+    }
+    return pieces;
+  }
+  for (const ShardRange& range : sharding_->layout().ranges()) {
+    if (range.begin < bucket.begin || range.begin >= bucket.end) continue;
+    if (!pieces.empty() && range.end - pieces.back().begin <= kBucket) {
+      pieces.back().end = range.end;
+    } else {
+      pieces.push_back({bucket.layers, range.begin, range.end});
+    }
+  }
+  return pieces;
+}
+
+/// The tree over this rank's micro-batches ends with additions from right to left, whatever came before. Returns the
+/// flat buffer that has the sum.
+Tensor GradientSum::add_up(int64_t begin, int64_t end) {
+  Tensor sum = current_;
   for (auto partial = partials_.rbegin(); partial != partials_.rend(); ++partial) {
-    const Tensor earlier = part(partial->gradient);
-    if (sum.defined()) ops::accumulate(earlier, sum);
+    const Tensor& earlier = partial->gradient;
+    if (sum.defined()) ops::accumulate(earlier.narrow(0, begin, end - begin), sum.narrow(0, begin, end - begin));
     sum = earlier;
   }
-  if (ranks_.size() > 1) {
-    under_way_.push_back(ranks_.communicator()->all_reduce(sum, {.contributors = contributors_}));
+  return sum;
+}
+
+/// Elements of a bucket to all ranks, or each rank's to that rank.
+void GradientSum::send(const Bucket& bucket, const Tensor& flat) {
+  Communicator& world = *ranks_.communicator();
+  const ReduceOptions options{.contributors = contributors_};
+  const auto all_reduce = [&](int64_t begin, int64_t length, int64_t offset) {
+    const Tensor in = flat.narrow(0, begin, length);
+    const Tensor out = in_rounds() ? shard_.narrow(0, offset, length) : in;
+    under_way_.push_back({world.all_reduce(out, in, options), begin, begin + length});
+  };
+  if (!sharding_) return all_reduce(bucket.begin, bucket.end - bucket.begin, 0);
+  const ShardLayout& layout = sharding_->layout();
+  ShardPart replicated;  // neighbours in one
+  const auto flush = [&] {
+    if (replicated.length > 0) all_reduce(replicated.begin, replicated.length, replicated.offset);
+    replicated.length = 0;
+  };
+  auto first = std::lower_bound(layout.parts().begin(), layout.parts().end(), bucket.begin,
+                                [](const ShardPart& part, int64_t begin) { return part.begin < begin; });
+  for (; first != layout.parts().end() && first->begin < bucket.end; ++first) {
+    const ShardPart& part = *first;
+    if (part.replicated) {
+      if (replicated.begin + replicated.length != part.begin) flush();
+      if (replicated.length == 0) {
+        replicated = part;
+      } else {
+        replicated.length += part.length;
+      }
+      continue;
+    }
+    flush();
+    const ShardRange& range = layout.ranges()[part.range];
+    const int64_t length = range.chunk * layout.ranks();
+    const Tensor out = in_rounds() ? part.in_shard(shard_) : part.in_flat(flat);
+    under_way_.push_back(
+        {world.reduce_scatter(out, flat.narrow(0, range.begin, length), options), range.begin, range.begin + length});
   }
+  flush();
 }
 
 void GradientSum::send_until(int64_t layers) {
   for (; sent_ < order_.buckets.size() && order_.buckets[sent_].layers <= layers; ++sent_) {
-    add_up(order_.buckets[sent_].begin, order_.buckets[sent_].end);
+    const Bucket& bucket = order_.buckets[sent_];
+    if (in_rounds() && !shard_.defined()) shard_ = take_shard();
+    send(bucket, in_rounds() ? current_ : add_up(bucket.begin, bucket.end));
   }
 }
 
 void GradientSum::finish() {
+  if (in_rounds()) {
+    while (partials_.size() > 1) merge_last();
+    total_ = partials_.front().gradient;
+    free_.push_back(total_);  // the next step writes there again, after the update
+    partials_.clear();
+    return;
+  }
   ONDOL_CHECK(!partials_.empty() || ranks_.size() > 1, "no micro-batch to sum the gradients of");
   if (partials_.empty()) partials_.push_back({0, take_buffer()});  // this rank only receives
   if (ranks_.size() > 1) {
     if (!order_.known) make_plan();
     send_until(kAtTheEnd);
-    for (const CommEvent& event : under_way_) event.wait();
+    for (const Sending& sending : under_way_) sending.event.wait();
     under_way_.clear();
     sent_ = 0;
   } else {
     add_up(0, store_.trainable_elements());
   }
-  store_.use_gradient_buffer(partials_.front().gradient);
+  total_ = partials_.front().gradient;
+  store_.use_gradient_buffer(total_);
   for (Partial& partial : partials_) free_.push_back(std::move(partial.gradient));
   partials_.clear();
 }

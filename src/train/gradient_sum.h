@@ -2,7 +2,7 @@
 //
 //   GradientSum sum(model.parameters(), ranks);
 //   sum.set_contributors(ranks that have micro-batches);
-//   for (this rank's micro-batches) { sum.begin(is_last); backward; sum.end(); }
+//   for (this rank's micro-batches) { sum.begin(is_last); forward; backward; sum.end(); }
 //   sum.finish();                                   // the total is in parameters().flat_gradients()
 //
 // A binary counter of partial sums: two sums over 2^k micro-batches each meet and become one over 2^(k+1). The tree
@@ -14,43 +14,71 @@
 // layer (after_backward) each parameter's gradient has got all its parts, and from then on the gradients of layers that
 // are through are sent in buckets, those used last first. All ranks send the same buckets in the same order, also those
 // that have no micro-batch.
+//
+// With sharding (train/sharding.h) a rank receives the sums of what it keeps alone. Stage 1: in place, what lies
+// between is undefined then. Stage 2: every micro-batch is a round of all ranks,
+//
+//   for (rounds) {
+//     sum.set_contributors(ranks that have a micro-batch in this round);
+//     has one ? (sum.begin(true); forward; backward; sum.end()) : sum.pass();
+//   }
+//
+// the partial sums are shards, and one flat buffer serves all rounds, whose memory is given back (tensor/give_back.h)
+// as soon as a bucket has been sent. The tree is that of one process when the number of ranks is a power of two.
 #pragma once
 
 #include <cstdint>
+#include <deque>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include <ondol/models/layer_hooks.h>
 
 #include "train/ranks.h"
+#include "train/sharding.h"
 
 namespace ondol {
 
 class GradientSum final : public LayerHooks {
  public:
-  explicit GradientSum(ParameterStore& store, const Ranks& ranks = Ranks()) : store_(store), ranks_(ranks) {}
+  explicit GradientSum(ParameterStore& store, const Ranks& ranks = Ranks(),
+                       std::shared_ptr<const Sharding> sharding = nullptr)
+      : store_(store), ranks_(ranks), sharding_(std::move(sharding)) {}
 
-  /// The first so many ranks have micro-batches in the steps that follow.
+  /// Whether ranks add up after every micro-batch.
+  bool in_rounds() const { return sharding_ != nullptr && sharding_->stage() >= 2; }
+  /// The first so many ranks have micro-batches in the steps, or in the round, that follow.
   void set_contributors(int contributors) { contributors_ = contributors; }
-  /// Gives the parameters an empty gradient buffer. `last`: no other micro-batch of this rank follows in this step.
+  /// Before a backward: gives the parameters an empty gradient buffer. `last`: the backward is the last one of this
+  /// rank before the ranks add up.
   void begin(bool last);
   void after_backward(const LayerParameters& layer) override;
   /// Takes over what the backward has left there.
   void end();
-  /// Adds up what remains, on all ranks, and makes it the store's gradient.
+  /// Takes part in a round without a micro-batch.
+  void pass();
+  /// Adds up what remains, on all ranks, and makes it the store's gradient (in rounds: total() alone).
   void finish();
+  /// The sum: flat, in rounds a shard.
+  const Tensor& total() const { return total_; }
 
   /// Another loss may use the parameters in another order: what was seen of it is forgotten. On all ranks together.
   void forget_order() { order_ = Order(); }
 
  private:
   struct Partial {
-    int rank;  // stands for 2^rank micro-batches
+    int rank;  // stands for 2^rank micro-batches, in rounds for 2^rank rounds
     Tensor gradient;
   };
   /// Elements [begin, end) of the flat buffer, whose gradients are complete after so many layers of a backward.
   struct Bucket {
     int64_t layers, begin, end;
+  };
+  /// A collective that reads elements [begin, end) of the flat buffer.
+  struct Sending {
+    CommEvent event;
+    int64_t begin, end;
   };
   struct Order {
     bool known = false;
@@ -59,22 +87,32 @@ class GradientSum final : public LayerHooks {
     std::vector<Bucket> buckets;   // in the order of sending; together all elements
   };
   Tensor take_buffer();
+  Tensor take_shard();
   void merge_last();
+  void merge_equals();
+  void clear_padding() const;
   void look();
   void make_plan();
+  std::vector<Bucket> cut(const Bucket& bucket) const;
   void send_until(int64_t layers);
-  void add_up(int64_t begin, int64_t end);
+  Tensor add_up(int64_t begin, int64_t end);
+  void send(const Bucket& bucket, const Tensor& flat);
+  void end_round();
+  void give_back_sent();
 
   ParameterStore& store_;
   const Ranks ranks_;
-  std::vector<Partial> partials_;  // ranks fall
-  std::vector<Tensor> free_;
-  Tensor current_;
+  const std::shared_ptr<const Sharding> sharding_;  // null: every rank receives all
+  std::vector<Partial> partials_;                   // ranks fall
+  std::vector<Tensor> free_;                        // buffers of partial sums
+  Tensor current_;                                  // where a backward writes
+  Tensor shard_;                                    // in rounds: the sum of the round under way
+  Tensor total_;
   bool last_ = false;
   int64_t layers_ = 0;  // done in this backward
-  size_t sent_ = 0;     // buckets of this step
+  size_t sent_ = 0;     // buckets of this step, or of the round
   int contributors_ = 1;
-  std::vector<CommEvent> under_way_;
+  std::deque<Sending> under_way_;
   Order order_;
 };
 

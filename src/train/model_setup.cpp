@@ -98,7 +98,8 @@ std::string tokenizer_path(const TrainConfig& config) {
   return has_tokenizer(base) ? base : "";
 }
 
-TrainingModel make_training_model(const TrainConfig& config, const std::string& device, const std::string& checkpoint) {
+TrainingModel make_training_model(const TrainConfig& config, const std::string& device, const std::string& checkpoint,
+                                  const Ranks& ranks) {
   TrainingModel made;
   made.model = build(config, device, checkpoint);
   ModelOrigin origin{.kind = ModelOrigin::drawn, .tokenizer = tokenizer_path(config), .seed = config.seed};
@@ -106,18 +107,22 @@ TrainingModel make_training_model(const TrainConfig& config, const std::string& 
   if (!checkpoint.empty()) origin.kind = ModelOrigin::checkpoint;
   for (const StageConfig& stage : config.stages) make_objective(stage.objective)->set_up(*made.model, origin);
   ParameterStore& parameters = made.model->parameters();
+  made.sharding = make_sharding(config.parallel.zero_stage, parameters, ranks);
   Tensor master;
   if (config.dtype != DType::f32) {  // the buffer of f32 values becomes the master
     const Tensor values = parameters.flat_values();
     master = parameters.trainable_values();
     parameters.materialize(config.dtype, values.device());
-    if (master.numel() < values.numel()) {
-      parameters.flat_values().copy_from(values);
+    if (made.sharding) {
+      master = made.sharding->layout().shard_of(master);
+    } else if (master.numel() < values.numel()) {
       master = master.clone();  // the values that stay as they are need not be kept in f32
     }
+    parameters.flat_values().copy_from(values);
   }
-  made.optimizer = make_optimizer(config.optimizer, parameters, master,
-                                  parameter_spans(config.optimizer, *made.model, config.unfreeze.given()));
+  made.optimizer =
+      make_optimizer(config.optimizer, parameters, master,
+                     parameter_spans(config.optimizer, *made.model, config.unfreeze.given()), made.sharding);
   made.optimizer->publish();
   if (!checkpoint.empty()) load_optimizer(checkpoint, parameters, *made.optimizer);
   return made;

@@ -7,15 +7,20 @@
 #include <ondol/train/checkpoint.h>
 #include <ondol/train/config.h>
 
+#include "train/sharding.h"
+
 namespace ondol {
 
 struct TrainingModel {
   std::unique_ptr<Model> model;
+  std::shared_ptr<const Sharding> sharding;  // null: every rank keeps all
   std::unique_ptr<Optimizer> optimizer;
 };
 
 /// `checkpoint` may be "". Master weights are read or drawn in f32 and only then rounded to the model's dtype.
-TrainingModel make_training_model(const TrainConfig& config, const std::string& device, const std::string& checkpoint);
+/// Collective.
+TrainingModel make_training_model(const TrainConfig& config, const std::string& device, const std::string& checkpoint,
+                                  const Ranks& ranks);
 
 /// The run's model without weights.
 std::unique_ptr<Model> outline_training_model(const TrainConfig& config);

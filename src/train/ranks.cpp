@@ -9,10 +9,21 @@ namespace ondol {
 MicroBatchShare share_of_micro_batches(int64_t micro_batches, int rank, int ranks) {
   MicroBatchShare share;
   while (share.size * ranks < micro_batches) share.size *= 2;
-  share.begin = std::min(rank * share.size, micro_batches);
-  share.end = std::min(share.begin + share.size, micro_batches);
+  share.first = std::min(rank * share.size, micro_batches);
+  share.count = std::min(share.first + share.size, micro_batches) - share.first;
   share.contributors = static_cast<int>((micro_batches + share.size - 1) / share.size);
   return share;
+}
+
+MicroBatchShare dealt_micro_batches(int64_t micro_batches, int rank, int ranks) {
+  MicroBatchShare share{.first = rank, .stride = ranks, .size = (micro_batches + ranks - 1) / ranks};
+  share.count = std::max<int64_t>(0, (micro_batches - rank + ranks - 1) / ranks);
+  share.contributors = contributors_in_round(micro_batches, 0, ranks);
+  return share;
+}
+
+int contributors_in_round(int64_t micro_batches, int64_t round, int ranks) {
+  return static_cast<int>(std::clamp<int64_t>(micro_batches - round * ranks, 0, ranks));
 }
 
 namespace {

@@ -18,16 +18,25 @@
 
 namespace ondol {
 
-/// Micro-batches [begin, end) of a step, of which `size` make a whole share. The first `contributors` ranks have some.
+/// The micro-batches of a step that a rank computes: first, first + stride, ..., `count` of them; a whole share has
+/// `size`. Of consecutive ones the first `contributors` ranks have some.
 struct MicroBatchShare {
-  int64_t begin = 0, end = 0;
+  int64_t first = 0, stride = 1, count = 0;
   int64_t size = 1;
   int contributors = 1;
+
+  /// The place in the step of the i-th one.
+  int64_t index(int64_t i) const { return first + i * stride; }
 };
 
-/// Shares are the smallest power of two that suffices for all, so that what a rank adds up is a whole sub-tree of the
-/// tree over all micro-batches (train/gradient_sum.h).
+/// Consecutive ones. Shares are the smallest power of two that suffices for all, so that what a rank adds up is a whole
+/// sub-tree of the tree over all micro-batches (train/gradient_sum.h).
 MicroBatchShare share_of_micro_batches(int64_t micro_batches, int rank, int ranks);
+
+/// Dealt out one after the other, so that ranks can add up after each of `size` rounds: in round i those of the first
+/// contributors_in_round ranks.
+MicroBatchShare dealt_micro_batches(int64_t micro_batches, int rank, int ranks);
+int contributors_in_round(int64_t micro_batches, int64_t round, int ranks);
 
 class Ranks {
  public:

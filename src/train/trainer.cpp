@@ -21,6 +21,7 @@
 #include "train/model_setup.h"
 #include "train/peak_flops.h"
 #include "train/ramps.h"
+#include "train/rank_memory.h"
 #include "train/rank_report.h"
 #include "train/ranks.h"
 #include "train/run_data.h"
@@ -70,6 +71,22 @@ class NewDirectory {
   bool made_;
 };
 
+/// Collective: what the ranks keep of a checkpoint, whole and on the host.
+CheckpointSnapshot gather_snapshot(const TrainingModel& training) {
+  CheckpointSnapshot snapshot{training.model->parameters().flat_values().to(Device{}), {}};
+  std::vector<TensorSlices> all = training.optimizer->state_slices();
+  if (training.model->dtype() != DType::f32) all.insert(all.begin(), training.optimizer->master_slices());
+  for (const TensorSlices& slices : all) {
+    const Tensor flat = Tensor::zeros(slices.shape, slices.dtype, training.model->device());
+    for (const TensorPart& part : slices.parts) {
+      flat.narrow(0, part.begin, part.values.numel()).copy_from(part.values);
+    }
+    if (slices.dtype == DType::f32) training.sharding->gather(flat);  // not the scalars, which all have
+    snapshot.optimizer.emplace_back(slices.name, flat.to(Device{}));
+  }
+  return snapshot;
+}
+
 /// When an error ends the run, the checkpoint under way is finished first; what became of it is not asked any more.
 struct WaitForCheckpoint {
   CheckpointWriter& writer;
@@ -88,11 +105,6 @@ struct Trainer::Impl {
       : config(std::move(train_config)), options(std::move(trainer_options)) {
     if (!options.output.empty()) config.output = options.output;
     if (options.observer == nullptr) options.observer = &silent;
-    if (config.parallel.data > 1 && config.parallel.data != ranks.size()) {
-      throw UsageError(concat("parallel.data is ", config.parallel.data, ", the run has ", ranks.size(),
-                              ranks.size() == 1 ? " process" : " processes"),
-                       concat("start it with: ondol launch --processes ", config.parallel.data, " train ..."));
-    }
   }
 
   TrainResult run();
@@ -222,7 +234,7 @@ void Trainer::Impl::build(const std::string& checkpoint, const std::string& cach
   state.seed = config.seed;
   if (!fingerprint.empty()) state.model_fingerprint = fingerprint;
   const auto work = options.observer->on_long_work("building model and data");
-  training = make_training_model(config, options.device, checkpoint);
+  training = make_training_model(config, options.device, checkpoint, ranks);
   data = std::make_unique<RunData>(config, *training.model, cache_directory);
   ranks.one_by_one([&] { resolve_epochs(); });
   if (!checkpoint.empty() && state.config_hash != config.hash()) {
@@ -235,7 +247,7 @@ void Trainer::Impl::build(const std::string& checkpoint, const std::string& cach
                                                              .stop_at_non_finite = config.on_non_finite == "stop",
                                                              .updates = state.updates,
                                                              .gradient_checkpointing = config.gradient_checkpointing},
-                                        ranks);
+                                        ranks, training.sharding);
   peak_flops = config.logging.peak_flops > 0.0 ? std::optional(config.logging.peak_flops)
                                                : measured_peak_flops(training.model->device(), config.dtype);
   // The data of a stage that has just ended are opened as well: the next stage may go on with them.
@@ -383,14 +395,19 @@ void Trainer::Impl::evaluate() {
 /// Where the device works on its own, training goes on while the files are made. On the CPU they are made at once: a
 /// copy of all values would double the memory of a run, and the threads have other work.
 void Trainer::Impl::save_checkpoint() {
+  std::optional<CheckpointSnapshot> snapshot;
+  if (training.sharding) snapshot = gather_snapshot(training);
   if (!ranks.first()) return;
   const auto work = options.observer->on_long_work("writing a checkpoint");
   log->sync();
   state.data_position = data->train().state();
   saved_best = state.best_step;
-  const CheckpointParts parts{
-      .model = *training.model, .optimizer = *training.optimizer, .tokenizer = data->tokenizer(), .state = state};
-  if (works_on_its_own()) {
+  const CheckpointParts parts{.model = *training.model,
+                              .optimizer = *training.optimizer,
+                              .tokenizer = data->tokenizer(),
+                              .state = state,
+                              .snapshot = snapshot ? &*snapshot : nullptr};
+  if (works_on_its_own() && !snapshot) {
     report_checkpoint(writer.wait());
     writer.start(config.output, parts, config.checkpoint.keep);
   } else {
@@ -412,9 +429,11 @@ void Trainer::Impl::write_final(const std::string& directory) {
   const std::string chosen = config.evaluation.keep_best ? best.directory() : "";
   if (chosen.empty()) {
     const AveragedWeights averaged(training.model->parameters(), *training.optimizer);
+    if (!ranks.first()) return;
     write_model_directory(directory, *training.model, data->tokenizer());
     return;
   }
+  if (!ranks.first()) return;
   copy_model_directory(chosen, directory);
   best.forget_others();
   for (const char* name : {"predictions.jsonl", "report.json"}) {
@@ -453,11 +472,11 @@ TrainResult Trainer::Impl::loop() {
   }
   report_checkpoint(writer.wait());
   const std::string final_directory = config.output + "/final";
-  if (ranks.first()) {
+  {
     const auto work = options.observer->on_long_work("writing the model");
     write_final(final_directory);
-    log->sync();
   }
+  if (ranks.first()) log->sync();
   ranks.meet();
   return {state.step, true, final_directory};
 }
@@ -468,6 +487,11 @@ Trainer::~Trainer() = default;
 
 /// What only one process may do in the run directory, the first rank does.
 TrainResult Trainer::Impl::run() {
+  if (config.parallel.data > 1 && config.parallel.data != ranks.size()) {
+    throw UsageError(concat("parallel.data is ", config.parallel.data, ", the run has ", ranks.size(),
+                            ranks.size() == 1 ? " process" : " processes"),
+                     concat("start it with: ondol launch --processes ", config.parallel.data, " train ..."));
+  }
   std::optional<NewDirectory> directory;
   std::optional<DirectoryLock> lock;
   const WaitForCheckpoint wait_within_the_lock{writer};
@@ -523,6 +547,8 @@ DryRunReport Trainer::dry_run() {
   report.parameter_bytes = bytes(model.parameters().flat_values());
   if (model.dtype() != DType::f32) report.parameter_bytes += bytes(run.training.optimizer->master());
   for (const auto& [name, tensor] : run.training.optimizer->state()) report.optimizer_bytes += bytes(tensor);
+  report.rank =
+      rank_memory(run.config, model.parameters(), *run.training.optimizer, static_cast<int>(run.config.parallel.data));
   report.peak_memory_bytes = memory_statistics(model.device()).peak;
   return report;
 }

@@ -23,12 +23,14 @@ bool GradientResult::stop() const {
   return std::any_of(ranks.begin(), ranks.end(), [](const RankReport& rank) { return rank.stop != 0.0f; });
 }
 
-TrainingStep::TrainingStep(Model& model, Optimizer& optimizer, const TrainingStepSettings& settings, const Ranks& ranks)
+TrainingStep::TrainingStep(Model& model, Optimizer& optimizer, const TrainingStepSettings& settings, const Ranks& ranks,
+                           std::shared_ptr<const Sharding> sharding)
     : model_(model),
       optimizer_(optimizer),
       settings_(settings),
       ranks_(ranks),
-      sum_(model.parameters(), ranks),
+      sharding_(std::move(sharding)),
+      sum_(model.parameters(), ranks, sharding_),
       batch_(model.device()),
       step_(Tensor::zeros({1}, DType::i64, model.device())),
       squares_(
@@ -40,10 +42,15 @@ TrainingStep::TrainingStep(Model& model, Optimizer& optimizer, const TrainingSte
   if (optimizer_.groups() == 1) ops::set_optimizer_scalars(optimizer_.scalars(), 0.0f, 1.0f, settings_.updates);
 }
 
+MicroBatchShare TrainingStep::share_of(int64_t micro_batches, int rank) const {
+  return sum_.in_rounds() ? dealt_micro_batches(micro_batches, rank, ranks_.size())
+                          : share_of_micro_batches(micro_batches, rank, ranks_.size());
+}
+
 void TrainingStep::upload_inputs(const Objective& objective, const Batch& batch, const StepArguments& arguments) {
   const int64_t before = micro_batches_;
   micro_batches_ = (batch.size() + arguments.micro_batch_size - 1) / arguments.micro_batch_size;
-  share_ = share_of_micro_batches(micro_batches_, ranks_.rank(), ranks_.size());
+  share_ = share_of(micro_batches_, ranks_.rank());
   const auto named = static_cast<int64_t>(objective.loss_names().size());
   const Shape wanted{ranks_.size(), (1 + named) * share_.size + kRankReportFloats};
   if (!reports_.defined() || reports_.shape() != wanted) {
@@ -56,14 +63,14 @@ void TrainingStep::upload_inputs(const Objective& objective, const Batch& batch,
     sum_.forget_order();
     order_of_ = order;
   }
-  const int64_t begin = share_.begin * arguments.micro_batch_size;
-  const int64_t end = std::min(share_.end * arguments.micro_batch_size, batch.size());
   share_tokens_ = 0;
-  if (begin < end) {
-    const Batch rows = batch.rows(begin, end - begin);
-    share_tokens_ = rows.count_tokens();
-    batch_.load(rows);
+  std::vector<Batch> own;
+  for (int64_t i = 0; i < share_.count; ++i) {
+    const int64_t begin = share_.index(i) * arguments.micro_batch_size;
+    own.push_back(batch.rows(begin, std::min(arguments.micro_batch_size, batch.size() - begin)));
+    share_tokens_ += own.back().count_tokens();
   }
+  batch_.load(own);
   const auto report = std::bit_cast<std::array<float, kRankReportFloats>>(arguments.report);
   upload(own_report().narrow(0, wanted[1] - kRankReportFloats, kRankReportFloats),
          Tensor::from_vector(std::vector<float>(report.begin(), report.end()), {kRankReportFloats}));
@@ -78,26 +85,29 @@ void TrainingStep::upload_inputs(const Objective& objective, const Batch& batch,
 }
 
 /// From the uploaded inputs to reports_, the sum of all gradients and the sum of their squares.
-void TrainingStep::backward(const Objective& objective, int64_t micro_batch_size) {
-  const Batch& batch = batch_.batch();
+void TrainingStep::backward(const Objective& objective) {
   const auto named = static_cast<int64_t>(objective.loss_names().size());
   std::vector<LossScale> scales;
   for (int64_t i = 0; i < loss_scales_.numel(); ++i) scales.emplace_back(1.0, loss_scales_.narrow(0, i, 1));
-  for (int64_t i = 0; i < share_.end - share_.begin; ++i) {
-    const int64_t begin = i * micro_batch_size;
+  for (int64_t i = 0; i < (sum_.in_rounds() ? share_.size : share_.count); ++i) {
+    if (sum_.in_rounds()) sum_.set_contributors(contributors_in_round(micro_batches_, i, ranks_.size()));
+    if (i >= share_.count) {
+      sum_.pass();
+      continue;
+    }
     ForwardContext context;
     context.training = settings_.dropout;
     context.recompute_layers = settings_.gradient_checkpointing;
-    context.rng = {settings_.seed, static_cast<uint32_t>(share_.begin + i) * kStreamsPerMicroBatch, step_};
-    sum_.begin(share_.begin + i + 1 == share_.end);
+    context.rng = {settings_.seed, static_cast<uint32_t>(share_.index(i)) * kStreamsPerMicroBatch, step_};
+    sum_.begin(sum_.in_rounds() || i + 1 == share_.count);
     if (ranks_.size() > 1) context.layers = &sum_;
     std::optional<LowRankDropout> low_rank_dropout;
     RngKey low_rank_key = context.rng;
     low_rank_key.stream += kLowRankStreams;
     if (context.training) low_rank_dropout.emplace(low_rank_key);
     Tape tape;
-    const Batch rows = batch.rows(begin, std::min(micro_batch_size, batch.size() - begin));
-    const std::vector<Variable> terms = objective.losses(model_, rows, scales, context);
+    const std::vector<Variable> terms =
+        objective.losses(model_, batch_.micro_batches()[static_cast<size_t>(i)], scales, context);
     const Variable loss = total_loss(terms);
     for (int64_t t = 0; t < named; ++t) {
       const Variable& term = terms.at(static_cast<size_t>(t));
@@ -113,12 +123,31 @@ void TrainingStep::backward(const Objective& objective, int64_t micro_batch_size
   }
   sum_.finish();
   if (ranks_.communicator() != nullptr) ranks_.communicator()->all_gather(reports_, own_report()).wait();
-  ops::block_squares(squares_, model_.parameters().flat_gradients());
+  add_squares();
+}
+
+/// With sharding every rank has the squares of its blocks, the first one those of what all keep. A sum with zeros is
+/// exact, so that sum_squares_ has the same bytes however many ranks there are.
+void TrainingStep::add_squares() {
+  const Tensor& total = sum_.total();
+  if (sharding_ == nullptr) {
+    ops::block_squares(squares_, total);
+  } else {
+    squares_.zero();
+    for (const ShardPart& part : sharding_->layout().parts()) {
+      if (part.replicated && !ranks_.first()) continue;
+      const Tensor own = sum_.in_rounds() ? part.in_shard(total) : part.in_flat(total);
+      static_assert(ops::squares_blocks(ParameterStore::kBlock) == 1);
+      ops::block_squares(squares_.narrow(0, part.begin / ParameterStore::kBlock, ops::squares_blocks(part.length)),
+                         own);
+    }
+    ranks_.communicator()->all_reduce(squares_).wait();
+  }
   ops::sum_all(sum_squares_, squares_);
 }
 
 void TrainingStep::start_reading() {
-  started_.push_back({PendingRead(reports_), PendingRead(sum_squares_), micro_batches_, share_});
+  started_.push_back({PendingRead(reports_), PendingRead(sum_squares_), micro_batches_, share_.size});
 }
 
 void TrainingStep::start(const Objective& objective, const Batch& batch, const StepArguments& arguments) {
@@ -133,11 +162,11 @@ void TrainingStep::start(const Objective& objective, const Batch& batch, const S
              arguments.held_below, " ", model_.info().rope_theta.value_or(0.0));
   const Tensor losses = reports_.reshape({reports_.numel()});
   graph_.run(shape, [&] {
-    backward(objective, arguments.micro_batch_size);
+    backward(objective);
     for (const ops::OptimizerScalarsTensor& group : scalars) {
       ops::clip_gradient(group, losses, sum_squares_, settings_.max_grad_norm, settings_.stop_at_non_finite);
     }
-    optimizer_.apply();
+    optimizer_.apply(sum_.total());
   });
   start_reading();
 }
@@ -148,21 +177,23 @@ GradientResult TrainingStep::wait() {
   started_.pop_front();
   const std::vector<float> reports = result.reports.wait_values<float>();
   const auto length = reports.size() / static_cast<size_t>(ranks_.size());
-  const auto share = static_cast<size_t>(result.share.size);
+  const auto share = static_cast<size_t>(result.share_size);
   const size_t of_losses = length - kRankReportFloats;
-  std::vector<std::vector<double>> values(of_losses / share);  // loss and terms, each by micro-batch
+  // Loss and terms, each by micro-batch.
+  std::vector<std::vector<double>> values(of_losses / share,
+                                          std::vector<double>(static_cast<size_t>(result.micro_batches)));
   GradientResult gradient;
-  for (size_t rank = 0; rank < static_cast<size_t>(ranks_.size()); ++rank) {
-    const float* report = reports.data() + rank * length;
+  for (int rank = 0; rank < ranks_.size(); ++rank) {
+    const float* report = reports.data() + static_cast<size_t>(rank) * length;
+    const MicroBatchShare computed = share_of(result.micro_batches, rank);
     for (size_t kind = 0; kind < values.size(); ++kind) {
-      values[kind].insert(values[kind].end(), report + kind * share, report + (kind + 1) * share);
+      for (int64_t i = 0; i < computed.count; ++i) {
+        values[kind][static_cast<size_t>(computed.index(i))] = report[kind * share + static_cast<size_t>(i)];
+      }
     }
     std::array<float, kRankReportFloats> told;
     std::copy_n(report + of_losses, told.size(), told.begin());
     gradient.ranks.push_back(std::bit_cast<RankReport>(told));
-  }
-  for (std::vector<double>& of_micro_batches : values) {
-    of_micro_batches.resize(static_cast<size_t>(result.micro_batches));
   }
   gradient.loss = tree_sum(values[0]);
   gradient.grad_norm = std::sqrt(result.sum_squares.wait_values<double>()[0]);
@@ -173,7 +204,7 @@ GradientResult TrainingStep::wait() {
 GradientResult TrainingStep::gradients(const Objective& objective, const Batch& batch, const StepArguments& arguments) {
   optimizer_.hold_below(arguments.held_below);
   upload_inputs(objective, batch, arguments);
-  backward(objective, arguments.micro_batch_size);
+  backward(objective);
   start_reading();
   return wait();
 }
@@ -184,8 +215,8 @@ std::vector<double> mean_losses(Model& model, const Objective& objective, const 
   const int64_t micro_batches = (batch.size() + micro_batch_size - 1) / micro_batch_size;
   const MicroBatchShare share = share_of_micro_batches(micro_batches, ranks.rank(), ranks.size());
   std::vector<std::vector<Variable>> computed;
-  for (int64_t i = share.begin; i < share.end; ++i) {
-    const int64_t begin = i * micro_batch_size;
+  for (int64_t i = 0; i < share.count; ++i) {
+    const int64_t begin = share.index(i) * micro_batch_size;
     const Batch rows = batch.rows(begin, std::min(micro_batch_size, batch.size() - begin));
     computed.push_back(objective.losses(model, rows, scales, {}));
   }

@@ -10,10 +10,12 @@
 // start the next step before it has seen the result of this one.
 //
 // With several ranks each one gets the whole batch, computes its share of the micro-batches, and has the sum of all
-// gradients and every loss afterwards: all ranks make the same update.
+// gradients and every loss afterwards: all ranks make the same update. With sharding (train/sharding.h) each one has
+// the sum of what it keeps, updates that, and has all values afterwards.
 #pragma once
 
 #include <deque>
+#include <memory>
 #include <optional>
 
 #include <ondol/train/objective.h>
@@ -25,6 +27,7 @@
 #include "train/gradient_sum.h"
 #include "train/rank_report.h"
 #include "train/ranks.h"
+#include "train/sharding.h"
 
 namespace ondol {
 
@@ -62,7 +65,9 @@ std::vector<double> mean_losses(Model& model, const Objective& objective, const 
 
 class TrainingStep {
  public:
-  TrainingStep(Model& model, Optimizer& optimizer, const TrainingStepSettings& settings, const Ranks& ranks = Ranks());
+  /// `sharding`: that of the optimizer.
+  TrainingStep(Model& model, Optimizer& optimizer, const TrainingStepSettings& settings, const Ranks& ranks = Ranks(),
+               std::shared_ptr<const Sharding> sharding = nullptr);
 
   /// Forward, backward and update of a prepared batch.
   void start(const Objective& objective, const Batch& batch, const StepArguments& arguments);
@@ -81,10 +86,12 @@ class TrainingStep {
   struct Result {
     PendingRead reports, sum_squares;
     int64_t micro_batches;
-    MicroBatchShare share;
+    int64_t share_size;
   };
+  MicroBatchShare share_of(int64_t micro_batches, int rank) const;
   void upload_inputs(const Objective& objective, const Batch& batch, const StepArguments& arguments);
-  void backward(const Objective& objective, int64_t micro_batch_size);
+  void backward(const Objective& objective);
+  void add_squares();
   void start_reading();
   /// What a rank reports of a step: the losses of its micro-batches, each named term of theirs, its RankReport.
   Tensor loss_of(int64_t micro_batch) const { return own_report().narrow(0, micro_batch, 1); }
@@ -97,6 +104,7 @@ class TrainingStep {
   Optimizer& optimizer_;
   const TrainingStepSettings settings_;
   const Ranks ranks_;
+  const std::shared_ptr<const Sharding> sharding_;
   int64_t micro_batches_ = 0;  // of the step, on all ranks
   MicroBatchShare share_;
   int64_t share_tokens_ = 0;

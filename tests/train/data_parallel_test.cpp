@@ -4,11 +4,8 @@
 
 #include <ondol/train/trainer.h>
 
-#include "support/ranks.h"
-#include "support/temporary_directory.h"
+#include "train/rank_runs.h"
 #include "train/ranks.h"
-#include "train/run_watch.h"
-#include "train/tiny_run.h"
 
 namespace ondol {
 namespace {
@@ -17,37 +14,7 @@ using testing::expect_same_run;
 using testing::run_ranks;
 using testing::TemporaryDirectory;
 using testing::tiny_config;
-
-/// Layers that are large enough for buckets of their own, which are sent while the backward goes on.
-void write_inputs(const TemporaryDirectory& directory) {
-  testing::write_tiny_inputs(directory);
-  directory.write("model.json", R"({"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "vocab_size": 64,
-      "n_positions": 32, "n_embd": 96, "n_layer": 2, "n_head": 2, "activation_function": "gelu_new",
-      "layer_norm_epsilon": 1e-5, "initializer_range": 0.1, "resid_pdrop": 0.1, "embd_pdrop": 0.1,
-      "attn_pdrop": 0.1})");
-}
-
-/// Asks for an end from within step `last`, on one rank.
-struct StopWithin : TrainObserver {
-  explicit StopWithin(int64_t step) : last(step) {}
-  void on_step(const StepMetrics& metrics) override { stop = metrics.step == last - 1; }
-  int64_t last;
-  std::atomic<bool> stop{false};
-};
-
-/// By rank: what went wrong, "" for nothing. With `stop` the last rank gets a signal in that step.
-std::vector<std::string> train_on(int ranks, const std::function<TrainConfig(int rank)>& config, int64_t stop = 0) {
-  return run_ranks(ranks, [&](const RankInfo& info, const std::shared_ptr<Rendezvous>& meeting) {
-    const auto world = make_communicator(info, meeting);
-    StopWithin observer(info.rank + 1 == info.size ? stop : 0);
-    Trainer trainer(config(info.rank),
-                    {.device = "cpu", .stop = &observer.stop, .communicator = world.get(), .observer = &observer});
-    const TrainResult result = trainer.run();
-    ONDOL_CHECK(result.finished == (stop == 0), "finished is ", result.finished, " at step ", result.step);
-    ONDOL_CHECK(stop == 0 || result.step == stop, "stopped at step ", result.step);
-    ONDOL_CHECK(!result.directory.empty(), "no directory");
-  });
-}
+using testing::train_on;
 
 TEST(MicroBatchShares, AreWholeSubtreesAndCoverTheBatch) {
   for (int64_t count = 1; count <= 40; ++count) {
@@ -56,12 +23,31 @@ TEST(MicroBatchShares, AreWholeSubtreesAndCoverTheBatch) {
       for (int rank = 0; rank < ranks; ++rank) {
         const MicroBatchShare share = share_of_micro_batches(count, rank, ranks);
         EXPECT_EQ(share.size & (share.size - 1), 0);
-        EXPECT_EQ(share.begin, std::min(rank * share.size, count));
-        EXPECT_EQ(share.begin, next);
-        EXPECT_EQ(share.begin < share.end, rank < share.contributors);
-        next = share.end;
+        EXPECT_EQ(share.first, std::min(rank * share.size, count));
+        EXPECT_EQ(share.first, next);
+        EXPECT_EQ(share.stride, 1);
+        EXPECT_EQ(share.count > 0, rank < share.contributors);
+        next = share.first + share.count;
       }
       EXPECT_EQ(next, count);
+    }
+  }
+}
+
+TEST(MicroBatchShares, DealtOnesCoverEveryRound) {
+  for (int64_t count = 1; count <= 40; ++count) {
+    for (int ranks = 1; ranks <= 9; ++ranks) {
+      std::vector<int> seen(static_cast<size_t>(count));
+      for (int rank = 0; rank < ranks; ++rank) {
+        const MicroBatchShare share = dealt_micro_batches(count, rank, ranks);
+        EXPECT_EQ(share.size, (count + ranks - 1) / ranks);
+        EXPECT_LE(share.count, share.size);
+        for (int64_t round = 0; round < share.size; ++round) {
+          EXPECT_EQ(round < share.count, rank < contributors_in_round(count, round, ranks));
+          if (round < share.count) ++seen[static_cast<size_t>(share.index(round))];
+        }
+      }
+      EXPECT_EQ(seen, std::vector<int>(static_cast<size_t>(count), 1));
     }
   }
 }
@@ -82,7 +68,7 @@ class DataParallel : public ::testing::TestWithParam<Case> {
     return train_on(
         ranks, [&](int) { return config(run); }, stop);
   }
-  void SetUp() override { write_inputs(directory); }
+  void SetUp() override { testing::write_rank_inputs(directory); }
 
   TemporaryDirectory directory;
 };
@@ -112,7 +98,7 @@ TEST_P(DataParallel, ARunGoesOnWithAnotherNumberOfRanks) {
 
 class RanksThatFail : public ::testing::Test {
  protected:
-  void SetUp() override { write_inputs(directory); }
+  void SetUp() override { testing::write_rank_inputs(directory); }
   TemporaryDirectory directory;
 };
 

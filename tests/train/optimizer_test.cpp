@@ -215,7 +215,7 @@ class Clipping : public ::testing::Test {
     const Tensor squares = ops::sum_squares(parameters_.store.flat_gradients());
     ops::clip_gradient(optimizer_->scalars(), Tensor::from_vector(losses, {static_cast<int64_t>(losses.size())}),
                        squares, max_norm, stay);
-    optimizer_->apply();
+    optimizer_->apply(parameters_.store.flat_gradients());
     return (before - values_of(parameters_.matrix)[0]) / gradient;
   }
 
@@ -263,7 +263,7 @@ TEST(Optimizer, StepsLeftOutAreNotCounted) {
     skipped.set_gradients(step);
     for (const Tensor& loss : {bad, fine}) {
       ops::clip_gradient(b->scalars(), loss, ops::sum_squares(skipped.store.flat_gradients()), 0.0, false);
-      b->apply();
+      b->apply(skipped.store.flat_gradients());
     }
   }
   EXPECT_EQ(a->master().to_vector<float>(), b->master().to_vector<float>());

@@ -435,7 +435,32 @@ TEST(Trainer, DryRunLeavesNothing) {
   EXPECT_NEAR(report.loss, std::log(testing::kTinyVocabulary), 0.5);
   EXPECT_GT(report.grad_norm, 0.0);
   EXPECT_GT(report.peak_memory_bytes, report.parameter_bytes);
+  EXPECT_EQ(report.rank.ranks, 1);
+  EXPECT_EQ(report.rank.parameter_bytes, report.parameter_bytes);
+  EXPECT_EQ(report.rank.optimizer_bytes, report.optimizer_bytes);
   EXPECT_FALSE(fs::exists(directory / "run"));
+}
+
+TEST(Trainer, DryRunSaysWhatEachOfSeveralProcessesKeeps) {
+  const testing::TemporaryDirectory directory;
+  testing::write_tiny_inputs(directory);
+  const auto memory = [&](int stage) {
+    Trainer trainer(tiny_config(directory, "run",
+                                {"train.dtype=bf16", "parallel.data=4", "train.batch_size=8",
+                                 "train.micro_batch_size=1", concat("parallel.zero_stage=", stage)}),
+                    {.device = "cpu"});
+    return trainer.dry_run().rank;
+  };
+  // Matrices of 64 x 16, 32 x 16 and, in two layers, 16 x 48, 16 x 16, 16 x 64 and 64 x 16: blocks of 256 elements.
+  const uint64_t matrices = 256 * (4 + 2 + 2 * (3 + 1 + 4 + 4)), own = 256 * (1 + 2 * (1 + 1));
+  const uint64_t replicated = 256 * (2 + 2 * (3 + 1)), vectors = 16 * (2 + 2 * (4 + 3 + 1 + 4 + 1));
+  const uint64_t flat = matrices + vectors, kept = own + replicated + vectors;
+  EXPECT_EQ(memory(0).parameter_bytes, 2 * flat + 4 * flat);
+  EXPECT_EQ(memory(1).parameter_bytes, 2 * flat + 4 * kept);
+  EXPECT_EQ(memory(0).optimizer_bytes, 2 * 4 * flat);
+  EXPECT_EQ(memory(2).optimizer_bytes, 2 * 4 * kept);
+  EXPECT_EQ(memory(1).gradient_bytes, 2 * 4 * flat);  // two micro-batches each
+  EXPECT_EQ(memory(2).gradient_bytes, 2 * 4 * kept);
 }
 
 TEST(Trainer, MisfitsAreUsageErrors) {

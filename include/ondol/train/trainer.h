@@ -108,6 +108,16 @@ struct TrainResult {
   std::string directory;  // final/, or the checkpoint written on `stop`
 };
 
+/// What each process of a run keeps from step to step. Not counted: activations, and at zero_stage 2 the gradients of
+/// the layers that a backward is at work on.
+struct RankMemory {
+  int ranks = 1;
+  int64_t zero_stage = 0;
+  uint64_t parameter_bytes = 0;  // model and master weights
+  uint64_t optimizer_bytes = 0;
+  uint64_t gradient_bytes = 0;
+};
+
 struct DryRunReport {
   RunInfo run;
   double loss = 0.0;
@@ -116,6 +126,7 @@ struct DryRunReport {
   uint64_t parameter_bytes = 0;  // model and master weights
   uint64_t optimizer_bytes = 0;
   uint64_t peak_memory_bytes = 0;  // seen in one step
+  RankMemory rank;                 // of parallel.data processes
 };
 
 class Trainer {

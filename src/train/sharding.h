@@ -1,0 +1,47 @@
+// The state of a training run shared out among its ranks (parallel.zero_stage).
+//
+//   const auto sharding = make_sharding(config.parallel.zero_stage, model.parameters(), ranks);    // null: no sharding
+//   const Tensor master = sharding->layout().shard_of(values);  // what this rank keeps
+//   CommEvent values = sharding->gather(flat, range);           // what each rank has updated of a range, for all
+//
+// Stage 1: optimizer state, master weights and their average. Stage 2: gradients too. A tensor of one of them is a
+// "shard": what this rank keeps, part by part (train/shard_layout.h).
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include <ondol/io/tensor_slices.h>
+
+#include "train/ranks.h"
+#include "train/shard_layout.h"
+
+namespace ondol {
+
+class Sharding {
+ public:
+  Sharding(int64_t stage, const ParameterStore& store, const Ranks& ranks)
+      : stage_(stage), ranks_(ranks), layout_(store, ranks.rank(), ranks.size()) {}
+
+  int64_t stage() const { return stage_; }
+  const Ranks& ranks() const { return ranks_; }
+  const ShardLayout& layout() const { return layout_; }
+
+  /// Collective: in a flat tensor, what each rank owns of the range, for all. It has begun when this returns.
+  CommEvent gather(const Tensor& flat, const ShardRange& range) const;
+  /// Of all ranges, waited for.
+  void gather(const Tensor& flat) const;
+
+  /// A shard as the part of a flat tensor of that name that this rank has in a checkpoint.
+  TensorSlices slices(const std::string& name, const Tensor& shard) const;
+
+ private:
+  const int64_t stage_;
+  const Ranks ranks_;
+  const ShardLayout layout_;
+};
+
+/// Null for stage 0 and for one process.
+std::shared_ptr<const Sharding> make_sharding(int64_t stage, const ParameterStore& store, const Ranks& ranks);
+
+}  // namespace ondol
