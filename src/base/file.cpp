@@ -51,7 +51,7 @@ class ReadDescriptor {
 }  // namespace
 
 FileOperations& file_operations() {
-  static FileOperations operations = {open_system, ::write, ::fsync, ::close, ::rename, ::unlink, ::mkdir};
+  static FileOperations operations = {open_system, ::write, ::pwrite, ::fsync, ::close, ::rename, ::unlink, ::mkdir};
   return operations;
 }
 

@@ -1,19 +1,16 @@
 #include <ondol/io/model_weights.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <filesystem>
 #include <map>
 
 #include "base/json_reader.h"
-#include "io/safetensors_header.h"
+#include "io/weight_shards.h"
 
 namespace ondol {
 
 namespace {
 
-constexpr const char* kSingleName = "model.safetensors";
-constexpr const char* kIndexName = "model.safetensors.index.json";
 constexpr int64_t kPartBytes = int64_t{8} << 20;
 constexpr uint64_t kMaxIndexBytes = uint64_t{16} << 20;
 
@@ -40,17 +37,17 @@ ModelWeights::ModelWeights(const std::string& path) : path_(path) {
   if (!fs::is_directory(path, error)) {
     if (is_pickle(path)) refuse_pickle(path);
     files_.emplace_back(path);
-  } else if (fs::exists(path + "/" + kSingleName, error)) {
-    files_.emplace_back(path + "/" + kSingleName);
-  } else if (fs::exists(path + "/" + kIndexName, error)) {
-    open_shards(path + "/" + kIndexName);
+  } else if (fs::exists(path + "/" + kWeightsName, error)) {
+    files_.emplace_back(path + "/" + kWeightsName);
+  } else if (fs::exists(path + "/" + kWeightsIndexName, error)) {
+    open_shards(path + "/" + kWeightsIndexName);
     return;
   } else {
     for (const auto& entry : fs::directory_iterator(path, error)) {
       const std::string name = entry.path().filename().string();
       if (is_pickle(entry.path()) && name != "training_args.bin") refuse_pickle(entry.path().string());
     }
-    throw_error("no weights: neither ", kSingleName, " nor ", kIndexName, " is there (", path, ")");
+    throw_error("no weights: neither ", kWeightsName, " nor ", kWeightsIndexName, " is there (", path, ")");
   }
   for (const SafetensorsEntry& entry : files_[0].entries()) {
     names_.push_back(entry.name);
@@ -135,50 +132,20 @@ std::vector<WrittenFile> write_model_weights(const std::string& directory, const
 
 std::vector<WrittenFile> write_model_weights(const std::string& directory, const std::vector<TensorOutput>& tensors,
                                              const WeightsWriteOptions& options) {
-  const auto bytes_of = [&](const TensorOutput& tensor) {
-    const DType dtype =
-        options.file.floating_dtype && is_floating(tensor.dtype) ? *options.file.floating_dtype : tensor.dtype;
-    return static_cast<uint64_t>(tensor.shape.numel()) * dtype_size(dtype);
-  };
-  std::vector<std::vector<TensorOutput>> shards(1);
-  uint64_t filled = 0, total = 0;
-  for (const TensorOutput& tensor : tensors) {
-    const uint64_t bytes = bytes_of(tensor);
-    if (filled > 0 && bytes > options.max_shard_bytes - std::min(filled, options.max_shard_bytes)) {
-      shards.emplace_back();
-      filled = 0;
-    }
-    shards.back().push_back(tensor);
-    filled += bytes;
-    total += bytes;
-  }
-
-  const std::string index_path = directory + "/" + kIndexName;
-  const std::string single_path = directory + "/" + kSingleName;
+  const WeightShards shards = shard_weights(outlines_of(tensors, options.file), options.max_shard_bytes);
   std::vector<WrittenFile> written;
-  if (shards.size() == 1) {
-    written.push_back(write_safetensors(single_path, tensors, options.file));
-    file_operations().unlink(index_path.c_str());
-    return written;
+  for (const WeightShards::File& file : shards.files) {
+    std::vector<TensorOutput> of_file;
+    for (const size_t tensor : file.tensors) of_file.push_back(tensors[tensor]);
+    written.push_back(write_safetensors(directory + "/" + file.name, of_file, options.file));
   }
-  Json weight_map = Json::object();
-  for (size_t i = 0; i < shards.size(); ++i) {
-    char name[64];
-    std::snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", i + 1, shards.size());
-    for (const TensorOutput& tensor : shards[i]) {
-      ONDOL_CHECK(!weight_map.contains(tensor.name), "cannot write weights: repeated name ", quoted_name(tensor.name),
-                  " (", directory, ")");
-      weight_map[tensor.name] = name;
-    }
-    written.push_back(write_safetensors(directory + "/" + name, shards[i], options.file));
+  if (!shards.index.empty()) {
+    AtomicFile index(directory + "/" + kWeightsIndexName, options.file.checksum_chunk_bytes);
+    index.write(shards.index);
+    index.commit();
+    written.push_back({kWeightsIndexName, index.size(), index.checksums()});
   }
-  const std::string text =
-      Json{{"metadata", {{"total_size", total}}}, {"weight_map", std::move(weight_map)}}.dump(2) + "\n";
-  AtomicFile index(index_path, options.file.checksum_chunk_bytes);
-  index.write(text);
-  index.commit();
-  written.push_back({kIndexName, index.size(), index.checksums()});
-  file_operations().unlink(single_path.c_str());
+  remove_other_form(directory, !shards.index.empty());
   return written;
 }
 

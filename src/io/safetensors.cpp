@@ -2,11 +2,10 @@
 
 #include <algorithm>
 #include <cstring>
-#include <numeric>
-#include <unordered_set>
 
 #include "base/json_reader.h"
 #include "io/safetensors_header.h"
+#include "io/safetensors_layout.h"
 
 namespace ondol {
 
@@ -64,53 +63,15 @@ WrittenFile write_safetensors(const std::string& path, const NamedTensors& tenso
 
 WrittenFile write_safetensors(const std::string& path, const std::vector<TensorOutput>& tensors,
                               const SafetensorsWriteOptions& options) {
-  const auto written_dtype = [&](const TensorOutput& tensor) {
-    return options.floating_dtype && is_floating(tensor.dtype) ? *options.floating_dtype : tensor.dtype;
-  };
-  std::unordered_set<std::string> names;
-  for (const TensorOutput& tensor : tensors) {
-    ONDOL_CHECK(names.insert(tensor.name).second && tensor.name != "__metadata__",
-                "cannot write safetensors: repeated or reserved name ", quoted_name(tensor.name), " (", path, ")");
-  }
-  std::vector<size_t> order(tensors.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-    return dtype_size(written_dtype(tensors[a])) > dtype_size(written_dtype(tensors[b]));
-  });
-
-  std::string header = "{";
-  if (!options.metadata.empty()) {
-    header += "\"__metadata__\":{";
-    for (const auto& [key, value] : options.metadata) {
-      if (header.back() != '{') header += ',';
-      header += Json(key).dump() + ":" + Json(value).dump();
-    }
-    header += '}';
-  }
-  uint64_t offset = 0;
-  for (const size_t i : order) {
-    const TensorOutput& tensor = tensors[i];
-    const uint64_t end = offset + static_cast<uint64_t>(tensor.shape.numel()) * dtype_size(written_dtype(tensor));
-    if (header.size() > 1) header += ',';
-    header += Json(tensor.name).dump() + ":{\"dtype\":\"" + detail::safetensors_dtype_name(written_dtype(tensor)) +
-              "\",\"shape\":[";
-    for (int d = 0; d < tensor.shape.ndim(); ++d) header += (d > 0 ? "," : "") + std::to_string(tensor.shape[d]);
-    header += concat("],\"data_offsets\":[", offset, ",", end, "]}");
-    offset = end;
-  }
-  header += '}';
-  header.resize((header.size() + 7) / 8 * 8, ' ');
-
+  const std::vector<TensorOutline> outlines = outlines_of(tensors, options);
+  const SafetensorsLayout layout = lay_out_safetensors(outlines, options.metadata, path);
   AtomicFile file(path, options.checksum_chunk_bytes);
-  char length[8];
-  for (int i = 0; i < 8; ++i) length[i] = static_cast<char>(static_cast<uint64_t>(header.size()) >> (8 * i));
-  file.write(length, sizeof length);
-  file.write(header);
-  for (const size_t i : order) {
+  file.write(layout.head);
+  for (const size_t i : layout.order) {
     const Tensor tensor = tensors[i].data();
     ONDOL_CHECK(tensor.shape() == tensors[i].shape, "cannot write safetensors: tensor ", quoted_name(tensors[i].name),
                 " has shape ", tensor.shape(), ", not ", tensors[i].shape, " (", path, ")");
-    const Tensor host = tensor.to(Device{}).to(written_dtype(tensors[i])).contiguous();
+    const Tensor host = tensor.to(Device{}).to(outlines[i].dtype).contiguous();
     file.write(host.raw(), static_cast<size_t>(host.numel()) * dtype_size(host.dtype()));
   }
   file.commit();

@@ -8,6 +8,7 @@
 #include <ondol/ops/matmul.h>
 
 #include "base/json_reader.h"
+#include "models/model_files.h"
 #include "models/name_pattern.h"
 
 namespace ondol {
@@ -211,23 +212,14 @@ void AdapterFile::check_names(const std::vector<std::string>& base_names) const 
   }
 }
 
-void save_adapter(const Model& model, const std::string& directory, const SaveOptions& options) {
+ModelFiles adapter_files(const Model& model, const SaveOptions& options) {
   const Lora* lora = model.lora();
   ONDOL_CHECK(lora != nullptr, "the model has no adapter to save");
-  make_directories(directory);
-  NamedTensors tensors;
+  ModelFiles files;
+  files.weights.push_back({kWeightsFile, {}});
   for (const WeightSlot& slot : lora->tensors) {
-    Tensor whole = slot.parameter.value();
-    for (const ParameterStore::Entry& entry : model.parameters().entries()) {
-      if (options.flat_values.defined() && entry.variable.same_as(slot.parameter))
-        whole = entry.slice(options.flat_values);
-    }
-    tensors.emplace_back(slot.name, slot.view(whole));
+    files.weights[0].tensors.push_back(weight_slices(slot, options.dtype.value_or(model.dtype()), options.held));
   }
-  SafetensorsWriteOptions write;
-  write.metadata = {{"format", "pt"}};
-  write.floating_dtype = options.dtype.value_or(model.dtype());
-  write_safetensors((fs::path(directory) / kWeightsFile).string(), tensors, write);
 
   nlohmann::ordered_json config = {{"peft_type", "LORA"}, {"base_model_name_or_path", lora->base}};
   const char* task = task_type(model.info().head);
@@ -242,15 +234,16 @@ void save_adapter(const Model& model, const std::string& directory, const SaveOp
   config["bias"] = "none";
   config["init_lora_weights"] = true;
   config["inference_mode"] = true;
-  write_file_atomic((fs::path(directory) / kConfigFile).string(), config.dump(2) + "\n");
+  files.texts.push_back({kConfigFile, config.dump(2) + "\n"});
   for (const HeadName& known : kHeads) {
     if (lora->saved.empty() || model.info().head != known.head) continue;
     const Json model_config = Json::parse(model.config_json());
     const Json head = {{"head", known.name},
                        {"labels", model.info().labels},
                        {"problem_type", model_config.value("problem_type", Json())}};
-    write_file_atomic((fs::path(directory) / kHeadFile).string(), head.dump(2) + "\n");
+    files.texts.push_back({kHeadFile, head.dump(2) + "\n"});
   }
+  return files;
 }
 
 }  // namespace ondol

@@ -7,9 +7,11 @@
 #include <ondol/models/lora.h>
 #include <ondol/models/model.h>
 
+#include "io/weight_shards.h"
 #include "models/family.h"
 #include "models/gguf_source.h"
 #include "models/head_change.h"
+#include "models/model_files.h"
 #include "models/weight_matching.h"
 
 namespace ondol {
@@ -184,33 +186,50 @@ std::unique_ptr<Model> outline_model(const std::string& config_json, const std::
   return build(JsonReader(document, name), DType::f32);
 }
 
-void save_model(const Model& model, const std::string& directory, const SaveOptions& options) {
-  if (model.lora() != nullptr) return save_adapter(model, directory, options);
+TensorSlices weight_slices(const WeightSlot& slot, DType dtype, const HeldParts& held) {
+  if (held) return {slot.name, slot.shape, dtype, held(slot)};
+  const Tensor values = slot.view(slot.parameter.value());
+  TensorSlices slices = whole_tensor(slot.name, values);
+  if (is_floating(values.dtype())) slices.dtype = dtype;
+  return slices;
+}
+
+ModelFiles model_files(const Model& model, const SaveOptions& options) {
+  if (model.lora() != nullptr) return adapter_files(model, options);
   const auto& family = dynamic_cast<const FamilyModel&>(model);
   const DType dtype = options.dtype.value_or(model.dtype());
   model.parameters().check_trainable();
-  make_directories(directory);
-
-  NamedTensors tensors;
+  std::vector<TensorSlices> tensors;
+  std::vector<TensorOutline> outlines;
   for (const WeightSlot& slot : model.weights()) {
-    Tensor whole = slot.parameter.value();
-    if (options.flat_values.defined()) {
-      const Tensor other = model.parameters().value_in(options.flat_values, whole);
-      if (other.defined()) whole = other;
-    }
-    tensors.emplace_back(slot.name, slot.view(whole));
+    tensors.push_back(weight_slices(slot, dtype, options.held));
+    outlines.push_back({slot.name, tensors.back().shape, tensors.back().dtype});
   }
-  WeightsWriteOptions write;
-  write.file.floating_dtype = dtype;
-  write.max_shard_bytes = options.max_shard_bytes;
-  write_model_weights(directory, tensors, write);
+  ModelFiles files;
+  const WeightShards shards = shard_weights(outlines, options.max_shard_bytes);
+  for (const WeightShards::File& file : shards.files) {
+    files.weights.push_back({file.name, {}});
+    for (const size_t tensor : file.tensors) files.weights.back().tensors.push_back(std::move(tensors[tensor]));
+  }
+  if (!shards.index.empty()) files.texts.push_back({kWeightsIndexName, shards.index});
 
   Json config = Json::parse(family.config_json());
   config["architectures"] = Json::array({model.info().architecture});
   config["model_type"] = model.info().model_type;
   config["dtype"] = config["torch_dtype"] = config_dtype_name(dtype);
-  write_file_atomic((fs::path(directory) / "config.json").string(), config.dump(2) + "\n");
-  write_file_atomic((fs::path(directory) / "generation_config.json").string(), family.generation_config_json() + "\n");
+  files.texts.push_back({"config.json", config.dump(2) + "\n"});
+  files.texts.push_back({"generation_config.json", family.generation_config_json() + "\n"});
+  return files;
+}
+
+void save_model(const Model& model, const std::string& directory, const SaveOptions& options) {
+  const ModelFiles files = model_files(model, options);
+  make_directories(directory);
+  for (const SlicedFile& file : files.weights) {
+    write_safetensors(directory + "/" + file.name, whole_outputs(file), {.metadata = file.metadata});
+  }
+  for (const TextFile& file : files.texts) write_file_atomic(directory + "/" + file.name, file.text);
+  if (model.lora() == nullptr) remove_other_form(directory, files.weights.size() > 1);
 }
 
 }  // namespace ondol

@@ -153,15 +153,6 @@ void ParameterStore::keep_sums() const {
   }
 }
 
-Tensor ParameterStore::value_in(const Tensor& flat, const Tensor& value) const {
-  for (const Entry& entry : entries()) {
-    if (entry.variable.value().raw() != value.raw()) continue;
-    if (!entry.base.defined()) return entry.slice(flat);
-    return ops::add(value_in(flat, entry.base.value()), entry.slice(flat));
-  }
-  return {};
-}
-
 Variable ParameterStore::add_buffer(const std::string& name, const Shape& shape, const Init& init) {
   ONDOL_CHECK(!values_.defined(), "buffer ", name, " added after materialize");
   ONDOL_CHECK(names_.insert(name).second, "buffer ", name, " added twice");

@@ -1,7 +1,7 @@
 // The best model of a run so far, and when to stop looking for a better one.
 //
 //   BestModel best(config.evaluation, config.output, state);
-//   if (best.offer(metrics)) best.keep(model, tokenizer, evaluation);      // RUN/best-<step>/
+//   if (best.offer(metrics)) best.keep(model, tokenizer, evaluation, ranks);    // RUN/best-<step>/
 //   if (best.exhausted()) ...                                              // patience is at an end
 //   best.forget_others();                                                  // once a checkpoint knows of it
 //
@@ -16,6 +16,7 @@
 #include <ondol/train/trainer.h>
 
 #include "train/evaluation.h"
+#include "train/ranks.h"
 
 namespace ondol {
 
@@ -27,8 +28,8 @@ class BestModel {
   /// Whether the evaluation is better than all before it; counts those that are not. Throws UsageError when there is no
   /// metric of the configured name. What is no number is never better.
   bool offer(const EvaluationMetrics& metrics);
-  /// Writes the model and what was found out about it.
-  void keep(const Model& model, const Tokenizer* tokenizer, const Evaluation& evaluation) const;
+  /// Writes the model and what was found out about it. Collective.
+  void keep(const Model& model, const Tokenizer* tokenizer, const Evaluation& evaluation, const Ranks& ranks) const;
   bool exhausted() const { return settings_.patience > 0 && state_.evaluations_since_best >= settings_.patience; }
   /// "" when there is none yet.
   std::string directory() const;

@@ -15,7 +15,6 @@ namespace ondol {
 namespace {
 
 namespace fs = std::filesystem;
-constexpr size_t kChunkBytes = size_t{4} << 20;
 
 /// `, in tensor "x"` when the bytes [begin, end) of a safetensors file belong to one, else "".
 std::string tensor_at(const std::string& path, uint64_t begin, uint64_t end) {
@@ -55,15 +54,18 @@ void verify_file(const std::string& directory, const JsonReader& entry, size_t c
 
 }  // namespace
 
-void write_manifest(const std::string& directory) {
+void write_manifest(const std::string& directory, const std::map<std::string, std::vector<uint32_t>>& known) {
   std::vector<std::string> names;
   for (const auto& entry : fs::directory_iterator(directory)) names.push_back(entry.path().filename().string());
   std::sort(names.begin(), names.end());
-  nlohmann::ordered_json manifest = {{"format", 1}, {"chunk_bytes", kChunkBytes}, {"files", Json::array()}};
+  nlohmann::ordered_json manifest = {{"format", 1}, {"chunk_bytes", kChecksumChunkBytes}, {"files", Json::array()}};
   for (const std::string& name : names) {
     const std::string path = directory + "/" + name;
+    const auto checksums = known.find(name);
     manifest["files"].push_back(
-        {{"name", name}, {"bytes", fs::file_size(path)}, {"crc32", file_checksums(path, kChunkBytes)}});
+        {{"name", name},
+         {"bytes", fs::file_size(path)},
+         {"crc32", checksums != known.end() ? checksums->second : file_checksums(path, kChecksumChunkBytes)}});
   }
   write_file_atomic(directory + "/" + kManifestName, manifest.dump() + "\n");
 }

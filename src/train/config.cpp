@@ -193,8 +193,10 @@ std::string TrainConfig::resolved_json() const {
                        {"metric", evaluation.metric},
                        {"keep_best", evaluation.keep_best},
                        {"patience", evaluation.patience}};
-  out["checkpoint"] = {
-      {"every", checkpoint.every}, {"keep", checkpoint.keep}, {"allow_changed_data", checkpoint.allow_changed_data}};
+  out["checkpoint"] = {{"every", checkpoint.every},
+                       {"keep", checkpoint.keep},
+                       {"allow_changed_data", checkpoint.allow_changed_data},
+                       {"background", checkpoint.background}};
   out["logging"] = {{"every", logging.every}, {"tensorboard", logging.tensorboard}, {"peak_flops", logging.peak_flops}};
   out["parallel"] = {{"data", parallel.data}, {"zero_stage", parallel.zero_stage}};
   if (stages.size() > 1) {

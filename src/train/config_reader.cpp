@@ -306,6 +306,7 @@ TrainConfig read_single(const Json& document, const std::string& name) {
   config.checkpoint.every = checkpoint.get<int64_t>("every", config.checkpoint.every, at_least(0));
   config.checkpoint.keep = checkpoint.get<int64_t>("keep", config.checkpoint.keep, at_least(0));
   config.checkpoint.allow_changed_data = checkpoint.get("allow_changed_data", config.checkpoint.allow_changed_data);
+  config.checkpoint.background = checkpoint.get("background", config.checkpoint.background);
 
   const JsonReader logging = root.child("logging");
   config.logging.every = logging.get<int64_t>("every", config.logging.every, at_least(1));

@@ -20,6 +20,7 @@ namespace ondol {
 /// Travels beside the losses, as finite floats. Numbers of a step are those of the one before, whose end is known.
 struct RankReport {
   float stop = 0.0f;                   // 1: this rank wants the run to end
+  float part_is_written = 0.0f;        // 1: its part of the checkpoint under way is on disk
   float tokens = 0.0f;                 // of its own share
   float seconds = 0.0f;                // 0: there was no step before
   float communication_seconds = 0.0f;  // in collectives

@@ -1,5 +1,7 @@
 #include "train/run_data.h"
 
+#include <algorithm>
+
 #include <ondol/train/text_encoder.h>
 
 #include "data/record_encoder.h"
@@ -108,6 +110,12 @@ void RunData::open_stage(size_t stage, const std::string& position) {
   if (!position.empty()) loaders_.train->restore(position, config_.checkpoint.allow_changed_data);
   check_samples(*objective_, loaders_);
   stage_ = stage;
+}
+
+bool RunData::makes_files() const {
+  return std::any_of(config_.stages.begin(), config_.stages.end(), [&](const StageConfig& stage) {
+    return make_objective(stage.objective)->record_encoder(record_context(stage)) == nullptr;
+  });
 }
 
 int64_t RunData::samples_per_epoch(size_t stage) {

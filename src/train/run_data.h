@@ -24,6 +24,9 @@ class RunData {
   /// Throws what open_stage would throw, so that a mistake in a later stage does not wait until its turn comes.
   void check_stage(size_t stage) const;
 
+  /// Whether reading the data of some stage makes files (tokenized text) that other processes then open.
+  bool makes_files() const;
+
   /// Of the training data of a stage. Opens it when nothing is open yet.
   int64_t samples_per_epoch(size_t stage);
 

@@ -64,6 +64,7 @@ std::string metrics_line(const StepMetrics& metrics) {
   line["samples"] = metrics.samples;
   line["seconds"] = metrics.seconds;
   line["data_seconds"] = metrics.data_seconds;
+  if (metrics.checkpoint_seconds > 0.0) line["checkpoint_seconds"] = rounded(metrics.checkpoint_seconds);
   line["tokens_per_second"] = metrics.tokens_per_second;
   line["mfu"] = nullptr;
   if (metrics.mfu) line["mfu"] = *metrics.mfu;

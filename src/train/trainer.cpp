@@ -5,7 +5,9 @@
 #include <cmath>
 #include <deque>
 #include <filesystem>
+#include <functional>
 #include <limits>
+#include <utility>
 
 #include <unistd.h>
 
@@ -71,31 +73,10 @@ class NewDirectory {
   bool made_;
 };
 
-/// Collective: what the ranks keep of a checkpoint, whole and on the host.
-CheckpointSnapshot gather_snapshot(const TrainingModel& training) {
-  CheckpointSnapshot snapshot{training.model->parameters().flat_values().to(Device{}), {}};
-  std::vector<TensorSlices> all = training.optimizer->state_slices();
-  if (training.model->dtype() != DType::f32) all.insert(all.begin(), training.optimizer->master_slices());
-  for (const TensorSlices& slices : all) {
-    const Tensor flat = Tensor::zeros(slices.shape, slices.dtype, training.model->device());
-    for (const TensorPart& part : slices.parts) {
-      flat.narrow(0, part.begin, part.values.numel()).copy_from(part.values);
-    }
-    if (slices.dtype == DType::f32) training.sharding->gather(flat);  // not the scalars, which all have
-    snapshot.optimizer.emplace_back(slices.name, flat.to(Device{}));
-  }
-  return snapshot;
-}
-
-/// When an error ends the run, the checkpoint under way is finished first; what became of it is not asked any more.
+/// When an error ends the run, the checkpoint under way is finished first, as far as this rank can.
 struct WaitForCheckpoint {
   CheckpointWriter& writer;
-  ~WaitForCheckpoint() {
-    try {
-      writer.wait();
-    } catch (const std::exception&) {
-    }
-  }
+  ~WaitForCheckpoint() { writer.abandon(); }
 };
 
 }  // namespace
@@ -115,11 +96,12 @@ struct Trainer::Impl {
   bool done() const { return state.stage >= static_cast<int64_t>(config.stages.size()); }
   void skip_finished_stages();
   void change_positions(const StageConfig& wanted);
+  void read_data(const std::function<void()>& read);
   void open_stage(size_t number, const std::string& position);
   void check_later_stages();
 
   Batch next_batch();
-  StepArguments step_arguments() const;
+  StepArguments step_arguments();
   void start_step();
   StepMetrics finish_step();
   void finish_steps(size_t left);
@@ -129,7 +111,8 @@ struct Trainer::Impl {
   /// The same on all ranks at the same step.
   bool stops() const { return ranks.size() > 1 ? stop_seen : options.stop != nullptr && options.stop->load(); }
   bool works_on_its_own() const { return backend(training.model->device().type).begin_capture != nullptr; }
-  void save_checkpoint();
+  void save_checkpoint(bool steps_follow);
+  void finish_checkpoint();
   void report_checkpoint(const std::string& directory);
   TrainResult loop();
 
@@ -147,10 +130,11 @@ struct Trainer::Impl {
   RankTimes times{ranks};
   double finished_at = 0.0;  // when the last result came
   std::optional<double> peak_flops;
-  std::string last_checkpoint;  // that is whole
-  int64_t saved_best = 0;       // best step in the checkpoint that was begun last
-  bool stop_seen = false;       // with the result of a step: some rank wants to stop
-  CheckpointWriter writer;      // goes first: it reads the model
+  std::string last_checkpoint;      // that is whole
+  int64_t saved_best = 0;           // best step in the checkpoint that was begun last
+  bool stop_seen = false;           // with the result of a step: some rank wants to stop
+  double checkpoint_seconds = 0.0;  // since the last step that was started
+  CheckpointWriter writer{ranks};   // goes first: it reads the model
 };
 
 /// The checkpoint that options.resume asks for, "" for none.
@@ -186,10 +170,19 @@ void Trainer::Impl::change_positions(const StageConfig& wanted) {
                                 wanted.max_positions.value_or(model.info().max_positions));
 }
 
+/// The first rank tokenizes the text for all; examples that stay in memory are read by all at the same time.
+void Trainer::Impl::read_data(const std::function<void()>& read) {
+  if (data->makes_files()) {
+    ranks.one_by_one(read);
+  } else {
+    read();
+  }
+}
+
 void Trainer::Impl::open_stage(size_t number, const std::string& position) {
   change_positions(config.stages[number]);
   const auto work = options.observer->on_long_work("reading the data");
-  ranks.one_by_one([&] { data->open_stage(number, position); });  // the first one tokenizes the text for all
+  read_data([&] { data->open_stage(number, position); });
 }
 
 /// All later stages, so that a mistake in one does not wait until its turn comes.
@@ -236,7 +229,7 @@ void Trainer::Impl::build(const std::string& checkpoint, const std::string& cach
   const auto work = options.observer->on_long_work("building model and data");
   training = make_training_model(config, options.device, checkpoint, ranks);
   data = std::make_unique<RunData>(config, *training.model, cache_directory);
-  ranks.one_by_one([&] { resolve_epochs(); });
+  read_data([&] { resolve_epochs(); });
   if (!checkpoint.empty() && state.config_hash != config.hash()) {
     options.observer->on_warning("the configuration differs from the checkpoint's; its new values apply");
   }
@@ -255,7 +248,7 @@ void Trainer::Impl::build(const std::string& checkpoint, const std::string& cach
   open_stage(reading, state.data_position);
   skip_finished_stages();
   if (!done() && static_cast<size_t>(state.stage) != reading) open_stage(static_cast<size_t>(state.stage), "");
-  ranks.one_by_one([&] { check_later_stages(); });
+  read_data([&] { check_later_stages(); });
   if (state.step > config.total_steps()) {
     options.observer->on_warning(concat("the checkpoint is of step ", state.step, ", the configuration ends at ",
                                         config.total_steps(), ": nothing is left to train"));
@@ -283,9 +276,10 @@ Batch Trainer::Impl::next_batch() {
   return data->objective().prepare(std::move(samples), data->objective_context(state.step + 1, true));
 }
 
-StepArguments Trainer::Impl::step_arguments() const {
+StepArguments Trainer::Impl::step_arguments() {
   RankReport report = times.report();
   report.stop = options.stop != nullptr && options.stop->load() ? 1.0f : 0.0f;
+  report.part_is_written = writer.part_is_written() ? 1.0f : 0.0f;
   const int64_t let_go = config.unfreeze.given() ? state.step / config.unfreeze.steps : 0;
   return {.micro_batch_size = stage().micro_batch_size * row_parts_at(stage(), state.stage_step + 1),
           .step = state.step + 1,
@@ -302,6 +296,7 @@ void Trainer::Impl::start_step() {
   times.begin();
   const Batch batch = next_batch();
   now.metrics.data_seconds = now_seconds() - now.begin;
+  now.metrics.checkpoint_seconds = std::exchange(checkpoint_seconds, 0.0);
   const StepArguments arguments = step_arguments();
   const std::vector<int64_t> targets = data->objective().count_targets(batch, *training.model);
   now.metrics.no_targets = std::all_of(targets.begin(), targets.end(), [](int64_t count) { return count == 0; });
@@ -345,6 +340,7 @@ StepMetrics Trainer::Impl::finish_step() {
                 "lower optimizer.learning_rate, or set train.on_non_finite to \"skip\"");
   }
   stop_seen = stop_seen || result.stop();
+  if (result.parts_are_written()) writer.all_are_written();
   metrics.ranks = rank_metrics(result.ranks);
   if (!metrics.skipped) ++state.updates;
   const double now = now_seconds();
@@ -382,37 +378,38 @@ void Trainer::Impl::evaluate() {
   evaluation.metrics.step = state.step;
   options.observer->on_evaluation(evaluation.metrics);
   const bool better = best.offer(evaluation.metrics);
+  if (better && config.evaluation.keep_best) best.keep(*training.model, data->tokenizer(), evaluation, ranks);
   if (!ranks.first()) return;
   log->evaluation(evaluation.metrics);
-  if (better && config.evaluation.keep_best) {
-    best.keep(*training.model, data->tokenizer(), evaluation);
-    if (config.checkpoint.every == 0) best.forget_others();  // no checkpoint will ever know of an older one
+  if (better && config.evaluation.keep_best && config.checkpoint.every == 0) {
+    best.forget_others();  // no checkpoint will ever know of an older one
   }
   const bool last = state.step == config.total_steps() || best.exhausted();
   if (last && !config.evaluation.keep_best) write_evaluation(config.output, evaluation);
 }
 
-/// Where the device works on its own, training goes on while the files are made. On the CPU they are made at once: a
-/// copy of all values would double the memory of a run, and the threads have other work.
-void Trainer::Impl::save_checkpoint() {
-  std::optional<CheckpointSnapshot> snapshot;
-  if (training.sharding) snapshot = gather_snapshot(training);
-  if (!ranks.first()) return;
+/// All ranks. Steps that follow go on while the files are made, unless checkpoint.background is off.
+void Trainer::Impl::save_checkpoint(bool steps_follow) {
   const auto work = options.observer->on_long_work("writing a checkpoint");
-  log->sync();
+  const double begin = now_seconds();
+  report_checkpoint(writer.finish());
+  if (ranks.first()) log->sync();
   state.data_position = data->train().state();
   saved_best = state.best_step;
-  const CheckpointParts parts{.model = *training.model,
-                              .optimizer = *training.optimizer,
-                              .tokenizer = data->tokenizer(),
-                              .state = state,
-                              .snapshot = snapshot ? &*snapshot : nullptr};
-  if (works_on_its_own() && !snapshot) {
-    report_checkpoint(writer.wait());
+  const CheckpointParts parts{
+      .model = *training.model, .optimizer = *training.optimizer, .tokenizer = data->tokenizer(), .state = state};
+  if (config.checkpoint.background && steps_follow) {
     writer.start(config.output, parts, config.checkpoint.keep);
   } else {
-    report_checkpoint(write_checkpoint(config.output, parts, config.checkpoint.keep));
+    report_checkpoint(writer.write(config.output, parts, config.checkpoint.keep));
   }
+  checkpoint_seconds += now_seconds() - begin;
+}
+
+/// All ranks.
+void Trainer::Impl::finish_checkpoint() {
+  const auto work = options.observer->on_long_work("writing a checkpoint");
+  report_checkpoint(writer.finish());
 }
 
 /// "" is none.
@@ -429,8 +426,7 @@ void Trainer::Impl::write_final(const std::string& directory) {
   const std::string chosen = config.evaluation.keep_best ? best.directory() : "";
   if (chosen.empty()) {
     const AveragedWeights averaged(training.model->parameters(), *training.optimizer);
-    if (!ranks.first()) return;
-    write_model_directory(directory, *training.model, data->tokenizer());
+    write_model_directory(directory, *training.model, data->tokenizer(), ranks.communicator());
     return;
   }
   if (!ranks.first()) return;
@@ -460,17 +456,14 @@ TrainResult Trainer::Impl::loop() {
     const bool stop = stops() && state.step < total && !exhausted;
     if (saves || stop || (exhausted && config.checkpoint.every > 0)) {
       finish_steps(0);
-      save_checkpoint();
-      if (stop) {
-        report_checkpoint(writer.wait());
-        return {state.step, false, ranks.from_first([&] { return last_checkpoint; })};
-      }
+      save_checkpoint(!stop && !exhausted && state.step < total);
+      if (stop) return {state.step, false, ranks.from_first([&] { return last_checkpoint; })};
     }
     const int64_t stage_before = state.stage;
     skip_finished_stages();
     if (!done() && state.stage != stage_before) open_stage(static_cast<size_t>(state.stage), "");
   }
-  report_checkpoint(writer.wait());
+  finish_checkpoint();
   const std::string final_directory = config.output + "/final";
   {
     const auto work = options.observer->on_long_work("writing the model");

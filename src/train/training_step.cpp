@@ -23,6 +23,10 @@ bool GradientResult::stop() const {
   return std::any_of(ranks.begin(), ranks.end(), [](const RankReport& rank) { return rank.stop != 0.0f; });
 }
 
+bool GradientResult::parts_are_written() const {
+  return std::all_of(ranks.begin(), ranks.end(), [](const RankReport& rank) { return rank.part_is_written != 0.0f; });
+}
+
 TrainingStep::TrainingStep(Model& model, Optimizer& optimizer, const TrainingStepSettings& settings, const Ranks& ranks,
                            std::shared_ptr<const Sharding> sharding)
     : model_(model),

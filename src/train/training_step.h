@@ -39,6 +39,8 @@ struct GradientResult {
   bool finite() const;
   /// Some rank wants the run to end.
   bool stop() const;
+  /// Every rank has written its part of the checkpoint that is under way.
+  bool parts_are_written() const;
 };
 
 struct TrainingStepSettings {

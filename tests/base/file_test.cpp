@@ -53,6 +53,9 @@ class FaultInjection : public ::testing::Test {
           if (!faulty("write")) return system_operations.write(fd, data, size);
           return plan.fault == Fault::short_write ? system_operations.write(fd, data, size / 2) : -1;
         },
+        [](int fd, const void* data, size_t size, off_t offset) {
+          return faulty("pwrite") ? -1 : system_operations.pwrite(fd, data, size, offset);
+        },
         [](int fd) { return faulty("fsync") ? -1 : system_operations.fsync(fd); },
         [](int fd) {
           const bool fail = faulty("close");

@@ -65,7 +65,7 @@ TEST_P(BackgroundCheckpoint, HoldsTheValuesOfTheMomentItWasStarted) {
   subject.change(2);
   subject.model->parameters().flat_values().fill(7.0);
   subject.optimizer->state()[0].second.fill(8.0);
-  const std::string written = writer.wait();
+  const std::string written = writer.finish();
   EXPECT_EQ(written, subject.directory / "later/checkpoint-3");
   verify_checkpoint(written);
   ASSERT_EQ(files_of(written), files_of(expected));
@@ -74,7 +74,7 @@ TEST_P(BackgroundCheckpoint, HoldsTheValuesOfTheMomentItWasStarted) {
               subject.directory.read("at-once/checkpoint-3/" + name))
         << name;
   }
-  EXPECT_EQ(writer.wait(), "");
+  EXPECT_EQ(writer.finish(), "");
   EXPECT_EQ(writer.poll(), "");
 }
 
@@ -84,12 +84,12 @@ TEST(BackgroundCheckpoints, OneIsUnderWayAtATimeAndErrorsComeBack) {
   const std::string run = subject.directory / "run";
   writer.start(run, subject.parts(1), 0);
   EXPECT_THROW(writer.start(run, subject.parts(2), 0), Error);
-  EXPECT_EQ(writer.wait(), run + "/checkpoint-1");
+  EXPECT_EQ(writer.finish(), run + "/checkpoint-1");
   for (const int fail_at : {0, 3, 9}) {
     const testing::FaultInjection injection(fail_at, ENOSPC);
     writer.start(run, subject.parts(2), 0);
     try {
-      writer.wait();
+      writer.finish();
       FAIL() << "written on a full disk";
     } catch (const Error& error) {
       const std::string message = error.what();

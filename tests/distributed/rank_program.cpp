@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <cstdio>
@@ -62,7 +63,6 @@ class Worker {
     const auto watched = job.watch(
         [this] { return collective_ == 0 ? "" : concat("all_reduce #", collective_.load(), ", 64 bytes"); }, nullptr);
     try {
-      job.check_same({{"steps", std::to_string(steps_)}});
       work(job);
     } catch (...) {
       job.give_up(std::current_exception());
@@ -93,7 +93,9 @@ class Worker {
         });
       }
       ++collective_;
-      const bool stop = job.any("stop", stop_requested);
+      const std::vector<std::string> flags =
+          job.store().gather("stop", info_.rank, info_.size, stop_requested ? "1" : "", std::chrono::minutes(1));
+      const bool stop = std::any_of(flags.begin(), flags.end(), [](const std::string& flag) { return !flag.empty(); });
       if (late.joinable()) late.join();
       if (info_.rank == 0) {
         const auto busy = job.long_work("saves");

@@ -254,6 +254,9 @@ bool killed_at_call(Fixture& fixture, int n) {
     FileOperations& table = file_operations();
     table.open = [](const char* path, int flags, mode_t mode) { return strike(), real.open(path, flags, mode); };
     table.write = [](int fd, const void* data, size_t size) { return strike(), real.write(fd, data, size); };
+    table.pwrite = [](int fd, const void* data, size_t size, off_t offset) {
+      return strike(), real.pwrite(fd, data, size, offset);
+    };
     table.fsync = [](int fd) { return strike(), real.fsync(fd); };
     table.close = [](int fd) { return strike(), real.close(fd); };
     table.rename = [](const char* from, const char* to) { return strike(), real.rename(from, to); };

@@ -44,6 +44,14 @@ class FaultInjection {
       }
       return -1;
     };
+    table.pwrite = [](int fd, const void* data, size_t size, off_t offset) -> ssize_t {
+      if (!fault().strikes()) return fault().real.pwrite(fd, data, size, offset);
+      if (errno == ENOSPC && size > 1) {
+        fault().fail_at = fault().calls;
+        return fault().real.pwrite(fd, data, size / 2, offset);
+      }
+      return -1;
+    };
     table.fsync = [](int fd) { return fault().strikes() ? -1 : fault().real.fsync(fd); };
     table.rename = [](const char* from, const char* to) {
       return fault().strikes() ? -1 : fault().real.rename(from, to);

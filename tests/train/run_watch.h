@@ -83,7 +83,8 @@ inline std::vector<nlohmann::json> metrics_of(const std::string& run) {
 inline std::string timeless_metrics(const std::string& run) {
   std::string text;
   for (nlohmann::json line : metrics_of(run)) {
-    for (const char* key : {"seconds", "data_seconds", "tokens_per_second", "mfu", "eval_seconds", "ranks"})
+    for (const char* key :
+         {"seconds", "data_seconds", "checkpoint_seconds", "tokens_per_second", "mfu", "eval_seconds", "ranks"})
       line.erase(key);
     text += line.dump() + "\n";
   }

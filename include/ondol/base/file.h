@@ -23,6 +23,7 @@ namespace ondol {
 struct FileOperations {
   int (*open)(const char* path, int flags, mode_t mode);
   ssize_t (*write)(int fd, const void* data, size_t size);
+  ssize_t (*pwrite)(int fd, const void* data, size_t size, off_t offset);
   int (*fsync)(int fd);
   int (*close)(int fd);
   int (*rename)(const char* from, const char* to);

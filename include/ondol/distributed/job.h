@@ -2,14 +2,12 @@
 //
 //   const RankInfo info = find_rank_info();
 //   Job job(info, find_job_options());                     // all ranks come together, or an error names who is missing
-//   job.check_same({{"configuration", config.hash()}, {"data", fingerprint}});
 //   auto world = make_communicator(info, job.rendezvous());
 //   auto watched = job.watch([&] { return world->last_collective(); }, [&](const auto& why) { world->abort(why); });
 //   try {
 //     for (int64_t step = 1; step <= steps; ++step) {
 //       job.set_step(step);                                // throws once a rank has failed
-//       ...                                                // whether to stop goes with the sums of the step, or:
-//       if (job.any("stop", sigterm_seen)) break;          // the same answer on all ranks
+//       ...                                                // whether to stop goes with the sums of the step
 //     }
 //   } catch (...) {
 //     job.give_up(std::current_exception());               // tells the others; throws what is really the cause
@@ -31,8 +29,6 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <utility>
-#include <vector>
 
 #include <ondol/distributed/rank_info.h>
 #include <ondol/distributed/store.h>
@@ -64,12 +60,6 @@ class Job {
   const RankInfo& info() const;
   TcpStore& store() const;
   std::shared_ptr<Rendezvous> rendezvous() const;
-
-  /// Collective: (name, value) pairs that must not differ between ranks. Throws UsageError saying what is different
-  /// where, "ranks differ in configuration: 1f on ranks 0, 2 (host a), 2e on rank 1 (host b)".
-  void check_same(const std::vector<std::pair<std::string, std::string>>& properties);
-  /// Collective: whether the flag is set on any rank.
-  bool any(const std::string& name, bool flag);
 
   /// Where to look for the last collective ("all_reduce #12, 4096 bytes") and how to end the waiting in it; both are
   /// called by a thread of the job, as long as the returned object lives.

@@ -82,8 +82,4 @@ class AdapterFile {
   LoraConfig config_;
 };
 
-/// Writes adapter_config.json, adapter_model.safetensors and, with a head of its own, head.json; save_model does so for
-/// a model with an adapter.
-void save_adapter(const Model& model, const std::string& directory, const SaveOptions& options = {});
-
 }  // namespace ondol

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include <ondol/autograd/variable.h>
+#include <ondol/io/tensor_slices.h>
 #include <ondol/models/layer_hooks.h>
 #include <ondol/models/model_input.h>
 #include <ondol/nn/kv_cache.h>
@@ -241,13 +242,16 @@ std::unique_ptr<Model> outline_model(const std::string& path, const std::optiona
 /// The same from the text of a configuration, for ParameterStore::absorb; `name` stands for its file in errors.
 std::unique_ptr<Model> outline_model(const std::string& config_json, const std::string& name);
 
+/// What this process has of a weight, where it does not have all of it: places are those of the tensor in the file.
+using HeldParts = std::function<std::vector<TensorPart>(const WeightSlot&)>;
+
 /// Writes config.json, generation_config.json and model.safetensors (shards with an index above max_shard_bytes); of a
-/// model with an adapter the adapter alone (save_adapter).
-/// `values` replaces the model's own flat values (master weights); dtype converts (default: the model's).
+/// model with an adapter the adapter alone: adapter_config.json, adapter_model.safetensors and, with a head of its own,
+/// head.json. dtype converts (default: the model's).
 struct SaveOptions {
   std::optional<DType> dtype;
   uint64_t max_shard_bytes = 5'000'000'000;
-  Tensor flat_values;
+  HeldParts held;  // null: every weight is whole here
 };
 void save_model(const Model& model, const std::string& directory, const SaveOptions& options = {});
 

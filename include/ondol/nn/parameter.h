@@ -100,6 +100,8 @@ class ParameterStore {
 
     /// The part of a flat tensor in the layout of the store that is this parameter's.
     Tensor slice(const Tensor& flat) const;
+    /// The whole of it under its own name, as a tensor of a file.
+    WeightSlot slot() const { return {name, variable, 0, -1, false, shape}; }
     /// Whether checkpoints need it beside the model's files.
     bool is_extra() const { return extra || base.defined(); }
   };
@@ -163,8 +165,6 @@ class ParameterStore {
   int64_t trainable_count() const;
 
   const std::vector<Entry>& entries() const { return host_ != nullptr ? host_->entries_ : entries_; }
-  /// The value that a parameter has by other flat values, null when `value` is no parameter's.
-  Tensor value_in(const Tensor& flat, const Tensor& value) const;
 
  private:
   Entry* find(const Variable& parameter);

@@ -20,6 +20,7 @@
 
 namespace ondol {
 
+class Communicator;
 class Tokenizer;
 
 /// Where a run stands after `step` optimizer steps.
@@ -40,31 +41,23 @@ struct TrainerState {
   int64_t evaluations_since_best = 0;
 };
 
-/// Values of a model and its optimizer at one moment, on the host.
-struct CheckpointSnapshot {
-  Tensor values;           // flat, dtype and layout of the model's
-  NamedTensors optimizer;  // as checkpoint_tensors() names them
-};
-
 struct CheckpointParts {
   const Model& model;
   const Optimizer& optimizer;
   const Tokenizer* tokenizer = nullptr;
   TrainerState state;
-  /// Written instead of the present values; the optimizer is not looked at then.
-  const CheckpointSnapshot* snapshot = nullptr;
+  HeldParts held = {};  // of the model's values; null: all of them
 };
-
-/// What optimizer.safetensors holds: master, when the model is not f32, and the optimizer's state.
-NamedTensors checkpoint_tensors(const Model& model, const Optimizer& optimizer);
 
 /// Writes the checkpoint, then removes those of later steps (of a course that was given up) and the oldest ones beyond
 /// `keep` (0: keeps all). Returns its directory. Throws Error naming file and reason; checkpoints written before stay
 /// as they are.
 std::string write_checkpoint(const std::string& run_directory, const CheckpointParts& parts, int64_t keep);
 
-/// Writes a plain model directory in one step: it is there whole or not at all, and replaces an older one.
-void write_model_directory(const std::string& directory, const Model& model, const Tokenizer* tokenizer);
+/// Writes a plain model directory in one step: it is there whole or not at all, and replaces an older one. Collective
+/// over the processes of a communicator, which share the work; null: one process.
+void write_model_directory(const std::string& directory, const Model& model, const Tokenizer* tokenizer,
+                           Communicator* communicator = nullptr, const HeldParts& held = {});
 
 /// The same, from another model directory, whatever files it has.
 void copy_model_directory(const std::string& from, const std::string& directory);

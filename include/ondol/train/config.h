@@ -82,6 +82,7 @@ struct TrainConfig {
     int64_t every = 500;  // steps; 0: none
     int64_t keep = 3;     // newest ones kept; 0: all
     bool allow_changed_data = false;
+    bool background = true;  // files are made while training goes on
   } checkpoint;
   struct Logging {
     int64_t every = 1;

@@ -44,10 +44,11 @@ struct StepMetrics {
   double loss = 0.0;
   double grad_norm = 0.0;  // before clipping
   double learning_rate = 0.0;
-  int64_t tokens = 0;         // since the beginning of the run
-  int64_t samples = 0;        // since the beginning of the run
-  double seconds = 0.0;       // of this step
-  double data_seconds = 0.0;  // of them, until the samples were read and prepared
+  int64_t tokens = 0;               // since the beginning of the run
+  int64_t samples = 0;              // since the beginning of the run
+  double seconds = 0.0;             // of this step
+  double data_seconds = 0.0;        // of them, until the samples were read and prepared
+  double checkpoint_seconds = 0.0;  // before this step and not in its seconds: the run stood still for a checkpoint
   double tokens_per_second = 0.0;
   std::optional<double> mfu;  // share of the device's peak, when that is known
   bool skipped = false;
@@ -97,7 +98,7 @@ struct TrainerOptions {
   std::string device = "auto";
   const std::atomic<bool>* stop = nullptr;  // becomes true: save at the next step boundary and return; on any rank
   /// The processes that share the run, each with a Trainer of its own and the same configuration; null: one process.
-  /// Files are written by rank 0 alone, all ranks must see its run directory.
+  /// All ranks must see the run directory: they write models and checkpoints together, the rest is written by rank 0.
   Communicator* communicator = nullptr;
   TrainObserver* observer = nullptr;
 };
