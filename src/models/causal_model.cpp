@@ -112,6 +112,13 @@ Variable CausalModel::head_scores(const Variable& h, const ModelInput& input, co
   return label_scores(*label_head_, states_at(h, input.target_positions), context);
 }
 
+Variable CausalModel::hidden(const ModelInput& input, const ForwardContext& context) {
+  const TokenRows rows(tensor_group_, input.input_ids.shape());
+  ONDOL_CHECK(!rows.is_split() || context.hidden_states == nullptr,
+              "hidden states of layers are not kept where a model is split over processes");
+  return rows.whole(own_hidden(input, rows, context));
+}
+
 NamedOutputs CausalModel::forward(const ModelInput& input, const ForwardContext& context) {
   const Variable h = hidden(input, context);
   const Variable logits = label_head_ ? head_scores(h, input, context)
@@ -121,6 +128,10 @@ NamedOutputs CausalModel::forward(const ModelInput& input, const ForwardContext&
 
 TokenPredictions CausalModel::predict_tokens(const ModelInput& input, const ForwardContext& context) {
   const OutputProjection output = output_projection();
+  if (tensor_group_ != nullptr) {
+    throw UsageError(
+        "losses of their own on the scores of tokens cannot be had of a model that is split over processes");
+  }
   const Variable h = hidden(input, context);
   return {h, h, output};
 }
@@ -132,7 +143,8 @@ std::vector<int64_t> CausalModel::count_targets(const ModelInput& prepared) cons
 std::vector<Variable> CausalModel::losses(const ModelInput& prepared, const std::vector<LossScale>& scales,
                                           const ForwardContext& context) {
   if (!prepared.labels.defined()) return {Variable()};
-  const Variable h = hidden(prepared, context);
+  const TokenRows rows(tensor_group_, prepared.input_ids.shape());
+  const Variable h = own_hidden(prepared, rows, context);
   if (label_head_) {
     return {label_loss(info_.head, labels_, head_scores(h, prepared, context), prepared.labels, scales.at(0))};
   }
@@ -140,7 +152,7 @@ std::vector<Variable> CausalModel::losses(const ModelInput& prepared, const std:
   inputs.weight = output_.weight;
   inputs.bias = output_.bias;
   inputs.scale = scales.at(0);
-  return {functions::linear_cross_entropy(h, prepared.labels, inputs)};
+  return {functions::linear_cross_entropy(h, rows.own(prepared.labels, kIgnoreIndex), inputs)};
 }
 
 }  // namespace ondol

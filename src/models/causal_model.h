@@ -1,12 +1,14 @@
 // Decoders: language models that predict the next token, or the same stack with a head for labels of sequences or of
-// tokens. What is the same for all of them; a family derives from it, wires hidden() and calls add_head() at the end of
-// its constructor.
+// tokens. What is the same for all of them; a family derives from it, wires own_hidden() and calls add_head() at the
+// end of its constructor.
 //
 // A sequence is told by the state of its last token, the rightmost one that is not pad_token_id (in batches without
 // such a token: the last one that attention_mask shows).
 #pragma once
 
 #include <optional>
+
+#include <ondol/nn/tensor_parallel.h>
 
 #include "models/family.h"
 #include "models/label_head.h"
@@ -16,6 +18,7 @@ namespace ondol {
 class CausalModel : public FamilyModel {
  public:
   std::vector<InputSpec> inputs() const override;
+  Variable hidden(const ModelInput& input, const ForwardContext& context) final;
   NamedOutputs forward(const ModelInput& input, const ForwardContext& context) override;
   std::vector<int64_t> count_targets(const ModelInput& prepared) const override;
   std::vector<Variable> losses(const ModelInput& prepared, const std::vector<LossScale>& scales,
@@ -31,6 +34,9 @@ class CausalModel : public FamilyModel {
     std::string token_scores;    // "classifier", "score"
   };
   CausalModel(const JsonReader& config, Names names);
+
+  /// hidden() of the own rows of tokens; without tensor parallelism they are all tokens.
+  virtual Variable own_hidden(const ModelInput& input, const TokenRows& rows, const ForwardContext& context) = 0;
   ModelInput complete(ModelInput input) const override;
 
   /// The output projection, tied to the embedding or not, or the head for labels.

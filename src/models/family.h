@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <ondol/models/model.h>
+#include <ondol/models/tensor_parallel.h>
 #include <ondol/ops/elementwise.h>
 
 #include "base/json_reader.h"
@@ -35,6 +36,9 @@ class FamilyModel : public Model {
   std::string generation_config_json() const { return generation_config_.dump(2); }
   void set_generation_config(Json config, const std::string& file);
 
+  /// Makes this process's part of the model of it (models/tensor_parallel.h).
+  void split(const TensorPlace& place);
+
  protected:
   /// Reads what all configs share (token ids) and keeps the document, which config_json() returns.
   explicit FamilyModel(const JsonReader& config);
@@ -50,11 +54,29 @@ class FamilyModel : public Model {
   };
   Variable add_fused(const std::string& name, const std::vector<Part>& parts, int64_t columns, const Init& init);
 
+  /// Tensor parallelism: the rows of a parameter are shared out among ranks, those of each part by themselves (by
+  /// default of each tensor of the file), or its columns. What is not named here every rank holds whole. An undefined
+  /// parameter has none.
+  void share_rows(const Variable& parameter, std::vector<int64_t> parts = {});
+  void share_columns(const Variable& parameter);
+  /// Throws UsageError where so many ranks cannot share the model; by default no number of them can.
+  virtual void check_tensor_ranks(int ranks) const;
+  /// Throws UsageError naming the key of the configuration.
+  void check_shared_out(const char* key, int64_t count, int ranks) const;
+
   Json config_;
   Json generation_config_;
 
  private:
+  struct Share {
+    Variable parameter;
+    int dim;
+    std::vector<int64_t> parts;
+  };
+  static void split_slot(WeightSlot& slot, const ParameterSplit& split);
+
   std::vector<WeightSlot> slots_;
+  std::vector<Share> shares_;
 };
 
 /// The activation named by a key of the config. Throws UsageError naming the key, the file and the known ones.

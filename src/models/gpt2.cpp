@@ -91,6 +91,9 @@ class Gpt2 final : public CausalModel {
       layer.down_proj_weight = add_weight(p + "mlp.c_proj.weight", {hidden, c.intermediate_size}, residual, true);
       layer.down_proj_bias = add_weight(p + "mlp.c_proj.bias", {hidden}, Init::zeros());
       parameters_.end_layer();
+      for (const Variable& weight : {layer.qkv_weight, layer.qkv_bias}) share_rows(weight, {hidden, hidden, hidden});
+      for (const Variable& weight : {layer.up_proj_weight, layer.up_proj_bias}) share_rows(weight);
+      for (const Variable& weight : {layer.o_proj_weight, layer.down_proj_weight}) share_columns(weight);
       layers_.push_back(layer);
     }
     final_norm_weight_ = add_weight("transformer.ln_f.weight", {hidden}, Init::ones());
@@ -106,16 +109,27 @@ class Gpt2 final : public CausalModel {
     return config_values_.tied && name == "lm_head.weight" ? "transformer.wte.weight" : "";
   }
 
-  Variable hidden(const ModelInput& input, const ForwardContext& context) override {
+ protected:
+  void check_tensor_ranks(int ranks) const override {
+    const Gpt2Config& c = config_values_;
+    check_shared_out("n_head", c.num_heads, ranks);
+    check_shared_out("n_inner", c.intermediate_size, ranks);
+    if (c.embedding_dropout > 0.0f || c.residual_dropout > 0.0f || c.attention_dropout > 0.0f) {
+      throw UsageError(
+          "the model cannot be split over processes: embd_pdrop, resid_pdrop and attn_pdrop are not all 0");
+    }
+  }
+
+  Variable own_hidden(const ModelInput& input, const TokenRows& rows, const ForwardContext& context) override {
     const Gpt2Config& c = config_values_;
     const Tensor positions = resolve_positions(input, context, info_);
-    Variable h = functions::add(functions::embedding(token_embedding_, input.input_ids),
-                                functions::embedding(position_embedding_, positions));
+    Variable h = functions::add(functions::embedding(token_embedding_, rows.own(input.input_ids, 0)),
+                                functions::embedding(position_embedding_, rows.own(positions, 0)));
     h = drop(h, c.embedding_dropout, context, 0);
     keep_hidden_state(context, h);
     for (size_t l = 0; l < layers_.size(); ++l) {
       h = run_as_layer(context, layers_[l].parameters,
-                       [=, this] { return run_layer(static_cast<int64_t>(l), h, input, context); });
+                       [=, this] { return run_layer(static_cast<int64_t>(l), h, input, rows, context); });
       if (l + 1 < layers_.size()) keep_hidden_state(context, h);
     }
     h = functions::layer_norm(h, final_norm_weight_, final_norm_bias_, c.norm_eps);
@@ -124,13 +138,14 @@ class Gpt2 final : public CausalModel {
   }
 
  private:
-  Variable run_layer(int64_t l, const Variable& h, const ModelInput& input, const ForwardContext& context) {
+  Variable run_layer(int64_t l, const Variable& h, const ModelInput& input, const TokenRows& rows,
+                     const ForwardContext& context) {
     const Gpt2Config& c = config_values_;
     const Gpt2Layer& layer = layers_[static_cast<size_t>(l)];
     const uint32_t stream = 1 + 3 * static_cast<uint32_t>(l);
 
     SelfAttentionSettings settings;
-    settings.num_heads = settings.num_kv_heads = c.num_heads;
+    settings.num_heads = settings.num_kv_heads = rows.share(c.num_heads);
     settings.head_dim = info_.head_dim;
     settings.scale = c.scale_attention ? 1.0f / std::sqrt(static_cast<float>(info_.head_dim)) : 1.0f;
     if (c.scale_by_inverse_layer) settings.scale /= static_cast<float>(l + 1);
@@ -138,16 +153,16 @@ class Gpt2 final : public CausalModel {
     SelfAttentionInput masks{input.attention_mask, input.documents, {}, rng_stream(context, stream)};
 
     Variable normed = functions::layer_norm(h, layer.ln_1_weight, layer.ln_1_bias, c.norm_eps);
-    Variable qkv = functions::linear(normed, {.weight = layer.qkv_weight, .bias = layer.qkv_bias});
+    Variable qkv = rows.column_linear(normed, {.weight = layer.qkv_weight, .bias = layer.qkv_bias});
     Variable mixed = self_attention(qkv, l, settings, masks, context.cache);
     Variable attended =
-        close_branch(h, mixed, {layer.o_proj_weight, layer.o_proj_bias}, c.residual_dropout, context, stream + 1);
+        close_branch(h, mixed, {layer.o_proj_weight, layer.o_proj_bias}, c.residual_dropout, context, stream + 1, rows);
 
     normed = functions::layer_norm(attended, layer.ln_2_weight, layer.ln_2_bias, c.norm_eps);
-    Variable up = functions::linear(
+    Variable up = rows.column_linear(
         normed, {.weight = layer.up_proj_weight, .bias = layer.up_proj_bias, .activation = c.activation});
     return close_branch(attended, up, {layer.down_proj_weight, layer.down_proj_bias}, c.residual_dropout, context,
-                        stream + 2);
+                        stream + 2, rows);
   }
 
   const Gpt2Config config_values_;

@@ -36,11 +36,11 @@ Variable drop(const Variable& x, float p, const ForwardContext& context, uint32_
 }
 
 Variable close_branch(const Variable& residual, const Variable& x, const Dense& projection, float p,
-                      const ForwardContext& context, uint32_t site) {
+                      const ForwardContext& context, uint32_t site, const TokenRows& rows) {
   if (!context.training || p == 0.0f) {
-    return functions::linear(x, {.weight = projection.weight, .bias = projection.bias, .residual = residual});
+    return rows.row_linear(x, {.weight = projection.weight, .bias = projection.bias, .residual = residual});
   }
-  const Variable branch = functions::linear(x, {.weight = projection.weight, .bias = projection.bias});
+  const Variable branch = rows.row_linear(x, {.weight = projection.weight, .bias = projection.bias});
   return functions::dropout_add(branch, residual, p, rng_stream(context, site));
 }
 

@@ -4,6 +4,7 @@
 #include <ondol/autograd/functions.h>
 #include <ondol/autograd/recompute.h>
 #include <ondol/models/model.h>
+#include <ondol/nn/tensor_parallel.h>
 
 namespace ondol {
 
@@ -23,7 +24,7 @@ struct Dense {
   Variable bias;    // (out), may be undefined
 };
 Variable close_branch(const Variable& residual, const Variable& x, const Dense& projection, float p,
-                      const ForwardContext& context, uint32_t site);
+                      const ForwardContext& context, uint32_t site, const TokenRows& rows = {});
 
 /// One layer of a stack: a function of what it captures, by value, and of its own parameters. Computed again in the
 /// backward where that is wanted.

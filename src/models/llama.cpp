@@ -108,15 +108,25 @@ class Llama final : public CausalModel {
     return config_values_.tied && name == "lm_head.weight" ? "model.embed_tokens.weight" : "";
   }
 
-  Variable hidden(const ModelInput& input, const ForwardContext& context) override {
+ protected:
+  void check_tensor_ranks(int ranks) const override {
+    check_shared_out("num_attention_heads", config_values_.num_heads, ranks);
+    check_shared_out("num_key_value_heads", config_values_.num_kv_heads, ranks);
+    check_shared_out("intermediate_size", config_values_.intermediate_size, ranks);
+    if (config_values_.attention_dropout > 0.0f) {
+      throw UsageError("the model cannot be split over processes: attention_dropout is not 0");
+    }
+  }
+
+  Variable own_hidden(const ModelInput& input, const TokenRows& rows, const ForwardContext& context) override {
     const LlamaConfig& c = config_values_;
     const Tensor positions = resolve_positions(input, context, info_);
     const RopeTable& rope = rope_table(input, context);
-    Variable h = functions::embedding(embed_tokens_, input.input_ids, info_.pad_token_id.value_or(-1));
+    Variable h = functions::embedding(embed_tokens_, rows.own(input.input_ids, 0), info_.pad_token_id.value_or(-1));
     keep_hidden_state(context, h);
     for (size_t l = 0; l < layers_.size(); ++l) {
       h = run_as_layer(context, layers_[l].parameters, [=, this, &rope] {
-        return run_layer(static_cast<int64_t>(l), h, input, positions, rope, context);
+        return run_layer(static_cast<int64_t>(l), h, input, positions, rope, rows, context);
       });
       if (l + 1 < layers_.size()) keep_hidden_state(context, h);
     }
@@ -156,6 +166,10 @@ class Llama final : public CausalModel {
       layer.down_proj_bias = add_weight(mlp + "down_proj.bias", {c.hidden_size}, Init::zeros());
     }
     parameters_.end_layer();
+    for (const Variable& weight : {layer.qkv_weight, layer.qkv_bias, layer.gate_up_weight, layer.gate_up_bias}) {
+      share_rows(weight);
+    }
+    for (const Variable& weight : {layer.o_proj_weight, layer.down_proj_weight}) share_columns(weight);
     return layer;
   }
 
@@ -180,12 +194,12 @@ class Llama final : public CausalModel {
   }
 
   Variable run_layer(int64_t l, const Variable& h, const ModelInput& input, const Tensor& positions,
-                     const RopeTable& rope, const ForwardContext& context) {
+                     const RopeTable& rope, const TokenRows& rows, const ForwardContext& context) {
     const LlamaConfig& c = config_values_;
     const LlamaLayer& layer = layers_[static_cast<size_t>(l)];
     SelfAttentionSettings settings;
-    settings.num_heads = c.num_heads;
-    settings.num_kv_heads = c.num_kv_heads;
+    settings.num_heads = rows.share(c.num_heads);
+    settings.num_kv_heads = rows.share(c.num_kv_heads);
     settings.head_dim = c.head_dim;
     settings.rope = &rope;
     settings.dropout_p = context.training ? c.attention_dropout : 0.0f;
@@ -193,15 +207,15 @@ class Llama final : public CausalModel {
                                    rng_stream(context, static_cast<uint32_t>(l))};
 
     Variable normed = functions::rms_norm(h, layer.input_norm, c.norm_eps);
-    Variable qkv = functions::linear(normed, {.weight = layer.qkv_weight, .bias = layer.qkv_bias});
+    Variable qkv = rows.column_linear(normed, {.weight = layer.qkv_weight, .bias = layer.qkv_bias});
     Variable mixed = self_attention(qkv, l, settings, masks, context.cache);
     Variable attended =
-        functions::linear(mixed, {.weight = layer.o_proj_weight, .bias = layer.o_proj_bias, .residual = h});
+        rows.row_linear(mixed, {.weight = layer.o_proj_weight, .bias = layer.o_proj_bias, .residual = h});
 
     normed = functions::rms_norm(attended, layer.post_attention_norm, c.norm_eps);
-    Variable gate_up = functions::linear(normed, {.weight = layer.gate_up_weight, .bias = layer.gate_up_bias});
-    return functions::linear(functions::glu(gate_up, c.activation),
-                             {.weight = layer.down_proj_weight, .bias = layer.down_proj_bias, .residual = attended});
+    Variable gate_up = rows.column_linear(normed, {.weight = layer.gate_up_weight, .bias = layer.gate_up_bias});
+    return rows.row_linear(functions::glu(gate_up, c.activation),
+                           {.weight = layer.down_proj_weight, .bias = layer.down_proj_bias, .residual = attended});
   }
 
   LlamaConfig config_values_;

@@ -62,6 +62,7 @@ Tensor Model::logits(const Tensor& hidden) const {
 }
 
 KvCache Model::make_cache(int64_t batch, int64_t capacity) const {
+  ONDOL_CHECK(!parameters_.is_split(), "a model that is split over processes cannot decode");
   return KvCache({info_.num_layers, batch, capacity, info_.num_kv_heads, info_.head_dim}, dtype(), device());
 }
 

@@ -99,9 +99,7 @@ std::unique_ptr<Model> fill(std::unique_ptr<FamilyModel> model, const WeightSour
       if (!is_parameter(*model, slot)) target.zero();  // else it is part of a new head
       continue;
     }
-    source.for_each_part(names[i], [&](const Tensor& part, int64_t row) {
-      (part.ndim() == 0 ? target : target.narrow(0, row, part.size(0))).copy_from(part.to(device));
-    });
+    source.for_each_part(names[i], [&](const Tensor& part, int64_t row) { slot.take(target, part, row); });
   }
   return model;
 }

@@ -23,23 +23,35 @@ int64_t padded_size(const Shape& shape) {
   return round_up(shape.numel(), shape.ndim() >= 2 ? ParameterStore::kBlock : ParameterStore::kAlignment);
 }
 
-/// Philox keyed by the name, in f32, rounded to the parameter's dtype.
+/// Philox keyed by the name and the element of the whole, in f32, rounded to the parameter's dtype.
 void draw(const ParameterStore::Entry& entry, uint64_t seed) {
   const Init& init = entry.init;
   if (init.kind == Init::Kind::constant) return entry.variable.value().fill(init.value);
   std::vector<float> drawn(static_cast<size_t>(entry.shape.numel()));
   const PhiloxKey key{seed, name_hash(entry.name), 0};
-  const int64_t first = init.first_rows > 0 ? entry.shape.numel() / entry.shape[0] * init.first_rows : 0;
+  const Shape& whole = entry.whole_shape();
+  const int64_t row = whole.numel() / std::max<int64_t>(whole[0], 1);  // elements of a row of the whole
+  const int64_t own_row = entry.shape.numel() / std::max<int64_t>(entry.shape[0], 1);
+  const int64_t first = init.first_rows * row;
   const bool normal = init.kind == Init::Kind::normal;
+  const ParameterSplit* split = entry.split.get();
+  const std::vector<int64_t> indices = split != nullptr ? split->indices() : std::vector<int64_t>();
+  const auto place = [&](int64_t i) {
+    if (split == nullptr) return i;
+    const int64_t r = i / own_row, c = i % own_row;
+    return split->dim == 0 ? indices[static_cast<size_t>(r)] * row + c : r * row + indices[static_cast<size_t>(c)];
+  };
   parallel_for(entry.shape.numel(), 4096, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
+    for (int64_t own = begin; own < end; ++own) {
+      const int64_t i = place(own);
       const float size = i < first ? init.first_value : init.value;
-      drawn[static_cast<size_t>(i)] = normal ? size * static_cast<float>(philox_normal(key, static_cast<uint64_t>(i)))
-                                             : size * (2.0f * philox_uniform(key, static_cast<uint64_t>(i)) - 1.0f);
+      float& value = drawn[static_cast<size_t>(own)];
+      value = normal ? size * static_cast<float>(philox_normal(key, static_cast<uint64_t>(i)))
+                     : size * (2.0f * philox_uniform(key, static_cast<uint64_t>(i)) - 1.0f);
+      if (init.zero_row >= 0 && i / row == init.zero_row) value = 0.0f;
     }
   });
   entry.variable.value().copy_from(Tensor::from_vector(drawn, entry.shape, entry.variable.device()));
-  if (init.zero_row >= 0 && init.zero_row < entry.shape[0]) entry.variable.value().select(0, init.zero_row).zero();
 }
 
 }  // namespace
@@ -51,6 +63,24 @@ Tensor ParameterStore::Entry::slice(const Tensor& flat) const {
 Tensor WeightSlot::view(const Tensor& whole) const {
   Tensor part = row_count < 0 ? whole : whole.narrow(0, row_start, row_count);
   return transposed ? part.transpose(-1, -2) : part;
+}
+
+void WeightSlot::take(const Tensor& view, const Tensor& rows, int64_t row) const {
+  const Device device = view.device();
+  if (pieces.empty()) {
+    return (rows.ndim() == 0 ? view : view.narrow(0, row, rows.size(0))).copy_from(rows.to(device));
+  }
+  for (const Piece& piece : pieces) {
+    if (split_dim == 1) {
+      const Tensor columns = rows.narrow(1, piece.whole, piece.length);
+      view.narrow(0, row, rows.size(0)).narrow(1, piece.own, piece.length).copy_from(columns.to(device));
+      continue;
+    }
+    const int64_t begin = std::max(row, piece.whole), end = std::min(row + rows.size(0), piece.whole + piece.length);
+    if (begin >= end) continue;
+    view.narrow(0, piece.own + begin - piece.whole, end - begin)
+        .copy_from(rows.narrow(0, begin - row, end - begin).to(device));
+  }
 }
 
 Variable ParameterStore::add(const std::string& name, const Shape& shape, const Init& init) {
@@ -165,6 +195,35 @@ void ParameterStore::set_trainable(const std::function<bool(const Entry&)>& trai
   for (Entry& entry : entries_) entry.trainable = trainable(entry);
 }
 
+void ParameterStore::split(const Variable& parameter, const ParameterSplit& part) {
+  Entry* entry = find(parameter);
+  ONDOL_CHECK(!values_.defined() && entry != nullptr && entry->split == nullptr && entry->shape == part.whole,
+              "a parameter is split once, before materialize");
+  entry->shape = part.shape();
+  entry->split = std::make_shared<const ParameterSplit>(part);
+}
+
+bool ParameterStore::is_split() const {
+  return std::any_of(entries_.begin(), entries_.end(), [](const Entry& entry) { return entry.split != nullptr; });
+}
+
+/// Where everything would lie in a process that holds all of it.
+void ParameterStore::place_whole() {
+  int64_t end = 0;
+  for (const bool trainable : {true, false}) {
+    for (const bool matrices : {true, false}) {
+      for (Entry& entry : entries_) {
+        if (entry.variable.quantized() != nullptr) continue;
+        if (entry.trainable != trainable || (entry.shape.ndim() >= 2) != matrices) continue;
+        if (matrices) end = round_up(end, kBlock);
+        entry.whole_offset = end;
+        end += padded_size(entry.whole_shape());
+      }
+      if (trainable) whole_trainable_elements_ = end;
+    }
+  }
+}
+
 void ParameterStore::materialize(DType dtype, Device device) {
   int64_t total = 2 * kBlock;  // matrices begin at whole blocks
   for (const Entry& entry : entries_) {
@@ -173,9 +232,10 @@ void ParameterStore::materialize(DType dtype, Device device) {
                 "too many weights to count: parameter ", entry.name, " ", entry.shape);
   }
   flat_elements_ = 0;
-  const auto place = [&](bool trainable, bool matrices) {
+  const auto place = [&](bool trainable, bool matrices, bool split) {
     for (Entry& entry : entries_) {
       if (entry.trainable != trainable || (entry.shape.ndim() >= 2) != matrices) continue;
+      if ((entry.split != nullptr) != split) continue;
       entry.variable.set_requires_grad(trainable);
       if (const QuantizedWeight* weight = entry.variable.quantized()) {
         QuantizedWeight changed = *weight;  // the blocks are shared
@@ -189,10 +249,14 @@ void ParameterStore::materialize(DType dtype, Device device) {
     }
     return flat_elements_;
   };
-  matrix_elements_ = place(true, true);
-  trainable_elements_ = place(true, false);
-  place(false, true);
-  place(false, false);
+  split_begin_ = place(true, true, false);
+  matrix_elements_ = place(true, true, true);
+  split_end_ = place(true, false, true);
+  if (is_split()) split_end_ = flat_elements_ = round_up(flat_elements_, kBlock);
+  trainable_elements_ = place(true, false, false);
+  for (const bool split : {true, false}) place(false, true, split);
+  for (const bool split : {true, false}) place(false, false, split);
+  place_whole();
   values_ = Tensor::empty({flat_elements_}, dtype, device);
   values_.zero();  // the padding too, so that whole-buffer passes see defined values
   for (Entry& entry : entries_) {
@@ -252,13 +316,13 @@ void ParameterStore::finish_gradients() {
 
 int64_t ParameterStore::count() const {
   int64_t total = 0;
-  for (const Entry& entry : entries_) total += entry.shape.numel();
+  for (const Entry& entry : entries_) total += entry.whole_shape().numel();
   return total;
 }
 
 int64_t ParameterStore::trainable_count() const {
   int64_t total = 0;
-  for (const Entry& entry : entries_) total += entry.trainable ? entry.shape.numel() : 0;
+  for (const Entry& entry : entries_) total += entry.trainable ? entry.whole_shape().numel() : 0;
   return total;
 }
 

@@ -7,6 +7,8 @@
 
 #include <ondol/autograd/low_rank.h>
 
+#include "train/tensor_sums.h"
+
 namespace ondol {
 
 namespace {
@@ -27,14 +29,15 @@ bool GradientResult::parts_are_written() const {
   return std::all_of(ranks.begin(), ranks.end(), [](const RankReport& rank) { return rank.part_is_written != 0.0f; });
 }
 
-TrainingStep::TrainingStep(Model& model, Optimizer& optimizer, const TrainingStepSettings& settings, const Ranks& ranks,
-                           std::shared_ptr<const Sharding> sharding)
+TrainingStep::TrainingStep(Model& model, Optimizer& optimizer, const TrainingStepSettings& settings,
+                           const RankGrid& grid, std::shared_ptr<const Sharding> sharding)
     : model_(model),
       optimizer_(optimizer),
       settings_(settings),
-      ranks_(ranks),
+      grid_(grid),
+      ranks_(grid.data()),
       sharding_(std::move(sharding)),
-      sum_(model.parameters(), ranks, sharding_),
+      sum_(model.parameters(), ranks_, sharding_),
       batch_(model.device()),
       step_(Tensor::zeros({1}, DType::i64, model.device())),
       squares_(
@@ -56,7 +59,7 @@ void TrainingStep::upload_inputs(const Objective& objective, const Batch& batch,
   micro_batches_ = (batch.size() + arguments.micro_batch_size - 1) / arguments.micro_batch_size;
   share_ = share_of(micro_batches_, ranks_.rank());
   const auto named = static_cast<int64_t>(objective.loss_names().size());
-  const Shape wanted{ranks_.size(), (1 + named) * share_.size + kRankReportFloats};
+  const Shape wanted{grid_.all().size(), (1 + named) * share_.size + kRankReportFloats};
   if (!reports_.defined() || reports_.shape() != wanted) {
     reports_ = Tensor::zeros(wanted, DType::f32, model_.device());
   } else if (micro_batches_ != before) {
@@ -126,7 +129,9 @@ void TrainingStep::backward(const Objective& objective) {
     sum_.end();
   }
   sum_.finish();
-  if (ranks_.communicator() != nullptr) ranks_.communicator()->all_gather(reports_, own_report()).wait();
+  add_up_shared_gradients(model_, sum_.total());
+  add_up_in_group(model_, own_report().narrow(0, 0, (1 + named) * share_.size));
+  if (Communicator* all = grid_.all().communicator()) all->all_gather(reports_, own_report()).wait();
   add_squares();
 }
 
@@ -147,7 +152,9 @@ void TrainingStep::add_squares() {
     }
     ranks_.communicator()->all_reduce(squares_).wait();
   }
+  keep_own_squares(model_, squares_);
   ops::sum_all(sum_squares_, squares_);
+  add_up_in_group(model_, sum_squares_);
 }
 
 void TrainingStep::start_reading() {
@@ -180,17 +187,17 @@ GradientResult TrainingStep::wait() {
   Result result = std::move(started_.front());
   started_.pop_front();
   const std::vector<float> reports = result.reports.wait_values<float>();
-  const auto length = reports.size() / static_cast<size_t>(ranks_.size());
+  const auto length = reports.size() / static_cast<size_t>(grid_.all().size());
   const auto share = static_cast<size_t>(result.share_size);
   const size_t of_losses = length - kRankReportFloats;
   // Loss and terms, each by micro-batch.
   std::vector<std::vector<double>> values(of_losses / share,
                                           std::vector<double>(static_cast<size_t>(result.micro_batches)));
   GradientResult gradient;
-  for (int rank = 0; rank < ranks_.size(); ++rank) {
+  for (int rank = 0; rank < grid_.all().size(); ++rank) {
     const float* report = reports.data() + static_cast<size_t>(rank) * length;
-    const MicroBatchShare computed = share_of(result.micro_batches, rank);
-    for (size_t kind = 0; kind < values.size(); ++kind) {
+    const MicroBatchShare computed = share_of(result.micro_batches, rank / grid_.tensor());
+    for (size_t kind = 0; kind < values.size(); ++kind) {  // the ranks of a tensor group tell the same
       for (int64_t i = 0; i < computed.count; ++i) {
         values[kind][static_cast<size_t>(computed.index(i))] = report[kind * share + static_cast<size_t>(i)];
       }
@@ -235,6 +242,10 @@ std::vector<double> mean_losses(Model& model, const Objective& objective, const 
       if (computed[i][term].defined()) own[i * terms + term] = {computed[i][term].value().item(), 1.0};
     }
   }
+  std::vector<double> losses;
+  for (const Value& value : own) losses.push_back(value.loss);
+  add_up_in_group(model, losses);
+  for (size_t i = 0; i < own.size(); ++i) own[i].loss = losses[i];
   const std::vector<Value> all = ranks.gather(own);  // in the order of the micro-batches
   std::vector<double> means;
   for (size_t term = 0; term < terms; ++term) {

@@ -11,7 +11,8 @@
 //
 // With several ranks each one gets the whole batch, computes its share of the micro-batches, and has the sum of all
 // gradients and every loss afterwards: all ranks make the same update. With sharding (train/sharding.h) each one has
-// the sum of what it keeps, updates that, and has all values afterwards.
+// the sum of what it keeps, updates that, and has all values afterwards. Ranks that hold a model together
+// (train/rank_grid.h) compute the same micro-batches.
 #pragma once
 
 #include <deque>
@@ -25,8 +26,8 @@
 #include "tensor/transfer.h"
 #include "train/device_batch.h"
 #include "train/gradient_sum.h"
+#include "train/rank_grid.h"
 #include "train/rank_report.h"
-#include "train/ranks.h"
 #include "train/sharding.h"
 
 namespace ondol {
@@ -68,8 +69,8 @@ std::vector<double> mean_losses(Model& model, const Objective& objective, const 
 class TrainingStep {
  public:
   /// `sharding`: that of the optimizer.
-  TrainingStep(Model& model, Optimizer& optimizer, const TrainingStepSettings& settings, const Ranks& ranks = Ranks(),
-               std::shared_ptr<const Sharding> sharding = nullptr);
+  TrainingStep(Model& model, Optimizer& optimizer, const TrainingStepSettings& settings,
+               const RankGrid& grid = RankGrid(), std::shared_ptr<const Sharding> sharding = nullptr);
 
   /// Forward, backward and update of a prepared batch.
   void start(const Objective& objective, const Batch& batch, const StepArguments& arguments);
@@ -100,12 +101,13 @@ class TrainingStep {
   Tensor term_of(int64_t term, int64_t micro_batch) const {
     return own_report().narrow(0, (term + 1) * share_.size + micro_batch, 1);
   }
-  Tensor own_report() const { return reports_.narrow(0, ranks_.rank(), 1).reshape({reports_.size(1)}); }
+  Tensor own_report() const { return reports_.narrow(0, grid_.all().rank(), 1).reshape({reports_.size(1)}); }
 
   Model& model_;
   Optimizer& optimizer_;
   const TrainingStepSettings settings_;
-  const Ranks ranks_;
+  const RankGrid grid_;
+  const Ranks ranks_;  // that share the micro-batches
   const std::shared_ptr<const Sharding> sharding_;
   int64_t micro_batches_ = 0;  // of the step, on all ranks
   MicroBatchShare share_;

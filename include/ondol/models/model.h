@@ -117,7 +117,8 @@ Variable total_loss(const std::vector<Variable>& terms);
 /// 1 / count for each term of a loss; 0 counts as 1.
 std::vector<LossScale> mean_scales(const std::vector<int64_t>& counts);
 
-struct Lora;  // models/lora.h
+struct Lora;         // models/lora.h
+class Communicator;  // distributed/communicator.h
 
 class Model {
  public:
@@ -187,6 +188,9 @@ class Model {
   const Lora* lora() const { return lora_.get(); }
   void set_lora(std::shared_ptr<const Lora> lora) { lora_ = std::move(lora); }
 
+  /// The ranks that hold the model together (models/tensor_parallel.h); null: this process holds all of it.
+  Communicator* tensor_group() const { return tensor_group_; }
+
   /// A cache for `batch` sequences of up to `capacity` tokens.
   KvCache make_cache(int64_t batch, int64_t capacity) const;
 
@@ -197,6 +201,7 @@ class Model {
 
   ModelInfo info_;
   ParameterStore parameters_;
+  Communicator* tensor_group_ = nullptr;
 
  private:
   std::map<std::string, std::shared_ptr<Model>> attached_;

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include <ondol/autograd/variable.h>
+#include <ondol/nn/parameter_split.h>
 
 namespace ondol {
 
@@ -54,11 +55,22 @@ struct WeightSlot {
   int64_t row_start = 0;
   int64_t row_count = -1;
   bool transposed = false;
-  Shape shape;  // in the file
+  Shape shape;  // in the file, also where this process holds a part of it
+
+  /// A part of the file's tensor that this process holds (tensor parallelism): `length` indices of its dimension
+  /// split_dim from `whole` on, which are those from `own` on of view(). None: it holds the whole tensor.
+  struct Piece {
+    int64_t own = 0, whole = 0, length = 0;
+  };
+  int split_dim = 0;
+  std::vector<Piece> pieces = {};
+  int copies = 1, copy = 0;  // of ParameterSplit
 
   /// The view of `whole` (a tensor with the parameter's shape: value, gradient, optimizer state) that the file tensor
   /// stands for, in the file's layout.
   Tensor view(const Tensor& whole) const;
+  /// Copies rows [row, row + n) of the file's tensor (a scalar whole), as far as they are there, into view(..).
+  void take(const Tensor& view, const Tensor& rows, int64_t row) const;
 };
 
 /// The parameters of one layer of a stack: nothing but that layer uses them.
@@ -95,9 +107,13 @@ class ParameterStore {
     Variable variable;
     int64_t offset = 0;
     bool trainable = true;
-    bool extra = false;  // of add_extra
-    Variable base = {};  // of set_base
+    bool extra = false;                                // of add_extra
+    Variable base = {};                                // of set_base
+    std::shared_ptr<const ParameterSplit> split = {};  // of split(): shape and variable are this process's part
+    int64_t whole_offset = 0;                          // its place in the buffers of a process that holds all
 
+    /// Of the parameter in such a process.
+    const Shape& whole_shape() const { return split == nullptr ? shape : split->whole; }
     /// The part of a flat tensor in the layout of the store that is this parameter's.
     Tensor slice(const Tensor& flat) const;
     /// The whole of it under its own name, as a tensor of a file.
@@ -133,6 +149,16 @@ class ParameterStore {
   /// materialize on the others take no gradient, and a backward does not go below the lowest one that is trained.
   void set_trainable(const std::function<bool(const Entry&)>& trainable);
 
+  /// Before materialize: this process holds a part of the parameter (models/tensor_parallel.h). Its values are drawn as
+  /// those of the whole would be. In the flat buffers split parameters are neighbours: elements
+  /// [split_begin(), split_end()) of what is trained; every process of the group holds the others whole.
+  void split(const Variable& parameter, const ParameterSplit& part);
+  bool is_split() const;
+  int64_t split_begin() const { return split_begin_; }
+  int64_t split_end() const { return split_end_; }
+  /// trainable_elements() of a process that holds all of every parameter.
+  int64_t whole_trainable_elements() const { return whole_trainable_elements_; }
+
   /// Throws UsageError when a parameter that is trained is kept as quantised rows (Variable::set_quantized).
   void check_trainable() const;
   /// Allocates the flat buffer and makes every parameter that is not quantised a view of it. Values are uninitialised,
@@ -160,7 +186,7 @@ class ParameterStore {
   int64_t matrix_elements() const { return matrix_elements_; }
   /// The part of flat_values() that is trained.
   Tensor trainable_values() const { return values_.narrow(0, 0, trainable_elements_); }
-  /// Number of weights, without padding; of those that are trained.
+  /// Number of weights of the whole model, without padding; of those that are trained.
   int64_t count() const;
   int64_t trainable_count() const;
 
@@ -168,6 +194,7 @@ class ParameterStore {
 
  private:
   Entry* find(const Variable& parameter);
+  void place_whole();
 
   std::vector<Entry> entries_;
   std::vector<Entry> buffers_;
@@ -181,6 +208,8 @@ class ParameterStore {
   int64_t flat_elements_ = 0;
   int64_t trainable_elements_ = 0;
   int64_t matrix_elements_ = 0;
+  int64_t split_begin_ = 0, split_end_ = 0;
+  int64_t whole_trainable_elements_ = 0;
 };
 
 }  // namespace ondol

@@ -1,0 +1,47 @@
+#include <ondol/nn/tensor_parallel.h>
+
+#include <ondol/autograd/tensor_parallel.h>
+
+namespace ondol {
+
+TokenRows::TokenRows(Communicator* group, const Shape& tokens) : group_(group), tokens_(tokens) {
+  ONDOL_CHECK(group == nullptr || tokens.ndim() == 2, "tokens of shape ", tokens, " cannot be split over ranks");
+}
+
+int64_t TokenRows::share(int64_t count) const {
+  if (group_ == nullptr) return count;
+  ONDOL_CHECK(count % group_->size() == 0, count, " cannot be shared out among ", group_->size(), " ranks");
+  return count / group_->size();
+}
+
+Tensor TokenRows::own(const Tensor& values, int32_t fill) const {
+  if (group_ == nullptr) return values;
+  ONDOL_CHECK(values.shape() == tokens_ && values.dtype() == DType::i32, "values ", values.shape(), " of tokens ",
+              tokens_);
+  const int64_t all = tokens_.numel(), count = functions::rows_of_rank(all, *group_);
+  Tensor rows = values.contiguous().reshape({all});
+  if (count * group_->size() != all) {
+    const Tensor padded = Tensor::full({count * group_->size()}, fill, DType::i32, values.device());
+    padded.narrow(0, 0, all).copy_from(rows);
+    rows = padded;
+  }
+  return rows.narrow(0, group_->rank() * count, count).reshape({1, count});
+}
+
+Variable TokenRows::whole(const Variable& own) const {
+  if (group_ == nullptr) return own;
+  const Variable rows = functions::gather_rows(own, tokens_.numel(), *group_);
+  return functions::reshape(rows, {tokens_[0], tokens_[1], own.shape()[-1]});
+}
+
+Variable TokenRows::column_linear(const Variable& x, const functions::LinearInputs& inputs) const {
+  if (group_ == nullptr) return functions::linear(x, inputs);
+  return functions::column_parallel_linear(x, inputs, tokens_, *group_);
+}
+
+Variable TokenRows::row_linear(const Variable& x, const functions::LinearInputs& inputs) const {
+  if (group_ == nullptr) return functions::linear(x, inputs);
+  return functions::row_parallel_linear(x, inputs, *group_);
+}
+
+}  // namespace ondol
