@@ -38,6 +38,24 @@ void give_back(const Tensor& part) {
               " bytes of memory: ", std::strerror(errno));
 }
 
+Tensor zeros_without_memory(const Shape& shape, DType dtype, Device device) {
+  if (device.type != DeviceType::cpu) return Tensor::zeros(shape, dtype, device);
+  const Tensor tensor = Tensor::empty(shape, dtype, device);
+  const Tensor flat = tensor.reshape({-1});
+  const Pages pages(flat);
+  if (pages.empty()) {
+    flat.zero();
+    return tensor;
+  }
+  give_back(flat);
+  const auto first = reinterpret_cast<uintptr_t>(flat.raw());
+  const auto begin = static_cast<int64_t>((pages.begin - first) / dtype_size(dtype));
+  const auto end = static_cast<int64_t>((pages.end - first) / dtype_size(dtype));
+  flat.narrow(0, 0, begin).zero();
+  flat.narrow(0, end, flat.numel() - end).zero();
+  return tensor;
+}
+
 size_t resident_bytes(const Tensor& part) {
   const size_t all = static_cast<size_t>(part.numel()) * dtype_size(part.dtype());
   if (part.device().type != DeviceType::cpu || part.numel() == 0) return all;

@@ -12,6 +12,9 @@ namespace ondol {
 /// with elements outside keeps its values. Does nothing where memory cannot go back in parts (GPUs).
 void give_back(const Tensor& part);
 
+/// Contiguous zeros that have no memory before they are written to, where memory can be given back.
+Tensor zeros_without_memory(const Shape& shape, DType dtype, Device device);
+
 /// Bytes of `part` that have memory now, counted in whole pages; all of them where that cannot be told.
 size_t resident_bytes(const Tensor& part);
 

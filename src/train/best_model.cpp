@@ -45,9 +45,9 @@ std::string BestModel::directory() const {
   return state_.best_step == 0 ? "" : concat(run_directory_, "/", kPrefix, state_.best_step);
 }
 
-void BestModel::keep(const Model& model, const Tokenizer* tokenizer, const Evaluation& evaluation,
-                     const Ranks& ranks) const {
-  write_model_directory(directory(), model, tokenizer, ranks.communicator());
+void BestModel::keep(const Model& model, const Tokenizer* tokenizer, const Evaluation& evaluation, const Ranks& ranks,
+                     const HeldParts& held) const {
+  write_model_directory(directory(), model, tokenizer, ranks.communicator(), held);
   if (ranks.first()) write_evaluation(directory(), evaluation);
 }
 

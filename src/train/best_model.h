@@ -29,7 +29,8 @@ class BestModel {
   /// metric of the configured name. What is no number is never better.
   bool offer(const EvaluationMetrics& metrics);
   /// Writes the model and what was found out about it. Collective.
-  void keep(const Model& model, const Tokenizer* tokenizer, const Evaluation& evaluation, const Ranks& ranks) const;
+  void keep(const Model& model, const Tokenizer* tokenizer, const Evaluation& evaluation, const Ranks& ranks,
+            const HeldParts& held = {}) const;
   bool exhausted() const { return settings_.patience > 0 && state_.evaluations_since_best >= settings_.patience; }
   /// "" when there is none yet.
   std::string directory() const;

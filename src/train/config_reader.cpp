@@ -315,10 +315,7 @@ TrainConfig read_single(const Json& document, const std::string& name) {
 
   const JsonReader parallel = root.child("parallel");
   config.parallel.data = parallel.get<int64_t>("data", config.parallel.data, at_least(1));
-  config.parallel.zero_stage = parallel.get<int64_t>("zero_stage", config.parallel.zero_stage, at_least(0));
-  if (config.parallel.zero_stage > 2) {
-    parallel.fail("zero_stage", "this version shares out optimizer state (1) and gradients (2), not the weights");
-  }
+  config.parallel.zero_stage = parallel.get<int64_t>("zero_stage", config.parallel.zero_stage, between(0, 3));
   const std::string& optimizer = config.optimizer.type;
   if (config.parallel.zero_stage > 0 && (optimizer == "lamb" || optimizer == "adafactor")) {
     parallel.fail("zero_stage", concat("optimizer.type \"", optimizer, "\" needs whole tensors, which no process has"));

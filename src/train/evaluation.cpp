@@ -52,6 +52,8 @@ Evaluation evaluate(const EvaluationInputs& inputs, const EvaluationSizes& sizes
   Evaluation result;
   result.evaluator = objective.evaluator({.model = model, .tokenizer = inputs.tokenizer, .data = loader});
   LossSum loss;
+  const ValueShards::Whole whole(result.evaluator != nullptr ? inputs.values : nullptr);
+  const ValueShards::Use use(result.evaluator == nullptr ? inputs.values : nullptr);
   if (result.evaluator != nullptr) {
     const std::vector<int64_t> order = loader.by_length(count);
     for (size_t begin = 0; begin < order.size(); begin += static_cast<size_t>(sizes.micro_batch_size)) {
@@ -68,7 +70,7 @@ Evaluation evaluate(const EvaluationInputs& inputs, const EvaluationSizes& sizes
     for (int64_t left = count; left > 0;) {
       const Batch batch = objective.prepare(loader.next(std::min(left, sizes.batch_size)), inputs.context);
       left -= batch.size();
-      loss.add(mean_losses(model, objective, batch, sizes.micro_batch_size, inputs.ranks),
+      loss.add(mean_losses(model, objective, batch, sizes.micro_batch_size, inputs.ranks, inputs.values),
                objective.count_targets(batch, model));
     }
   }
@@ -77,13 +79,15 @@ Evaluation evaluate(const EvaluationInputs& inputs, const EvaluationSizes& sizes
   return result;
 }
 
-Evaluation evaluate(RunData& data, Model& model, const EvaluationSizes& sizes, const Ranks& ranks) {
+Evaluation evaluate(RunData& data, Model& model, const EvaluationSizes& sizes, const Ranks& ranks,
+                    ValueShards* values) {
   return evaluate({.objective = data.objective(),
                    .loader = *data.validation(),
                    .model = model,
                    .tokenizer = data.tokenizer(),
                    .context = data.objective_context(0, false),
-                   .ranks = ranks},
+                   .ranks = ranks,
+                   .values = values},
                   sizes);
 }
 

@@ -27,13 +27,15 @@ struct EvaluationInputs {
   Model& model;
   const Tokenizer* tokenizer = nullptr;
   ObjectiveContext context;
-  Ranks ranks = Ranks();  // share the loss of plain samples; what an evaluator wants is done by each of them
+  Ranks ranks = Ranks();          // share the loss of plain samples; what an evaluator wants is done by each of them
+  ValueShards* values = nullptr;  // where the model's are shared out; an evaluator has them whole
 };
 
 /// Always the first samples in file order. For an evaluator they come by length, so that little is padding.
 Evaluation evaluate(const EvaluationInputs& inputs, const EvaluationSizes& sizes);
 /// Of the validation data of a run.
-Evaluation evaluate(RunData& data, Model& model, const EvaluationSizes& sizes, const Ranks& ranks);
+Evaluation evaluate(RunData& data, Model& model, const EvaluationSizes& sizes, const Ranks& ranks,
+                    ValueShards* values = nullptr);
 
 /// DIRECTORY/predictions.jsonl and report.json: every metric by name, and the evaluator's own report.
 void write_evaluation(const std::string& directory, const Evaluation& evaluation);

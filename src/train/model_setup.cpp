@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include <ondol/base/file.h>
+#include <ondol/tensor/allocator.h>
 #include <ondol/tokenizer/tokenizer.h>
 #include <ondol/train/objective.h>
 
@@ -120,6 +121,11 @@ TrainingModel make_training_model(const TrainConfig& config, const std::string& 
     }
     parameters.flat_values().copy_from(values);
   }
+  if (made.sharding && made.sharding->shares_values()) {
+    made.values = std::make_unique<ValueShards>(parameters, made.sharding);
+    made.values->release();
+  }
+  if (made.sharding) release_cached_memory(parameters.flat_values().device());  // whole buffers that were needed above
   made.optimizer =
       make_optimizer(config.optimizer, parameters, master,
                      parameter_spans(config.optimizer, *made.model, config.unfreeze.given()), made.sharding);

@@ -8,6 +8,7 @@
 #include <ondol/train/config.h>
 
 #include "train/sharding.h"
+#include "train/value_shards.h"
 
 namespace ondol {
 
@@ -15,6 +16,10 @@ struct TrainingModel {
   std::unique_ptr<Model> model;
   std::shared_ptr<const Sharding> sharding;  // null: every rank keeps all
   std::unique_ptr<Optimizer> optimizer;
+  std::unique_ptr<ValueShards> values;  // null: every rank has all values at all times
+
+  /// What this rank writes of the model; null: it has all of it.
+  HeldParts held() const { return values != nullptr ? values->held() : HeldParts(); }
 };
 
 /// `checkpoint` may be "". Master weights are read or drawn in f32 and only then rounded to the model's dtype.

@@ -284,7 +284,7 @@ Tensor Optimizer::zeros() const {
 }
 
 void Optimizer::updated(size_t range) {
-  if (sharding_) {
+  if (sharding_ && !sharding_->shares_values()) {
     under_way_.push_back(sharding_->gather(store_.trainable_values(), sharding_->layout().ranges()[range]));
   }
 }
@@ -332,15 +332,21 @@ std::vector<TensorSlices> Optimizer::state_slices() const {
 }
 
 AveragedWeights::AveragedWeights(ParameterStore& store, const Optimizer& optimizer)
-    : store_(store), values_(store.trainable_values()) {
+    : store_(store), values_(store.trainable_values()), sharding_(optimizer.sharding()) {
   if (!optimizer.average().defined()) return;
-  saved_ = values_.clone();
+  saved_ = shares_values() ? sharding_->layout().shard_of(values_) : values_.clone();
   optimizer.publish(optimizer.average());
 }
 
+bool AveragedWeights::shares_values() const { return sharding_ != nullptr && sharding_->shares_values(); }
+
 AveragedWeights::~AveragedWeights() {
   if (!saved_.defined()) return;
-  values_.copy_from(saved_);
+  if (shares_values()) {
+    for (const ShardPart& part : sharding_->layout().parts()) part.in_flat(values_).copy_from(part.in_shard(saved_));
+  } else {
+    values_.copy_from(saved_);
+  }
   store_.refresh_sums();
 }
 
@@ -348,7 +354,7 @@ void Optimizer::publish(const Tensor& weights) const {
   const Tensor values = store_.trainable_values();
   if (weights.raw() != values.raw()) {
     for (const Segment& segment : whole_) part(values, segment).copy_from(part(weights, segment));
-    if (sharding_) sharding_->gather(values);
+    if (sharding_ && !sharding_->shares_values()) sharding_->gather(values);
   }
   store_.refresh_sums();
 }

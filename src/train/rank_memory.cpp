@@ -25,7 +25,8 @@ RankMemory rank_memory(const TrainConfig& config, const ParameterStore& store, c
   const auto f32_bytes = [](int64_t elements) { return static_cast<uint64_t>(elements) * sizeof(float); };
   RankMemory memory{.ranks = ranks, .zero_stage = stage};
   const Tensor& values = store.flat_values();
-  memory.parameter_bytes = static_cast<uint64_t>(values.numel()) * dtype_size(values.dtype());
+  const int64_t held = stage >= 3 ? values.numel() - flat + kept : values.numel();
+  memory.parameter_bytes = static_cast<uint64_t>(held) * dtype_size(values.dtype());
   if (values.dtype() != DType::f32) memory.parameter_bytes += f32_bytes(kept);
   for (const auto& [name, tensor] : optimizer.state()) {
     const bool by_element = tensor.dtype() == DType::f32 && tensor.numel() == flat;

@@ -5,7 +5,8 @@
 //   CommEvent values = sharding->gather(flat, range);           // what each rank has updated of a range, for all
 //
 // Stage 1: optimizer state, master weights and their average. Stage 2: gradients too. A tensor of one of them is a
-// "shard": what this rank keeps, part by part (train/shard_layout.h).
+// "shard": what this rank keeps, part by part (train/shard_layout.h). Stage 3: the model's values too, which keep their
+// places in the flat buffer (train/value_shards.h).
 #pragma once
 
 #include <memory>
@@ -24,6 +25,7 @@ class Sharding {
       : stage_(stage), ranks_(ranks), layout_(store, ranks.rank(), ranks.size()) {}
 
   int64_t stage() const { return stage_; }
+  bool shares_values() const { return stage_ >= 3; }
   const Ranks& ranks() const { return ranks_; }
   const ShardLayout& layout() const { return layout_; }
 

@@ -240,7 +240,7 @@ void Trainer::Impl::build(const std::string& checkpoint, const std::string& cach
                                                              .stop_at_non_finite = config.on_non_finite == "stop",
                                                              .updates = state.updates,
                                                              .gradient_checkpointing = config.gradient_checkpointing},
-                                        ranks, training.sharding);
+                                        ranks, training.sharding, training.values.get());
   peak_flops = config.logging.peak_flops > 0.0 ? std::optional(config.logging.peak_flops)
                                                : measured_peak_flops(training.model->device(), config.dtype);
   // The data of a stage that has just ended are opened as well: the next stage may go on with them.
@@ -374,11 +374,12 @@ void Trainer::Impl::evaluate() {
                                           {.samples = config.evaluation.batches * batch_size,
                                            .batch_size = batch_size,
                                            .micro_batch_size = stage().micro_batch_size},
-                                          ranks);
+                                          ranks, training.values.get());
   evaluation.metrics.step = state.step;
   options.observer->on_evaluation(evaluation.metrics);
   const bool better = best.offer(evaluation.metrics);
-  if (better && config.evaluation.keep_best) best.keep(*training.model, data->tokenizer(), evaluation, ranks);
+  if (better && config.evaluation.keep_best)
+    best.keep(*training.model, data->tokenizer(), evaluation, ranks, training.held());
   if (!ranks.first()) return;
   log->evaluation(evaluation.metrics);
   if (better && config.evaluation.keep_best && config.checkpoint.every == 0) {
@@ -396,8 +397,11 @@ void Trainer::Impl::save_checkpoint(bool steps_follow) {
   if (ranks.first()) log->sync();
   state.data_position = data->train().state();
   saved_best = state.best_step;
-  const CheckpointParts parts{
-      .model = *training.model, .optimizer = *training.optimizer, .tokenizer = data->tokenizer(), .state = state};
+  const CheckpointParts parts{.model = *training.model,
+                              .optimizer = *training.optimizer,
+                              .tokenizer = data->tokenizer(),
+                              .state = state,
+                              .held = training.held()};
   if (config.checkpoint.background && steps_follow) {
     writer.start(config.output, parts, config.checkpoint.keep);
   } else {
@@ -426,7 +430,7 @@ void Trainer::Impl::write_final(const std::string& directory) {
   const std::string chosen = config.evaluation.keep_best ? best.directory() : "";
   if (chosen.empty()) {
     const AveragedWeights averaged(training.model->parameters(), *training.optimizer);
-    write_model_directory(directory, *training.model, data->tokenizer(), ranks.communicator());
+    write_model_directory(directory, *training.model, data->tokenizer(), ranks.communicator(), training.held());
     return;
   }
   if (!ranks.first()) return;

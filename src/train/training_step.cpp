@@ -7,6 +7,7 @@
 
 #include <ondol/autograd/low_rank.h>
 
+#include "tensor/give_back.h"
 #include "train/tensor_sums.h"
 
 namespace ondol {
@@ -30,7 +31,7 @@ bool GradientResult::parts_are_written() const {
 }
 
 TrainingStep::TrainingStep(Model& model, Optimizer& optimizer, const TrainingStepSettings& settings,
-                           const RankGrid& grid, std::shared_ptr<const Sharding> sharding)
+                           const RankGrid& grid, std::shared_ptr<const Sharding> sharding, ValueShards* values)
     : model_(model),
       optimizer_(optimizer),
       settings_(settings),
@@ -38,13 +39,19 @@ TrainingStep::TrainingStep(Model& model, Optimizer& optimizer, const TrainingSte
       ranks_(grid.data()),
       sharding_(std::move(sharding)),
       sum_(model.parameters(), ranks_, sharding_),
+      hooks_(sum_, values),
       batch_(model.device()),
       step_(Tensor::zeros({1}, DType::i64, model.device())),
       squares_(
           Tensor::zeros({ops::squares_blocks(model.parameters().trainable_elements())}, DType::f64, model.device())),
       sum_squares_(Tensor::zeros({1}, DType::f64, model.device())),
       graph_(model.device()) {
-  model.parameters().enable_gradients();
+  ParameterStore& store = model.parameters();
+  if (sum_.in_rounds()) {
+    store.use_gradient_buffer(zeros_without_memory({store.trainable_elements()}, DType::f32, model.device()));
+  } else {
+    store.enable_gradients();
+  }
   // Several groups count their updates by themselves, and checkpoints keep the counts.
   if (optimizer_.groups() == 1) ops::set_optimizer_scalars(optimizer_.scalars(), 0.0f, 1.0f, settings_.updates);
 }
@@ -77,6 +84,10 @@ void TrainingStep::upload_inputs(const Objective& objective, const Batch& batch,
     own.push_back(batch.rows(begin, std::min(arguments.micro_batch_size, batch.size() - begin)));
     share_tokens_ += own.back().count_tokens();
   }
+  // A layer's values take all ranks: those without a micro-batch compute one along, for nothing.
+  while (hooks_.values != nullptr && static_cast<int64_t>(own.size()) < share_.size) {
+    own.push_back(batch.rows(0, std::min(arguments.micro_batch_size, batch.size())));
+  }
   batch_.load(own);
   const auto report = std::bit_cast<std::array<float, kRankReportFloats>>(arguments.report);
   upload(own_report().narrow(0, wanted[1] - kRankReportFloats, kRankReportFloats),
@@ -91,14 +102,16 @@ void TrainingStep::upload_inputs(const Objective& objective, const Batch& batch,
   upload(loss_scales_, Tensor::from_vector(scales, {terms}));
 }
 
-/// From the uploaded inputs to reports_, the sum of all gradients and the sum of their squares.
-void TrainingStep::backward(const Objective& objective) {
+/// Forward and backward of this rank's share, which leave their losses in reports_ and their gradients in sum_.
+void TrainingStep::run_micro_batches(const Objective& objective) {
+  const ValueShards::Use use(hooks_.values);
   const auto named = static_cast<int64_t>(objective.loss_names().size());
   std::vector<LossScale> scales;
   for (int64_t i = 0; i < loss_scales_.numel(); ++i) scales.emplace_back(1.0, loss_scales_.narrow(0, i, 1));
   for (int64_t i = 0; i < (sum_.in_rounds() ? share_.size : share_.count); ++i) {
     if (sum_.in_rounds()) sum_.set_contributors(contributors_in_round(micro_batches_, i, ranks_.size()));
-    if (i >= share_.count) {
+    const bool counts = i < share_.count;
+    if (!counts && hooks_.values == nullptr) {
       sum_.pass();
       continue;
     }
@@ -107,7 +120,7 @@ void TrainingStep::backward(const Objective& objective) {
     context.recompute_layers = settings_.gradient_checkpointing;
     context.rng = {settings_.seed, static_cast<uint32_t>(share_.index(i)) * kStreamsPerMicroBatch, step_};
     sum_.begin(sum_.in_rounds() || i + 1 == share_.count);
-    if (ranks_.size() > 1) context.layers = &sum_;
+    if (ranks_.size() > 1) context.layers = &hooks_;
     std::optional<LowRankDropout> low_rank_dropout;
     RngKey low_rank_key = context.rng;
     low_rank_key.stream += kLowRankStreams;
@@ -116,7 +129,7 @@ void TrainingStep::backward(const Objective& objective) {
     const std::vector<Variable> terms =
         objective.losses(model_, batch_.micro_batches()[static_cast<size_t>(i)], scales, context);
     const Variable loss = total_loss(terms);
-    for (int64_t t = 0; t < named; ++t) {
+    for (int64_t t = 0; counts && t < named; ++t) {
       const Variable& term = terms.at(static_cast<size_t>(t));
       if (term.defined()) {
         term_of(t, i).copy_from(term.value().reshape({1}));
@@ -124,10 +137,16 @@ void TrainingStep::backward(const Objective& objective) {
         term_of(t, i).zero();
       }
     }
-    loss_of(i).copy_from(loss.value().reshape({1}));
+    if (counts) loss_of(i).copy_from(loss.value().reshape({1}));
     tape.backward(loss);
     sum_.end();
   }
+}
+
+/// From the uploaded inputs to reports_, the sum of all gradients and the sum of their squares.
+void TrainingStep::backward(const Objective& objective) {
+  run_micro_batches(objective);
+  const auto named = static_cast<int64_t>(objective.loss_names().size());
   sum_.finish();
   add_up_shared_gradients(model_, sum_.total());
   add_up_in_group(model_, own_report().narrow(0, 0, (1 + named) * share_.size));
@@ -221,15 +240,19 @@ GradientResult TrainingStep::gradients(const Objective& objective, const Batch& 
 }
 
 std::vector<double> mean_losses(Model& model, const Objective& objective, const Batch& batch, int64_t micro_batch_size,
-                                const Ranks& ranks) {
+                                const Ranks& ranks, ValueShards* shards) {
   const std::vector<LossScale> scales = mean_scales(objective.count_targets(batch, model));
   const int64_t micro_batches = (batch.size() + micro_batch_size - 1) / micro_batch_size;
   const MicroBatchShare share = share_of_micro_batches(micro_batches, ranks.rank(), ranks.size());
   std::vector<std::vector<Variable>> computed;
-  for (int64_t i = 0; i < share.count; ++i) {
-    const int64_t begin = share.index(i) * micro_batch_size;
+  ForwardContext context;
+  context.layers = shards;
+  for (int64_t i = 0; i < (shards != nullptr ? share.size : share.count); ++i) {
+    const bool counts = i < share.count;  // else it is for the other ranks, which need this one's values
+    const int64_t begin = counts ? share.index(i) * micro_batch_size : 0;
     const Batch rows = batch.rows(begin, std::min(micro_batch_size, batch.size() - begin));
-    computed.push_back(objective.losses(model, rows, scales, {}));
+    std::vector<Variable> terms = objective.losses(model, rows, scales, context);
+    if (counts) computed.push_back(std::move(terms));
   }
   // Read when all are on their way. A term that a micro-batch does not have takes no part in the sum.
   const size_t terms = scales.size(), places = static_cast<size_t>(share.size);

@@ -29,6 +29,7 @@
 #include "train/rank_grid.h"
 #include "train/rank_report.h"
 #include "train/sharding.h"
+#include "train/value_shards.h"
 
 namespace ondol {
 
@@ -62,15 +63,16 @@ struct StepArguments {
 };
 
 /// The terms of the loss of a prepared batch without gradients or dropout, each a mean over its own targets. The ranks
-/// share the work.
+/// share the work. `shards`: the model's values, within a ValueShards::Use; null: they are all there.
 std::vector<double> mean_losses(Model& model, const Objective& objective, const Batch& batch, int64_t micro_batch_size,
-                                const Ranks& ranks = Ranks());
+                                const Ranks& ranks = Ranks(), ValueShards* shards = nullptr);
 
 class TrainingStep {
  public:
-  /// `sharding`: that of the optimizer.
+  /// `sharding`: that of the optimizer. `values`: where the model's are shared out.
   TrainingStep(Model& model, Optimizer& optimizer, const TrainingStepSettings& settings,
-               const RankGrid& grid = RankGrid(), std::shared_ptr<const Sharding> sharding = nullptr);
+               const RankGrid& grid = RankGrid(), std::shared_ptr<const Sharding> sharding = nullptr,
+               ValueShards* values = nullptr);
 
   /// Forward, backward and update of a prepared batch.
   void start(const Objective& objective, const Batch& batch, const StepArguments& arguments);
@@ -86,6 +88,25 @@ class TrainingStep {
   uint64_t replays() const { return graph_.replays(); }
 
  private:
+  /// Values come before a layer is run and go when its gradients are on their way.
+  struct Hooks final : LayerHooks {
+    Hooks(GradientSum& gradients, ValueShards* shards) : sum(gradients), values(shards) {}
+    void before_forward(const LayerParameters& layer) override {
+      if (values != nullptr) values->before_forward(layer);
+    }
+    void after_forward(const LayerParameters& layer) override {
+      if (values != nullptr) values->after_forward(layer);
+    }
+    void before_backward(const LayerParameters& layer) override {
+      if (values != nullptr) values->before_backward(layer);
+    }
+    void after_backward(const LayerParameters& layer) override {
+      sum.after_backward(layer);
+      if (values != nullptr) values->after_backward(layer);
+    }
+    GradientSum& sum;
+    ValueShards* const values;
+  };
   struct Result {
     PendingRead reports, sum_squares;
     int64_t micro_batches;
@@ -93,6 +114,7 @@ class TrainingStep {
   };
   MicroBatchShare share_of(int64_t micro_batches, int rank) const;
   void upload_inputs(const Objective& objective, const Batch& batch, const StepArguments& arguments);
+  void run_micro_batches(const Objective& objective);
   void backward(const Objective& objective);
   void add_squares();
   void start_reading();
@@ -114,6 +136,7 @@ class TrainingStep {
   int64_t share_tokens_ = 0;
   std::string order_of_;  // objective whose backward sum_ knows
   GradientSum sum_;
+  Hooks hooks_;
   DeviceBatch batch_;
   Tensor step_;         // i64, read by dropout
   Tensor loss_scales_;  // f32: 1 / number of targets, for each term of the loss

@@ -4,16 +4,25 @@
 #include <exception>
 
 #include "tensor/give_back.h"
+#include "train/held_parts.h"
 
 namespace ondol {
 
-ValueShards::ValueShards(const ParameterStore& store, const ShardLayout& layout, const Ranks& ranks)
-    : store_(store), layout_(layout), ranks_(ranks), groups_(store.layers().size() + 1) {
+ValueShards::ValueShards(const ParameterStore& store, std::shared_ptr<const Sharding> sharding)
+    : store_(store), sharding_(std::move(sharding)), groups_(store.layers().size() + 1) {
   for (size_t layer = 0; layer < store.layers().size(); ++layer) {
     for (const Variable& parameter : *store.layers()[layer]) group_of_parameter_[parameter.id()] = layer;
   }
   const auto& entries = store.entries();
-  for (const ShardRange& range : layout.ranges()) {
+  for (const ParameterStore::Entry& entry : entries) {
+    if (!entry.base.defined()) continue;
+    throw UsageError("parallel.zero_stage 3 and objective.embedding_sharing \"disentangled\" do not go together",
+                     "take zero_stage 2, or share the embeddings");
+  }
+  if (store.is_split()) {
+    throw UsageError("parallel.zero_stage 3 and parallel.tensor do not go together", "take zero_stage 2");
+  }
+  for (const ShardRange& range : sharding_->layout().ranges()) {
     if (range.chunk == 0) continue;
     const auto found = std::find_if(entries.begin(), entries.end(), [&](const ParameterStore::Entry& entry) {
       return entry.trainable && range.begin >= entry.offset && range.begin < entry.offset + entry.shape.numel();
@@ -49,11 +58,8 @@ void ValueShards::withhold(const Group& group, bool withheld) const {
 void ValueShards::fetch(Group& group) {
   if (group.state != Group::State::away) return;
   group.state = Group::State::coming;
-  const Tensor& flat = store_.flat_values();
   for (const ShardRange& range : group.ranges) {
-    group.under_way.push_back(
-        ranks_.communicator()->all_gather(flat.narrow(0, range.begin, range.chunk * layout_.ranks()),
-                                          flat.narrow(0, range.begin + layout_.rank() * range.chunk, range.chunk)));
+    group.under_way.push_back(sharding_->gather(store_.flat_values(), range));
   }
 }
 
@@ -70,9 +76,10 @@ void ValueShards::give_back_group(Group& group) {
   if (group.state == Group::State::away) return;
   if (group.state == Group::State::coming) await(group);
   const Tensor& flat = store_.flat_values();
+  const ShardLayout& layout = sharding_->layout();
   for (const ShardRange& range : group.ranges) {
-    const int64_t before = layout_.rank() * range.chunk;
-    const int64_t behind = (layout_.ranks() - 1 - layout_.rank()) * range.chunk;
+    const int64_t before = layout.rank() * range.chunk;
+    const int64_t behind = (layout.ranks() - 1 - layout.rank()) * range.chunk;
     give_back(flat.narrow(0, range.begin, before));
     give_back(flat.narrow(0, range.begin + before + range.chunk, behind));
   }
@@ -80,8 +87,11 @@ void ValueShards::give_back_group(Group& group) {
   withhold(group, true);
 }
 
+HeldParts ValueShards::held() const {
+  return [this](const WeightSlot& slot) { return held_parts(store_, sharding_->layout(), slot); };
+}
+
 void ValueShards::release() {
-  if (ranks_.size() == 1) return;
   for (Group& group : groups_) give_back_group(group);
 }
 
@@ -95,7 +105,7 @@ size_t ValueShards::group_of(const LayerParameters& layer) const {
 
 void ValueShards::enter(const LayerParameters& layer, Direction direction) {
   const size_t group = group_of(layer);
-  if (group == kUnknown || whole_ || ranks_.size() == 1) return;
+  if (group == kUnknown || whole_) return;
   const size_t visit = 2 * group + direction;
   if (last_visit_ != kUnknown) next_visit_[last_visit_] = visit;
   last_visit_ = visit;
@@ -105,29 +115,31 @@ void ValueShards::enter(const LayerParameters& layer, Direction direction) {
 
 void ValueShards::leave(const LayerParameters& layer, Direction direction) {
   const size_t group = group_of(layer);
-  if (group == kUnknown || whole_ || ranks_.size() == 1) return;
+  if (group == kUnknown || whole_) return;
   const size_t next = next_visit_[2 * group + direction];
   if (next == kUnknown || next / 2 != group) give_back_group(groups_[group]);
 }
 
-ValueShards::Use::Use(ValueShards& shards) : shards_(shards), exceptions_(std::uncaught_exceptions()) {
-  shards_.await(shards_.groups_.back());
+ValueShards::Use::Use(ValueShards* shards) : shards_(shards), exceptions_(std::uncaught_exceptions()) {
+  if (shards_ != nullptr) shards_->await(shards_->groups_.back());
 }
 
 /// After an error the other ranks are waited for no more.
 ValueShards::Use::~Use() noexcept(false) {
-  if (std::uncaught_exceptions() == exceptions_ && !shards_.whole_) shards_.release();
+  if (shards_ != nullptr && !shards_->whole_ && std::uncaught_exceptions() == exceptions_) shards_->release();
 }
 
-ValueShards::Whole::Whole(ValueShards& shards) : shards_(shards), exceptions_(std::uncaught_exceptions()) {
-  for (Group& group : shards_.groups_) shards_.fetch(group);
-  for (Group& group : shards_.groups_) shards_.await(group);
-  shards_.whole_ = true;
+ValueShards::Whole::Whole(ValueShards* shards) : shards_(shards), exceptions_(std::uncaught_exceptions()) {
+  if (shards_ == nullptr) return;
+  for (Group& group : shards_->groups_) shards_->fetch(group);
+  for (Group& group : shards_->groups_) shards_->await(group);
+  shards_->whole_ = true;
 }
 
 ValueShards::Whole::~Whole() noexcept(false) {
-  shards_.whole_ = false;
-  if (std::uncaught_exceptions() == exceptions_) shards_.release();
+  if (shards_ == nullptr) return;
+  shards_->whole_ = false;
+  if (std::uncaught_exceptions() == exceptions_) shards_->release();
 }
 
 }  // namespace ondol

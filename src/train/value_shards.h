@@ -1,13 +1,13 @@
 // The values of a model shared out among ranks: each one keeps its part, and has the rest only while it is used.
 //
-//   ValueShards shards(model.parameters(), layout, ranks);
+//   ValueShards shards(model.parameters(), sharding);
 //   shards.release();                                     // from here on parameters are withheld (Variable::withhold)
 //   {
-//     const ValueShards::Use use(shards);                 // what belongs to no layer is gathered ...
+//     const ValueShards::Use use(&shards);                // what belongs to no layer is gathered ...
 //     context.layers = &shards;                           // ... and each layer while it works, the next one beforehand
 //     ... forward, backward ...
 //   }                                                     // and given back
-//   const ValueShards::Whole whole(shards);               // or all of it, to write or evaluate a whole model
+//   const ValueShards::Whole whole(&shards);              // or all of it, to evaluate a whole model
 //
 // Matrices of what is trained are shared out as the ShardLayout says; vectors, the ends of matrices that do not divide,
 // and what is not trained stay on all ranks. Values keep their place in the flat buffer: a gather writes the parts of
@@ -17,49 +17,54 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <unordered_map>
 #include <vector>
 
-#include <ondol/models/layer_hooks.h>
+#include <ondol/models/model.h>
 
-#include "train/ranks.h"
-#include "train/shard_layout.h"
+#include "train/sharding.h"
 
 namespace ondol {
 
 class ValueShards final : public LayerHooks {
  public:
-  /// The store and the layout must outlive this. Everything is there at first.
-  ValueShards(const ParameterStore& store, const ShardLayout& layout, const Ranks& ranks);
+  /// The store must outlive this. Everything is there at first. Throws UsageError for a store with sums of parameters
+  /// (ParameterStore::set_base), which need both of them whole, and for one that a tensor group splits.
+  ValueShards(const ParameterStore& store, std::shared_ptr<const Sharding> sharding);
   ~ValueShards() override;
   ValueShards(const ValueShards&) = delete;
   ValueShards& operator=(const ValueShards&) = delete;
 
+  /// The parts of the model's weights that are always here, for its files. Must not be used after this is gone.
+  HeldParts held() const;
+
   /// Gives back what other ranks keep. What is under way is waited for.
   void release();
 
-  /// While it lives, parameters that belong to no layer are there. At its end everything is given back.
+  /// While it lives, parameters that belong to no layer are there. At its end everything is given back. Does nothing
+  /// with null.
   class Use {
    public:
-    explicit Use(ValueShards& shards);
+    explicit Use(ValueShards* shards);
     ~Use() noexcept(false);
     Use(const Use&) = delete;
     Use& operator=(const Use&) = delete;
 
    private:
-    ValueShards& shards_;
+    ValueShards* const shards_;
     const int exceptions_;
   };
-  /// While it lives, all parameters are there; layers let go of nothing.
+  /// While it lives, all parameters are there; layers let go of nothing. Does nothing with null.
   class Whole {
    public:
-    explicit Whole(ValueShards& shards);
+    explicit Whole(ValueShards* shards);
     ~Whole() noexcept(false);
     Whole(const Whole&) = delete;
     Whole& operator=(const Whole&) = delete;
 
    private:
-    ValueShards& shards_;
+    ValueShards* const shards_;
     const int exceptions_;
   };
 
@@ -88,8 +93,7 @@ class ValueShards final : public LayerHooks {
   void withhold(const Group& group, bool withheld) const;
 
   const ParameterStore& store_;
-  const ShardLayout& layout_;
-  const Ranks ranks_;
+  const std::shared_ptr<const Sharding> sharding_;
   std::vector<Group> groups_;
   std::unordered_map<const void*, size_t> group_of_parameter_;
   // A visit is a layer in a direction: 2 group + direction.

@@ -31,6 +31,19 @@ TEST(GiveBack, MemoryComesAgainWhenItIsWrittenTo) {
   EXPECT_EQ(flat.to_vector<float>(), std::vector<float>(kElements, 5.0f));
 }
 
+TEST(GiveBack, ZerosNeedNoMemoryUntilTheyAreWritten) {
+  for (const int64_t elements : {int64_t{5}, int64_t{3000}, kElements + 77}) {
+    {
+      const Tensor dirty = Tensor::full({elements}, 3.0);  // whose block may be handed out again
+    }
+    const Tensor zeros = zeros_without_memory({elements}, DType::f32, {});
+    if (elements > kElements) {
+      EXPECT_LE(resident_bytes(zeros), 8192u);
+    }
+    EXPECT_EQ(zeros.to_vector<float>(), std::vector<float>(static_cast<size_t>(elements)));
+  }
+}
+
 TEST(GiveBack, PartsSmallerThanAPageStay) {
   const Tensor flat = Tensor::full({kElements}, 3.0);
   give_back(flat.narrow(0, 100, 900));

@@ -140,7 +140,7 @@ TEST(TrainConfig, MistakesAreNamed) {
       {{"data.validation_fraction=0.1", "data.validation=[{\"path\":\"v\"}]"}, "is given already"},
       {{"objective.type=mlmm"}, "unknown value \"mlmm\""},
       {{"objective.mask=0.1"}, "unknown key \"objective.mask\""},
-      {{"parallel.zero_stage=4"}, "this version shares out"},
+      {{"parallel.zero_stage=4"}, "must be at most 3"},
       {{"stages=[]"}, "at least one stage"},
       {{"stages=[{\"optimizer\":{\"eps\":1}}]"}, "stages[0].optimizer.eps"},
   };

@@ -59,18 +59,20 @@ struct Stack {
   std::vector<LayerParameters> layers;
 };
 
+std::shared_ptr<const Sharding> sharding_of(const Stack& stack, Communicator* world) {
+  return std::make_shared<const Sharding>(3, stack.store, Ranks(world));
+}
+
 class ValueShardsOn : public ::testing::TestWithParam<int> {};
-INSTANTIATE_TEST_SUITE_P(Ranks, ValueShardsOn, ::testing::Values(1, 2, 3, 4));
+INSTANTIATE_TEST_SUITE_P(Ranks, ValueShardsOn, ::testing::Values(2, 3, 4));
 
 TEST_P(ValueShardsOn, LayersHaveTheirValuesWhileTheyWorkAndNothingElseHas) {
   const int ranks = GetParam();
   const auto errors = run_ranks(ranks, [&](const RankInfo& info, const std::shared_ptr<Rendezvous>& meeting) {
     const auto world = make_communicator(info, meeting);
-    const Ranks all(world.get());
     Stack stack;
     const std::vector<float> expected = stack.gradients({}), values = stack.store.flat_values().to_vector<float>();
-    const ShardLayout layout(stack.store, info.rank, info.size);
-    ValueShards shards(stack.store, layout, all);
+    ValueShards shards(stack.store, sharding_of(stack, world.get()));
     shards.release();
     ForwardContext context;
     context.layers = &shards;
@@ -84,23 +86,21 @@ TEST_P(ValueShardsOn, LayersHaveTheirValuesWhileTheyWorkAndNothingElseHas) {
     };
     for (const bool recompute : {false, true, false}) {
       context.recompute_layers = recompute;
-      const ValueShards::Use use(shards);
+      const ValueShards::Use use(&shards);
       const auto within = [&](size_t layer) {
         for (size_t other = 0; other < stack.weights.size(); ++other) {
           const bool near = other <= layer + 1 && layer <= other + 1;  // the next one is on its way
           if (!near) has_memory_for(stack.weights[other], own);
-          if (ranks > 1 && !near) ONDOL_CHECK(stack.weights[other].withheld(), "layer ", other, " in layer ", layer);
+          if (!near) ONDOL_CHECK(stack.weights[other].withheld(), "layer ", other, " in layer ", layer);
         }
       };
       ONDOL_CHECK(stack.gradients(context, within) == expected, "other gradients");
     }
     for (const Variable& weight : stack.weights) has_memory_for(weight, own);
     has_memory_for(stack.table, own);
-    if (ranks > 1) {
-      const std::string error = error_of([&] { stack.gradients(context); });
-      ONDOL_CHECK(error == "the values of parameter \"table\" are used where this process does not hold them", error);
-    }
-    const ValueShards::Whole whole(shards);
+    const std::string error = error_of([&] { stack.gradients(context); });
+    ONDOL_CHECK(error == "the values of parameter \"table\" are used where this process does not hold them", error);
+    const ValueShards::Whole whole(&shards);
     ONDOL_CHECK(stack.store.flat_values().to_vector<float>() == values, "other values");
     ONDOL_CHECK(stack.gradients({}) == expected, "other gradients of the whole model");
     ONDOL_CHECK(stack.gradients(context) == expected, "hooks take something away from a whole model");
@@ -112,15 +112,16 @@ TEST(ValueShards, WhatEachRankChangesIsGathered) {
   const auto errors = run_ranks(2, [&](const RankInfo& info, const std::shared_ptr<Rendezvous>& meeting) {
     const auto world = make_communicator(info, meeting);
     Stack stack, plain;
-    const ShardLayout layout(stack.store, info.rank, info.size);
-    ValueShards shards(stack.store, layout, Ranks(world.get()));
+    const auto sharding = sharding_of(stack, world.get());
+    ValueShards shards(stack.store, sharding);
     ForwardContext context;
     context.layers = &shards;
     for (int step = 0; step < 3; ++step) {
       shards.release();
-      for (const ShardPart& part : layout.parts()) part.in_flat(stack.store.flat_values()).fill(0.01 * (step + 1));
+      for (const ShardPart& part : sharding->layout().parts())
+        part.in_flat(stack.store.flat_values()).fill(0.01 * (step + 1));
       plain.store.trainable_values().fill(0.01 * (step + 1));
-      const ValueShards::Use use(shards);
+      const ValueShards::Use use(&shards);
       ONDOL_CHECK(stack.gradients(context) == plain.gradients({}), "other gradients in step ", step);
     }
   });
@@ -132,13 +133,13 @@ TEST(ValueShards, WhatIsNotTrainedStays) {
     const auto world = make_communicator(info, meeting);
     Stack stack(/*frozen=*/true);
     const std::vector<float> expected = stack.gradients({});
-    const ShardLayout layout(stack.store, info.rank, info.size);
-    ValueShards shards(stack.store, layout, Ranks(world.get()));
+    const auto sharding = sharding_of(stack, world.get());
+    ValueShards shards(stack.store, sharding);
     shards.release();
     ONDOL_CHECK(!stack.weights[0].withheld() && stack.weights[1].withheld(), "withheld");
     ForwardContext context;
     context.layers = &shards;
-    const ValueShards::Use use(shards);
+    const ValueShards::Use use(&shards);
     ONDOL_CHECK(stack.gradients(context) == expected, "other gradients");
   });
   EXPECT_EQ(errors, std::vector<std::string>(2));
@@ -148,13 +149,13 @@ TEST(ValueShards, AnErrorWithinAStepIsPassedOn) {
   const auto errors = run_ranks(2, [&](const RankInfo& info, const std::shared_ptr<Rendezvous>& meeting) {
     const auto world = make_communicator(info, meeting);
     Stack stack;
-    const ShardLayout layout(stack.store, info.rank, info.size);
-    ValueShards shards(stack.store, layout, Ranks(world.get()));
+    const auto sharding = sharding_of(stack, world.get());
+    ValueShards shards(stack.store, sharding);
     shards.release();
     ForwardContext context;
     context.layers = &shards;
     const std::string error = error_of([&] {
-      const ValueShards::Use use(shards);
+      const ValueShards::Use use(&shards);
       stack.gradients(context, [](size_t layer) { ONDOL_CHECK(layer < 2, "out of luck"); });
     });
     ONDOL_CHECK(error == "out of luck", error);

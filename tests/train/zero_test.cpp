@@ -41,7 +41,7 @@ class Zero : public ::testing::TestWithParam<int> {
 
   TemporaryDirectory directory;
 };
-INSTANTIATE_TEST_SUITE_P(Stages, Zero, ::testing::Values(1, 2),
+INSTANTIATE_TEST_SUITE_P(Stages, Zero, ::testing::Values(1, 2, 3),
                          [](const auto& tested) { return concat("Stage", tested.param); });
 
 TEST_P(Zero, SameBytesAsOneProcess) { compare({}, {1, 2, 4}); }
@@ -98,7 +98,7 @@ TEST_P(Zero, ARunGoesOnWithOtherStagesAndNumbersOfRanks) {
     const std::string whole = more.empty() ? "whole" : "whole16", parts = more.empty() ? "parts" : "parts16";
     run(1, whole, 0, more);
     run(4, parts, GetParam(), more, 4);
-    run(2, parts, 3 - GetParam(), more, 6);
+    run(2, parts, (GetParam() + 1) % 4, more, 6);
     run(2, parts, 0, more, 8);
     run(3, parts, 1, more, 10);
     run(1, parts, GetParam(), more);

@@ -106,6 +106,8 @@ class Optimizer {
   /// Writes master weights or their average, rounded, into the model. Collective where state is shared out.
   void publish(const Tensor& weights) const;
   void publish() const { publish(master_); }
+  /// Null where this process keeps all.
+  const std::shared_ptr<const Sharding>& sharding() const { return sharding_; }
 
  protected:
   /// Elements [begin, begin + length) of the flat buffers, which a shard has at `offset`; updated alike.
@@ -154,7 +156,8 @@ class Optimizer {
 };
 
 /// While it lives the model's values are the optimizer's average (rounded in bf16 runs); without an average it does
-/// nothing. Its begin is collective where state is shared out.
+/// nothing. Its begin is collective where state is shared out. Where values are, too, those that this rank keeps
+/// change.
 class AveragedWeights {
  public:
   AveragedWeights(ParameterStore& store, const Optimizer& optimizer);
@@ -163,8 +166,11 @@ class AveragedWeights {
   AveragedWeights& operator=(const AveragedWeights&) = delete;
 
  private:
+  bool shares_values() const;
+
   const ParameterStore& store_;
   Tensor values_;
+  std::shared_ptr<const Sharding> sharding_;
   Tensor saved_;  // what the model held before; undefined without an average
 };
 

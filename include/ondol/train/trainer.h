@@ -109,8 +109,8 @@ struct TrainResult {
   std::string directory;  // final/, or the checkpoint written on `stop`
 };
 
-/// What each process of a run keeps from step to step. Not counted: activations, and at zero_stage 2 the gradients of
-/// the layers that a backward is at work on.
+/// What each process of a run keeps from step to step. Not counted: activations, from zero_stage 2 on the gradients of
+/// the layers that a backward is at work on, at zero_stage 3 the weights that are gathered while a step lasts.
 struct RankMemory {
   int ranks = 1;
   int64_t zero_stage = 0;
