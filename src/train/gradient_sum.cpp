@@ -52,7 +52,11 @@ void GradientSum::begin(bool last) {
   if (ranks_.size() > 1) {
     order_.writes.clear();
     for (const ParameterStore::Entry& entry : store_.entries()) order_.writes.push_back(entry.variable.grad_writes());
-    if (!order_.known) order_.layers.assign(order_.writes.size(), kAtTheEnd);
+    if (!order_.known) {
+      order_.layers.assign(order_.writes.size(), kAtTheEnd);
+      order_.sent.assign(order_.writes.size(), false);
+      order_.runs_to_come.clear();
+    }
   }
 }
 
@@ -72,7 +76,7 @@ void GradientSum::look() {
     const uint32_t writes = entries[i].variable.grad_writes();
     if (writes == order_.writes[i]) continue;
     order_.writes[i] = writes;
-    if (!order_.known) {
+    if (!order_.known && !order_.sent[i]) {
       order_.layers[i] = layers_;
     } else {
       ONDOL_CHECK(layers_ <= order_.layers[i], "the gradient of \"", entries[i].name,
@@ -81,7 +85,11 @@ void GradientSum::look() {
   }
 }
 
-void GradientSum::after_backward(const LayerParameters&) {
+void GradientSum::before_forward(const LayerParameters& layer) {
+  if (in_rounds() && !order_.known) ++order_.runs_to_come[layer.get()];
+}
+
+void GradientSum::after_backward(const LayerParameters& layer) {
   if (ranks_.size() == 1 || (order_.known && !last_)) return;
   ++layers_;
   if (order_.known) {  // a parameter that took no part has a gradient of zeros
@@ -90,10 +98,46 @@ void GradientSum::after_backward(const LayerParameters&) {
       const Variable& parameter = entries[i].variable;
       if (order_.layers[i] == layers_ && !parameter.has_grad()) parameter.grad_target().tensor.zero();
     }
+    look();
+    send_until(layers_);
+  } else {
+    look();
+    const bool complete = in_rounds() && contributors_ == ranks_.size() && --order_.runs_to_come[layer.get()] == 0;
+    if (complete) send_layer(layer);
   }
-  look();
-  if (order_.known) send_until(layers_);
   if (in_rounds()) give_back_sent();
+}
+
+/// Nothing but the layer uses its parameters, so that their gradients are complete.
+void GradientSum::send_layer(const LayerParameters& layer) {
+  const auto& entries = store_.entries();
+  std::vector<size_t> matrices;
+  int64_t elements = 0;
+  for (size_t i = 0; i < entries.size(); ++i) {
+    const auto is_it = [&](const Variable& own) { return own.same_as(entries[i].variable); };
+    if (!entries[i].trainable || entries[i].shape.ndim() < 2) continue;
+    if (std::none_of(layer->begin(), layer->end(), is_it)) continue;
+    matrices.push_back(i);
+    elements += entries[i].shape.numel();
+  }
+  if (elements < kWorthSending) return;
+  for (const size_t i : matrices) {
+    const Variable& parameter = entries[i].variable;
+    if (!parameter.has_grad()) parameter.grad_target().tensor.zero();
+    order_.writes[i] = parameter.grad_writes();
+    order_.layers[i] = layers_;
+    order_.sent[i] = true;
+    for (const Bucket& bucket : cut({0, entries[i].offset, entries[i].offset + entries[i].shape.numel()})) {
+      send(bucket, current_);
+    }
+  }
+}
+
+void GradientSum::send_others() {
+  for (const Bucket& range : joined(places([&](size_t i) { return order_.sent[i] ? 0 : kAtTheEnd; }))) {
+    if (range.layers == 0) continue;
+    for (const Bucket& bucket : cut(range)) send(bucket, current_);
+  }
 }
 
 void GradientSum::merge_last() {
@@ -122,13 +166,18 @@ void GradientSum::end() {
 
 void GradientSum::pass() {
   current_ = store_.flat_gradients();
+  if (!order_.known) order_.sent.assign(store_.entries().size(), false);
   end_round();
 }
 
 /// Sends what is left, and makes the sum of the round a partial sum.
 void GradientSum::end_round() {
-  if (!order_.known) make_plan();
-  send_until(kAtTheEnd);
+  if (!order_.known) {
+    send_others();
+    make_plan();
+  } else {
+    send_until(kAtTheEnd);
+  }
   for (const Sending& sending : under_way_) {
     sending.event.wait();
     give_back(store_.flat_gradients().narrow(0, sending.begin, sending.end - sending.begin));
@@ -156,10 +205,24 @@ void GradientSum::make_plan() {
   order_.layers = ranks_.gather(ranks_.first() ? order_.layers : std::vector<int64_t>(store_.entries().size()));
   order_.layers.resize(store_.entries().size());
   order_.known = true;
-  std::vector<Bucket> ranges;  // by place
+  std::vector<Bucket> ranges = joined(places([&](size_t i) { return order_.layers[i]; }));
+  for (Bucket& range : ranges) {
+    if (range.end - range.begin < kWorthSending) range.layers = kAtTheEnd;
+  }
+  ranges = joined(ranges);
+  std::stable_sort(ranges.begin(), ranges.end(), [](const Bucket& a, const Bucket& b) { return a.layers < b.layers; });
+  order_.buckets.clear();
+  for (const Bucket& range : ranges) {
+    for (const Bucket& bucket : cut(range)) order_.buckets.push_back(bucket);
+  }
+}
+
+/// All that is trained, by place.
+std::vector<GradientSum::Bucket> GradientSum::places(const std::function<int64_t(size_t entry)>& layers) const {
+  std::vector<Bucket> ranges;
   for (size_t i = 0; i < store_.entries().size(); ++i) {
     const ParameterStore::Entry& entry = store_.entries()[i];
-    if (entry.trainable) ranges.push_back({order_.layers[i], entry.offset, 0});
+    if (entry.trainable) ranges.push_back({layers(i), entry.offset, 0});
   }
   std::sort(ranges.begin(), ranges.end(), [](const Bucket& a, const Bucket& b) { return a.begin < b.begin; });
   for (size_t i = 0; i < ranges.size(); ++i) {
@@ -167,27 +230,20 @@ void GradientSum::make_plan() {
     const bool is_vector = ranges[i].begin >= store_.matrix_elements();
     if (sharding_ && is_vector) ranges[i].layers = kAtTheEnd;  // they are one range of the layout
   }
-  const auto join = [](std::vector<Bucket>& all) {
-    std::vector<Bucket> joined;
-    for (const Bucket& range : all) {
-      if (!joined.empty() && joined.back().layers == range.layers && joined.back().end == range.begin) {
-        joined.back().end = range.end;
-      } else {
-        joined.push_back(range);
-      }
-    }
-    all = std::move(joined);
-  };
-  join(ranges);
-  for (Bucket& range : ranges) {
-    if (range.end - range.begin < kWorthSending) range.layers = kAtTheEnd;
-  }
-  join(ranges);
-  std::stable_sort(ranges.begin(), ranges.end(), [](const Bucket& a, const Bucket& b) { return a.layers < b.layers; });
-  order_.buckets.clear();
+  return ranges;
+}
+
+/// Neighbours that are complete at the same time, in one.
+std::vector<GradientSum::Bucket> GradientSum::joined(const std::vector<Bucket>& ranges) {
+  std::vector<Bucket> out;
   for (const Bucket& range : ranges) {
-    for (const Bucket& bucket : cut(range)) order_.buckets.push_back(bucket);
+    if (!out.empty() && out.back().layers == range.layers && out.back().end == range.begin) {
+      out.back().end = range.end;
+    } else {
+      out.push_back(range);
+    }
   }
+  return out;
 }
 
 /// In pieces of at most kBucket elements; with sharding each is one or more whole ranges of the layout.
@@ -224,6 +280,7 @@ Tensor GradientSum::add_up(int64_t begin, int64_t end) {
 
 /// Elements of a bucket to all ranks, or each rank's to that rank.
 void GradientSum::send(const Bucket& bucket, const Tensor& flat) {
+  if (in_rounds() && !shard_.defined()) shard_ = take_shard();
   Communicator& world = *ranks_.communicator();
   const ReduceOptions options{.contributors = contributors_};
   const auto all_reduce = [&](int64_t begin, int64_t length, int64_t offset) {
@@ -264,7 +321,6 @@ void GradientSum::send(const Bucket& bucket, const Tensor& flat) {
 void GradientSum::send_until(int64_t layers) {
   for (; sent_ < order_.buckets.size() && order_.buckets[sent_].layers <= layers; ++sent_) {
     const Bucket& bucket = order_.buckets[sent_];
-    if (in_rounds() && !shard_.defined()) shard_ = take_shard();
     send(bucket, in_rounds() ? current_ : add_up(bucket.begin, bucket.end));
   }
 }

@@ -24,13 +24,17 @@
 //   }
 //
 // the partial sums are shards, and one flat buffer serves all rounds, whose memory is given back (tensor/give_back.h)
-// as soon as a bucket has been sent. The tree is that of one process when the number of ranks is a power of two.
+// as soon as a bucket has been sent. In the very first round, where the order is not known, the matrices of a layer are
+// sent with the layer if all ranks have a micro-batch. The tree is that of one process when the number of ranks is a
+// power of two.
 #pragma once
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include <ondol/models/layer_hooks.h>
@@ -53,6 +57,7 @@ class GradientSum final : public LayerHooks {
   /// Before a backward: gives the parameters an empty gradient buffer. `last`: the backward is the last one of this
   /// rank before the ranks add up.
   void begin(bool last);
+  void before_forward(const LayerParameters& layer) override;
   void after_backward(const LayerParameters& layer) override;
   /// Takes over what the backward has left there.
   void end();
@@ -85,6 +90,9 @@ class GradientSum final : public LayerHooks {
     std::vector<int64_t> layers;   // by entry of the store: complete after so many layers
     std::vector<uint32_t> writes;  // by entry, as of the last look
     std::vector<Bucket> buckets;   // in the order of sending; together all elements
+    // While it is not known, in rounds:
+    std::vector<char> sent;                             // by entry: with its layer
+    std::unordered_map<const void*, int> runs_to_come;  // of each layer, in the backward
   };
   Tensor take_buffer();
   Tensor take_shard();
@@ -92,7 +100,11 @@ class GradientSum final : public LayerHooks {
   void merge_equals();
   void clear_padding() const;
   void look();
+  void send_layer(const LayerParameters& layer);
+  void send_others();
   void make_plan();
+  std::vector<Bucket> places(const std::function<int64_t(size_t entry)>& layers) const;
+  static std::vector<Bucket> joined(const std::vector<Bucket>& ranges);
   std::vector<Bucket> cut(const Bucket& bucket) const;
   void send_until(int64_t layers);
   Tensor add_up(int64_t begin, int64_t end);
