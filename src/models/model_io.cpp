@@ -187,8 +187,16 @@ std::unique_ptr<Model> outline_model(const std::string& config_json, const std::
 TensorSlices weight_slices(const WeightSlot& slot, DType dtype, const HeldParts& held) {
   if (held) return {slot.name, slot.shape, dtype, held(slot)};
   const Tensor values = slot.view(slot.parameter.value());
-  TensorSlices slices = whole_tensor(slot.name, values);
-  if (is_floating(values.dtype())) slices.dtype = dtype;
+  TensorSlices slices{slot.name, slot.shape, is_floating(values.dtype()) ? dtype : values.dtype(), {}};
+  if (slot.pieces.empty()) slices.parts = whole_tensor(slot.name, values).parts;
+  const int64_t row = slot.shape.ndim() == 2 ? slot.shape[1] : 1;
+  for (const WeightSlot::Piece& piece : slot.pieces) {
+    slices.parts.push_back({.begin = slot.split_dim == 0 ? piece.whole * row : piece.whole,
+                            .values = values.narrow(slot.split_dim, piece.own, piece.length),
+                            .stride = row,
+                            .copies = slot.copies,
+                            .copy = slot.copy});
+  }
   return slices;
 }
 

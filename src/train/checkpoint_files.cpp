@@ -61,9 +61,9 @@ std::string layout_of(const ParameterStore& store) {
   std::string text;
   for (const ParameterStore::Entry& entry : store.entries()) {
     if (!entry.trainable) continue;
-    text += concat(entry.name, " ", entry.shape, " ", entry.offset, "\n");
+    text += concat(entry.name, " ", entry.whole_shape(), " ", entry.whole_offset, "\n");
   }
-  return concat(store.trainable_elements(), "-", crc32(0, text.data(), text.size()));
+  return concat(store.whole_trainable_elements(), "-", crc32(0, text.data(), text.size()));
 }
 
 DirectoryFiles checkpoint_files(const CheckpointParts& parts) {

@@ -198,7 +198,7 @@ std::string TrainConfig::resolved_json() const {
                        {"allow_changed_data", checkpoint.allow_changed_data},
                        {"background", checkpoint.background}};
   out["logging"] = {{"every", logging.every}, {"tensorboard", logging.tensorboard}, {"peak_flops", logging.peak_flops}};
-  out["parallel"] = {{"data", parallel.data}, {"zero_stage", parallel.zero_stage}};
+  out["parallel"] = {{"data", parallel.data}, {"tensor", parallel.tensor}, {"zero_stage", parallel.zero_stage}};
   if (stages.size() > 1) {
     out["stages"] = OrderedJson::array();
     for (const StageConfig& stage : stages) out["stages"].push_back(stage_json(stage));

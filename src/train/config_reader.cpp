@@ -315,6 +315,7 @@ TrainConfig read_single(const Json& document, const std::string& name) {
 
   const JsonReader parallel = root.child("parallel");
   config.parallel.data = parallel.get<int64_t>("data", config.parallel.data, at_least(1));
+  config.parallel.tensor = parallel.get<int64_t>("tensor", config.parallel.tensor, between(1, 1 << 16));
   config.parallel.zero_stage = parallel.get<int64_t>("zero_stage", config.parallel.zero_stage, between(0, 3));
   const std::string& optimizer = config.optimizer.type;
   if (config.parallel.zero_stage > 0 && (optimizer == "lamb" || optimizer == "adafactor")) {

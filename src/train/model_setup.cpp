@@ -51,7 +51,8 @@ std::optional<HeadRequest> wanted_head(const TrainConfig& config) {
   return !head && is_adapter(source) ? AdapterFile(source).head() : head;
 }
 
-std::unique_ptr<Model> build(const TrainConfig& config, const std::string& device, const std::string& checkpoint) {
+std::unique_ptr<Model> build(const TrainConfig& config, const std::string& device, const std::string& checkpoint,
+                             const TensorPlace& place) {
   const std::optional<AdapterFile> start = starting_adapter(config);
   const bool adapts = start || config.lora;
   const std::string base = start ? start->base() : config.model.from;
@@ -68,6 +69,7 @@ std::unique_ptr<Model> build(const TrainConfig& config, const std::string& devic
     } else {
       choose_trainable(model, config.freeze);
     }
+    split_model(model, place);
   };
   const std::string& directory = from_base ? base : checkpoint;
   if (directory.empty()) {
@@ -100,15 +102,16 @@ std::string tokenizer_path(const TrainConfig& config) {
 }
 
 TrainingModel make_training_model(const TrainConfig& config, const std::string& device, const std::string& checkpoint,
-                                  const Ranks& ranks) {
+                                  const RankGrid& grid) {
+  check_tensor_parallel(config);
   TrainingModel made;
-  made.model = build(config, device, checkpoint);
+  made.model = build(config, device, checkpoint, grid.place());
   ModelOrigin origin{.kind = ModelOrigin::drawn, .tokenizer = tokenizer_path(config), .seed = config.seed};
   if (!config.model.from.empty()) origin.kind = ModelOrigin::files;
   if (!checkpoint.empty()) origin.kind = ModelOrigin::checkpoint;
   for (const StageConfig& stage : config.stages) make_objective(stage.objective)->set_up(*made.model, origin);
   ParameterStore& parameters = made.model->parameters();
-  made.sharding = make_sharding(config.parallel.zero_stage, parameters, ranks);
+  made.sharding = make_sharding(config.parallel.zero_stage, parameters, grid.data());
   Tensor master;
   if (config.dtype != DType::f32) {  // the buffer of f32 values becomes the master
     const Tensor values = parameters.flat_values();
@@ -132,6 +135,23 @@ TrainingModel make_training_model(const TrainConfig& config, const std::string& 
   made.optimizer->publish();
   if (!checkpoint.empty()) load_optimizer(checkpoint, parameters, *made.optimizer);
   return made;
+}
+
+void check_tensor_parallel(const TrainConfig& config) {
+  const int64_t tensor = config.parallel.tensor;
+  if (tensor == 1) return;
+  const auto refuse = [&](const std::string& key) {
+    throw UsageError(concat("parallel.tensor is ", tensor, ": it cannot be combined with ", key));
+  };
+  if (config.lora || is_adapter(config.model.from)) refuse("lora");
+  if (config.parallel.zero_stage > 0) refuse("parallel.zero_stage");
+  const std::string& optimizer = config.optimizer.type;
+  if (optimizer == "lamb" || optimizer == "adafactor") refuse(concat("optimizer.type ", optimizer));
+  for (const StageConfig& stage : config.stages) {
+    const std::string type = parse_json(stage.objective, "objective")["type"];
+    const bool plain = type == "clm" || type == "tensors" || type == "sft" || type == "fim" || type == "prefix_lm";
+    if (!plain) refuse(concat("objective.type ", type));
+  }
 }
 
 std::unique_ptr<Model> outline_training_model(const TrainConfig& config) {

@@ -7,6 +7,7 @@
 #include <ondol/train/checkpoint.h>
 #include <ondol/train/config.h>
 
+#include "train/rank_grid.h"
 #include "train/sharding.h"
 #include "train/value_shards.h"
 
@@ -23,9 +24,13 @@ struct TrainingModel {
 };
 
 /// `checkpoint` may be "". Master weights are read or drawn in f32 and only then rounded to the model's dtype.
-/// Collective.
+/// Where ranks hold a model together, the part of it that is this rank's. Throws UsageError naming what cannot be
+/// split. Collective.
 TrainingModel make_training_model(const TrainConfig& config, const std::string& device, const std::string& checkpoint,
-                                  const Ranks& ranks);
+                                  const RankGrid& grid);
+
+/// Throws UsageError naming two keys of the configuration of which one is parallel.tensor.
+void check_tensor_parallel(const TrainConfig& config);
 
 /// The run's model without weights.
 std::unique_ptr<Model> outline_training_model(const TrainConfig& config);

@@ -4,6 +4,7 @@
 
 #include <ondol/ops/optimizer.h>
 
+#include "train/flat_slices.h"
 #include "train/sharding.h"
 
 namespace ondol {
@@ -320,7 +321,7 @@ NamedTensors Optimizer::state() const {
 
 TensorSlices Optimizer::slices(const std::string& name, const Tensor& tensor) const {
   const bool shard = sharding_ && tensor.numel() == sharding_->layout().shard_elements();
-  return shard ? sharding_->slices(name, tensor) : whole_tensor(name, tensor);
+  return shard ? sharding_->slices(name, tensor) : flat_slices(store_, name, tensor);
 }
 
 std::vector<TensorSlices> Optimizer::state_slices() const {

@@ -1,5 +1,6 @@
 #include "train/rank_memory.h"
 
+#include "train/model_setup.h"
 #include "train/ranks.h"
 #include "train/shard_layout.h"
 
@@ -43,6 +44,22 @@ RankMemory rank_memory(const TrainConfig& config, const ParameterStore& store, c
     memory.gradient_bytes = f32_bytes(partial_sums(own) * flat);
   }
   return memory;
+}
+
+void shrink_to_part(RankMemory& memory, const TrainConfig& config) {
+  const std::unique_ptr<Model> outline = outline_training_model(config);
+  const auto elements = [&] {
+    int64_t sum = 0;
+    for (const ParameterStore::Entry& entry : outline->parameters().entries()) sum += entry.shape.numel();
+    return static_cast<double>(sum);
+  };
+  const double whole = elements();
+  split_model(*outline, {.rank = 0, .ranks = static_cast<int>(config.parallel.tensor)});
+  const double share = elements() / whole;
+  memory.ranks *= static_cast<int>(config.parallel.tensor);
+  for (uint64_t* bytes : {&memory.parameter_bytes, &memory.optimizer_bytes, &memory.gradient_bytes}) {
+    *bytes = static_cast<uint64_t>(static_cast<double>(*bytes) * share);
+  }
 }
 
 }  // namespace ondol

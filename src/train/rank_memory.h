@@ -9,4 +9,7 @@ namespace ondol {
 /// Of the rank of `ranks` that keeps the most, in the first stage of the run.
 RankMemory rank_memory(const TrainConfig& config, const ParameterStore& store, const Optimizer& optimizer, int ranks);
 
+/// Where parallel.tensor processes hold a model together: of one of them, in proportion to its part of the weights.
+void shrink_to_part(RankMemory& memory, const TrainConfig& config);
+
 }  // namespace ondol

@@ -23,9 +23,9 @@
 #include "train/model_setup.h"
 #include "train/peak_flops.h"
 #include "train/ramps.h"
+#include "train/rank_grid.h"
 #include "train/rank_memory.h"
 #include "train/rank_report.h"
-#include "train/ranks.h"
 #include "train/run_data.h"
 #include "train/run_log.h"
 #include "train/training_step.h"
@@ -119,6 +119,7 @@ struct Trainer::Impl {
   TrainConfig config;
   TrainerOptions options;
   const Ranks ranks{options.communicator};
+  RankGrid grid{ranks};  // as the configuration has it, from build() on
   TrainObserver silent;
   TrainingModel training;
   std::unique_ptr<RunData> data;
@@ -227,7 +228,9 @@ void Trainer::Impl::build(const std::string& checkpoint, const std::string& cach
   state.seed = config.seed;
   if (!fingerprint.empty()) state.model_fingerprint = fingerprint;
   const auto work = options.observer->on_long_work("building model and data");
-  training = make_training_model(config, options.device, checkpoint, ranks);
+  grid = options.communicator == nullptr ? RankGrid()  // a dry run too
+                                         : RankGrid(options.communicator, static_cast<int>(config.parallel.tensor));
+  training = make_training_model(config, options.device, checkpoint, grid);
   data = std::make_unique<RunData>(config, *training.model, cache_directory);
   read_data([&] { resolve_epochs(); });
   if (!checkpoint.empty() && state.config_hash != config.hash()) {
@@ -240,7 +243,7 @@ void Trainer::Impl::build(const std::string& checkpoint, const std::string& cach
                                                              .stop_at_non_finite = config.on_non_finite == "stop",
                                                              .updates = state.updates,
                                                              .gradient_checkpointing = config.gradient_checkpointing},
-                                        ranks, training.sharding, training.values.get());
+                                        grid, training.sharding, training.values.get());
   peak_flops = config.logging.peak_flops > 0.0 ? std::optional(config.logging.peak_flops)
                                                : measured_peak_flops(training.model->device(), config.dtype);
   // The data of a stage that has just ended are opened as well: the next stage may go on with them.
@@ -374,7 +377,7 @@ void Trainer::Impl::evaluate() {
                                           {.samples = config.evaluation.batches * batch_size,
                                            .batch_size = batch_size,
                                            .micro_batch_size = stage().micro_batch_size},
-                                          ranks, training.values.get());
+                                          grid.data(), training.values.get());
   evaluation.metrics.step = state.step;
   options.observer->on_evaluation(evaluation.metrics);
   const bool better = best.offer(evaluation.metrics);
@@ -484,10 +487,13 @@ Trainer::~Trainer() = default;
 
 /// What only one process may do in the run directory, the first rank does.
 TrainResult Trainer::Impl::run() {
-  if (config.parallel.data > 1 && config.parallel.data != ranks.size()) {
-    throw UsageError(concat("parallel.data is ", config.parallel.data, ", the run has ", ranks.size(),
-                            ranks.size() == 1 ? " process" : " processes"),
-                     concat("start it with: ondol launch --processes ", config.parallel.data, " train ..."));
+  const int64_t tensor = config.parallel.tensor, sharing = config.parallel.data;
+  if (ranks.size() % tensor != 0 || (sharing > 1 && sharing * tensor != ranks.size())) {
+    throw UsageError(
+        concat(tensor > 1 ? concat("parallel.tensor is ", tensor) : "", tensor > 1 && sharing > 1 ? " and " : "",
+               sharing > 1 ? concat("parallel.data is ", sharing) : "", ", the run has ", ranks.size(),
+               ranks.size() == 1 ? " process" : " processes"),
+        concat("start it with: ondol launch --processes ", sharing * tensor, " train ..."));
   }
   std::optional<NewDirectory> directory;
   std::optional<DirectoryLock> lock;
@@ -499,6 +505,7 @@ TrainResult Trainer::Impl::run() {
     return choose_checkpoint();
   });
   ranks.check_same("the configuration", config.hash());
+  ranks.check_same("parallel.tensor", std::to_string(config.parallel.tensor));
   build(checkpoint, config.output + "/data");
   ranks.check_same("the training data", concat(data->train().describe(), data->train().state()));
   if (ranks.first()) {
@@ -546,6 +553,7 @@ DryRunReport Trainer::dry_run() {
   for (const auto& [name, tensor] : run.training.optimizer->state()) report.optimizer_bytes += bytes(tensor);
   report.rank =
       rank_memory(run.config, model.parameters(), *run.training.optimizer, static_cast<int>(run.config.parallel.data));
+  if (run.config.parallel.tensor > 1) shrink_to_part(report.rank, run.config);
   report.peak_memory_bytes = memory_statistics(model.device()).peak;
   return report;
 }

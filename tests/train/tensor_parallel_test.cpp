@@ -9,6 +9,8 @@
 #include "support/ranks.h"
 #include "support/temporary_directory.h"
 #include "train/rank_grid.h"
+#include "train/run_watch.h"
+#include "train/tiny_run.h"
 #include "train/training_step.h"
 
 namespace ondol {
@@ -75,6 +77,130 @@ TEST(TensorParallelSteps, AreThoseOfOneProcess) {
         });
     EXPECT_EQ(errors, std::vector<std::string>(static_cast<size_t>(ranks))) << ranks << " ranks, tensor " << tensor;
   }
+}
+
+class TensorParallelRuns : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    testing::write_tiny_inputs(directory);
+    directory.write("model.json", kLlama);
+  }
+
+  /// By rank: what went wrong. With `stop` the last rank asks for an end after that step.
+  std::vector<std::string> train_on(int ranks, int tensor, const std::string& run, int64_t stop = 0,
+                                    std::vector<std::string> overrides = {}) const {
+    overrides.push_back(concat("parallel.tensor=", tensor));
+    return run_ranks(ranks, [&](const RankInfo& info, const std::shared_ptr<Rendezvous>& meeting) {
+      const auto world = make_communicator(info, meeting);
+      testing::RunWatch watch(info.rank + 1 == info.size && stop > 0 ? stop - 1 : -1);
+      const TrainResult result = Trainer(testing::tiny_config(directory, run, overrides),
+                                         {.device = "cpu",
+                                          .stop = &watch.stop,
+                                          .communicator = info.size > 1 ? world.get() : nullptr,
+                                          .observer = &watch})
+                                     .run();
+      ONDOL_CHECK(stop > 0 || result.finished, "ended at step ", result.step);
+    });
+  }
+
+  /// Losses, norms and evaluations within 1e-6 relative (norms 3e-6).
+  void expect_near_run(const std::string& got_run, const std::string& wanted_run) const {
+    const auto got = testing::metrics_of(directory / got_run), wanted = testing::metrics_of(directory / wanted_run);
+    ASSERT_EQ(got.size(), wanted.size());
+    for (size_t i = 0; i < wanted.size(); ++i) {
+      for (const auto& [key, tolerance] : {std::pair{"loss", 1e-6}, {"grad_norm", 3e-6}, {"eval_loss", 1e-6}}) {
+        ASSERT_EQ(got[i].contains(key), wanted[i].contains(key));
+        if (!wanted[i].contains(key)) continue;
+        const double value = wanted[i][key];
+        EXPECT_NEAR(got[i][key].get<double>(), value, tolerance * value) << key << " in line " << i;
+      }
+    }
+  }
+
+  void expect_near_weights(const std::string& got_run, const std::string& wanted_run, double tolerance) const {
+    for (const char* file : {"final/model.safetensors", "checkpoint-12/optimizer.safetensors"}) {
+      const SafetensorsFile got(directory / (got_run + "/" + file)), wanted(directory / (wanted_run + "/" + file));
+      EXPECT_EQ(got.metadata(), wanted.metadata()) << file;
+      ASSERT_EQ(got.entries().size(), wanted.entries().size()) << file;
+      for (const auto& entry : wanted.entries()) {
+        ASSERT_EQ(got.tensor(entry.name).shape(), wanted.tensor(entry.name).shape()) << entry.name;
+        const std::vector<float> a = got.tensor(entry.name).to_vector<float>();
+        const std::vector<float> b = wanted.tensor(entry.name).to_vector<float>();
+        for (size_t i = 0; i < b.size(); ++i) {
+          ASSERT_NEAR(a[i], b[i], tolerance) << entry.name << "[" << i << "] of " << file;
+        }
+      }
+    }
+  }
+
+  TemporaryDirectory directory;
+};
+
+TEST_F(TensorParallelRuns, AreThoseOfOneProcess) {
+  struct Case {
+    const char *dtype, *setting;
+    double tolerance;  // of weights and moments
+  };
+  for (const Case& c : {Case{"f32", "optimizer.ema_decay=0.9", 2e-4}, {"bf16", "evaluation.keep_best=true", 0.1}}) {
+    const std::vector<std::string> overrides = {concat("train.dtype=", c.dtype), c.setting};
+    const std::string one = concat("one-", c.dtype);
+    ASSERT_EQ(train_on(1, 1, one, 0, overrides), std::vector<std::string>(1));
+    for (const auto& [ranks, tensor] : {std::pair{2, 2}, {4, 2}}) {
+      const std::string run = concat(c.dtype, ranks);
+      ASSERT_EQ(train_on(ranks, tensor, run, 0, overrides), std::vector<std::string>(static_cast<size_t>(ranks)));
+      if (std::string(c.dtype) == "f32") expect_near_run(run, one);
+      expect_near_weights(run, one, c.tolerance);
+    }
+  }
+}
+
+/// Exactly what was saved is gone on with: ranks that are added or taken away change nothing of it.
+TEST_F(TensorParallelRuns, GoOnWithAnyOtherGrid) {
+  ASSERT_EQ(train_on(1, 1, "one"), std::vector<std::string>(1));
+  ASSERT_EQ(train_on(4, 2, "parts", 4), std::vector<std::string>(4));
+  ASSERT_EQ(train_on(1, 1, "parts", 6), std::vector<std::string>(1));
+  ASSERT_EQ(train_on(2, 2, "parts", 8), std::vector<std::string>(2));
+  ASSERT_EQ(train_on(2, 1, "parts", 10), std::vector<std::string>(2));
+  ASSERT_EQ(train_on(2, 2, "parts"), std::vector<std::string>(2));
+  expect_near_run("parts", "one");
+  expect_near_weights("parts", "one", 2e-4);
+}
+
+/// The number of data-parallel ranks changes no byte; neither does saving and going on.
+TEST_F(TensorParallelRuns, HaveTheSameBytesForAnyNumberOfDataRanks) {
+  ASSERT_EQ(train_on(2, 2, "two"), std::vector<std::string>(2));
+  ASSERT_EQ(train_on(4, 2, "four"), std::vector<std::string>(4));
+  testing::expect_same_run(directory, "two", "four");
+  ASSERT_EQ(train_on(4, 2, "parts", 5), std::vector<std::string>(4));
+  ASSERT_EQ(train_on(2, 2, "parts"), std::vector<std::string>(2));
+  testing::expect_same_run(directory, "two", "parts");
+}
+
+TEST_F(TensorParallelRuns, ADryRunTellsWhatOneOfThemHolds) {
+  const auto memory_of = [&](const std::vector<std::string>& overrides) {
+    return Trainer(testing::tiny_config(directory, "dry", overrides), {.device = "cpu"}).dry_run().rank;
+  };
+  const RankMemory one = memory_of({}), two = memory_of({"parallel.tensor=2", "parallel.data=2"});
+  EXPECT_EQ(two.ranks, 4);
+  // Matrices of the layers are halved, the embedding of 64 x 32 and the norms are not.
+  EXPECT_LT(two.parameter_bytes, one.parameter_bytes * 7 / 10);
+  EXPECT_GT(two.parameter_bytes, one.parameter_bytes / 2);
+}
+
+TEST_F(TensorParallelRuns, WhatDoesNotGoTogetherIsRefused) {
+  const auto error = [&](int ranks, int tensor, const std::vector<std::string>& overrides) {
+    return train_on(ranks, tensor, "refused", 0, overrides).front();
+  };
+  EXPECT_EQ(error(2, 2, {"optimizer.type=lamb"}),
+            "parallel.tensor is 2: it cannot be combined with optimizer.type lamb");
+  EXPECT_EQ(error(2, 2, {R"(objective={"type":"mlm"})"}),
+            "parallel.tensor is 2: it cannot be combined with objective.type mlm");
+  EXPECT_EQ(error(2, 2, {"parallel.zero_stage=1"}),
+            "parallel.tensor is 2: it cannot be combined with parallel.zero_stage");
+  EXPECT_EQ(error(3, 2, {}), "parallel.tensor is 2, the run has 3 processes");
+  EXPECT_EQ(error(4, 2, {"parallel.data=4"}), "parallel.tensor is 2 and parallel.data is 4, the run has 4 processes");
+  EXPECT_EQ(error(4, 4, {}),
+            "the model cannot be split over 4 processes: they do not divide num_key_value_heads, which is 2");
 }
 
 }  // namespace

@@ -91,6 +91,7 @@ struct TrainConfig {
   } logging;
   struct Parallel {
     int64_t data = 1;
+    int64_t tensor = 1;  // processes that hold one model together
     int64_t zero_stage = 0;
   } parallel;
 
