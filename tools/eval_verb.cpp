@@ -13,6 +13,7 @@
 #include "json_output.h"
 #include "model_files.h"
 #include "option_checks.h"
+#include "train_ranks.h"
 #include "verbs.h"
 
 namespace {
@@ -101,11 +102,20 @@ ondol::DataConfig data_of(const Options& options) {
 }
 
 void run_task(const Options& options, const char* objective, const GlobalOptions& global) {
-  const auto model = load_model_directory(options.model, global);
-  const ondol::Tokenizer tokenizer = load_model_tokenizer(options.model, *model);
-  const ondol::TaskEvaluation result = ondol::evaluate_task(
-      *model, tokenizer,
-      {.objective = objective_of(options, objective, *model), .data = data_of(options), .batch_size = options.batch});
+  TrainRanks ranks(global, /*deterministic=*/true);
+  GlobalOptions of_rank = global;
+  of_rank.device = ranks.device();
+  const ondol::TaskEvaluation result = ranks.run([&] {
+    const auto work = ranks.long_work("evaluating");
+    const auto model = load_model_directory(options.model, of_rank);
+    const ondol::Tokenizer tokenizer = load_model_tokenizer(options.model, *model);
+    return ondol::evaluate_task(*model, tokenizer,
+                                {.objective = objective_of(options, objective, *model),
+                                 .data = data_of(options),
+                                 .batch_size = options.batch,
+                                 .communicator = ranks.communicator()});
+  });
+  if (!ranks.first()) return;
   if (!options.predictions.empty()) {
     std::string lines;
     for (const std::string& line : result.predictions) lines += line + "\n";

@@ -8,6 +8,8 @@
 #include <ondol/base/parallel.h>
 #include <ondol/models/model.h>
 
+#include "backend/backend.h"
+#include "distributed/gpu_of_rank.h"
 #include "output.h"
 
 /// Rank 0's is shown, all are counted.
@@ -54,20 +56,25 @@ void end_process(const std::string& message) {
 
 }  // namespace
 
-TrainRanks::TrainRanks(const GlobalOptions& global) : info_(ondol::find_rank_info()), device_(global.device) {
+TrainRanks::TrainRanks(const GlobalOptions& global, bool deterministic)
+    : info_(ondol::find_rank_info()), device_(global.device) {
   if (info_.size == 1) return;
   if (global.threads == 0) ondol::set_num_threads(std::max(1, ondol::num_threads() / info_.local_size));
   ondol::Device device = ondol::resolve_device(global.device);
-  const bool numbered = global.device.find(':') != std::string::npos;
-  if (device.type == ondol::DeviceType::cuda && !numbered) device.index = info_.local_rank;
+  if (device.type == ondol::DeviceType::cuda) {
+    const ondol::Backend* cuda = ondol::find_backend(device.type);
+    const bool named = global.device.find(':') != std::string::npos;
+    device.index = ondol::gpu_of_rank(info_, cuda == nullptr ? 0 : cuda->device_count(), named ? device.index : -1);
+  }
   device_ = ondol::to_string(device);
   ondol::JobOptions options = ondol::find_job_options();
   options.on_overdue = end_process;
   job_ = std::make_unique<ondol::Job>(info_, options);
   try {
-    world_ =
-        ondol::make_communicator(info_, job_->rendezvous(),
-                                 {.transport = ondol::comm_transport_from_name(transport_wanted()), .device = device});
+    world_ = ondol::make_communicator(info_, job_->rendezvous(),
+                                      {.transport = ondol::comm_transport_from_name(transport_wanted()),
+                                       .device = device,
+                                       .deterministic = deterministic});
   } catch (...) {
     job_->give_up(std::current_exception());
   }
@@ -81,11 +88,11 @@ ondol::TrainObserver& TrainRanks::observer(ondol::TrainObserver& shown) {
   return *observer_;
 }
 
-ondol::TrainResult TrainRanks::run(ondol::Trainer& trainer) {
-  if (job_ == nullptr) return trainer.run();
-  try {
-    return trainer.run();
-  } catch (...) {
-    job_->give_up(std::current_exception());
-  }
+std::shared_ptr<void> TrainRanks::long_work(const std::string& what) {
+  return job_ == nullptr ? nullptr : job_->long_work(what);
+}
+
+void TrainRanks::give_up(std::exception_ptr error) {
+  if (job_ != nullptr) job_->give_up(error);
+  std::rethrow_exception(error);
 }

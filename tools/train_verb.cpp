@@ -99,14 +99,14 @@ void run_train(const Options& options, const GlobalOptions& global) {
     return;
   }
   install_signal_handlers();
-  TrainRanks ranks(global);
+  TrainRanks ranks(global, config.deterministic);
   ondol::Trainer trainer(std::move(config), {.output = "",
                                              .resume = options.resume,
                                              .device = ranks.device(),
                                              .stop = &stop_requested,
                                              .communicator = ranks.communicator(),
                                              .observer = &ranks.observer(progress)});
-  const ondol::TrainResult result = ranks.run(trainer);
+  const ondol::TrainResult result = ranks.run([&] { return trainer.run(); });
   if (!ranks.first()) return;
   if (global.json) {
     const nlohmann::ordered_json out = {

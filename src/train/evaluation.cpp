@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include <ondol/base/file.h>
@@ -41,6 +42,48 @@ class LossSum {
   std::vector<int64_t> counts_;
 };
 
+/// What a rank tells the others of a batch.
+struct Measured {
+  std::vector<Tensor> results;
+  std::vector<double> means;
+  std::vector<int64_t> targets;
+};
+
+std::string packed(const Measured& measured) {
+  std::string bytes;
+  const auto put = [&bytes](const Tensor& tensor) {
+    std::vector<int64_t> head = {static_cast<int64_t>(tensor.dtype()), static_cast<int64_t>(tensor.ndim())};
+    for (int d = 0; d < tensor.ndim(); ++d) head.push_back(tensor.size(d));
+    bytes.append(reinterpret_cast<const char*>(head.data()), head.size() * sizeof(int64_t));
+    bytes.append(static_cast<const char*>(tensor.raw()),
+                 static_cast<size_t>(tensor.numel()) * dtype_size(tensor.dtype()));
+  };
+  put(Tensor::from_vector(measured.means, {static_cast<int64_t>(measured.means.size())}));
+  put(Tensor::from_vector(measured.targets, {static_cast<int64_t>(measured.targets.size())}));
+  for (const Tensor& tensor : measured.results) put(tensor);
+  return bytes;
+}
+
+Measured unpacked(const std::string& bytes) {
+  std::vector<Tensor> tensors;
+  for (size_t place = 0; place < bytes.size();) {
+    const auto take = [&](void* target, size_t size) {
+      ONDOL_CHECK(bytes.size() - place >= size, "the results of a rank are cut short (evaluation)");
+      if (size > 0) std::memcpy(target, bytes.data() + place, size);
+      place += size;
+    };
+    int64_t head[2] = {};
+    take(head, sizeof(head));
+    std::vector<int64_t> shape(static_cast<size_t>(head[1]));
+    take(shape.data(), shape.size() * sizeof(int64_t));
+    const Tensor tensor = Tensor::empty(Shape(std::span<const int64_t>(shape)), static_cast<DType>(head[0]));
+    take(tensor.raw(), static_cast<size_t>(tensor.numel()) * dtype_size(tensor.dtype()));
+    tensors.push_back(tensor);
+  }
+  ONDOL_CHECK(tensors.size() >= 2, "the results of a rank are cut short (evaluation)");
+  return {{tensors.begin() + 2, tensors.end()}, tensors[0].to_vector<double>(), tensors[1].to_vector<int64_t>()};
+}
+
 }  // namespace
 
 Evaluation evaluate(const EvaluationInputs& inputs, const EvaluationSizes& sizes) {
@@ -55,14 +98,30 @@ Evaluation evaluate(const EvaluationInputs& inputs, const EvaluationSizes& sizes
   const ValueShards::Whole whole(result.evaluator != nullptr ? inputs.values : nullptr);
   const ValueShards::Use use(result.evaluator == nullptr ? inputs.values : nullptr);
   if (result.evaluator != nullptr) {
+    Evaluator& evaluator = *result.evaluator;
     const std::vector<int64_t> order = loader.by_length(count);
-    for (size_t begin = 0; begin < order.size(); begin += static_cast<size_t>(sizes.micro_batch_size)) {
-      const std::span<const int64_t> samples = std::span<const int64_t>(order).subspan(
-          begin, std::min(static_cast<size_t>(sizes.micro_batch_size), order.size() - begin));
-      const Batch batch = objective.prepare(loader.at(samples), inputs.context);
-      std::vector<double> means = result.evaluator->add(batch, samples);
-      if (means.empty()) means = mean_losses(model, objective, batch, sizes.micro_batch_size);
-      loss.add(means, objective.count_targets(batch, model));
+    const Ranks& ranks = inputs.ranks;
+    const auto rows = static_cast<size_t>(sizes.micro_batch_size), round = static_cast<size_t>(ranks.size());
+    const auto samples_of = [&](size_t rank, size_t begin) {
+      begin = std::min(begin + rank * rows, order.size());
+      return std::span<const int64_t>(order).subspan(begin, std::min(rows, order.size() - begin));
+    };
+    for (size_t begin = 0; begin < order.size(); begin += round * rows) {
+      std::string own;
+      if (const auto samples = samples_of(static_cast<size_t>(ranks.rank()), begin); !samples.empty()) {
+        const Batch batch = objective.prepare(loader.at(samples), inputs.context);
+        Measured measured{evaluator.results(batch), {}, objective.count_targets(batch, model)};
+        if (!evaluator.has_losses()) measured.means = mean_losses(model, objective, batch, sizes.micro_batch_size);
+        own = packed(measured);
+      }
+      const std::vector<std::string> told = ranks.gather(own);
+      for (size_t rank = 0; rank < round; ++rank) {
+        const std::span<const int64_t> samples = samples_of(rank, begin);
+        if (samples.empty()) break;
+        Measured measured = unpacked(told[rank]);
+        const std::vector<double> means = evaluator.add(measured.results, samples);
+        loss.add(evaluator.has_losses() ? means : measured.means, measured.targets);
+      }
     }
     result.metrics.metrics = result.evaluator->metrics();
   } else {

@@ -27,7 +27,7 @@ struct EvaluationInputs {
   Model& model;
   const Tokenizer* tokenizer = nullptr;
   ObjectiveContext context;
-  Ranks ranks = Ranks();          // share the loss of plain samples; what an evaluator wants is done by each of them
+  Ranks ranks = Ranks();          // share the work; all get the same evaluation
   ValueShards* values = nullptr;  // where the model's are shared out; an evaluator has them whole
 };
 

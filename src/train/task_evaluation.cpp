@@ -22,7 +22,8 @@ TaskEvaluation evaluate_task(Model& model, const Tokenizer& tokenizer, const Tas
                                           .loader = loader,
                                           .model = model,
                                           .tokenizer = &tokenizer,
-                                          .context = {.model = model, .training = false}},
+                                          .context = {.model = model, .training = false},
+                                          .ranks = Ranks(options.communicator)},
                                          {.batch_size = options.batch_size, .micro_batch_size = options.batch_size});
   if (evaluation.evaluator == nullptr) throw UsageError("nothing is measured for this objective (objective.type)");
   TaskEvaluation result;

@@ -42,11 +42,41 @@ std::string header_of(const TeacherCacheSettings& settings) {
 
 }  // namespace
 
+std::string bytes_of(const TeacherPredictions& predictions) {
+  std::string bytes;
+  const auto put = [&bytes](const auto& values) {
+    bytes.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(values[0]));
+  };
+  put(predictions.tokens);
+  put(predictions.probabilities);
+  put(predictions.rest);
+  return bytes;
+}
+
+TeacherPredictions take_predictions(std::string_view& bytes, uint32_t targets, int64_t top_k) {
+  TeacherPredictions found;
+  const size_t count = targets * static_cast<size_t>(top_k);
+  found.tokens.resize(count);
+  found.probabilities.resize(count);
+  found.rest.resize(targets);
+  const auto take = [&bytes](auto& values) {
+    const size_t size = values.size() * sizeof(values[0]);
+    ONDOL_CHECK(bytes.size() >= size, "teacher predictions of a wrong size");
+    if (size > 0) std::memcpy(values.data(), bytes.data(), size);
+    bytes.remove_prefix(size);
+  };
+  take(found.tokens);
+  take(found.probabilities);
+  take(found.rest);
+  return found;
+}
+
 TeacherCache::TeacherCache(TeacherCacheSettings settings) : settings_(std::move(settings)) {
   const std::string& path = settings_.path;
   const std::filesystem::path directory = std::filesystem::path(path).parent_path();
-  if (!directory.empty()) make_directories(directory.string());
-  fd_ = file_operations().open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  if (settings_.writes && !directory.empty()) make_directories(directory.string());
+  const int access = settings_.writes ? O_RDWR | O_CREAT | O_APPEND : O_RDONLY;
+  fd_ = file_operations().open(path.c_str(), access | O_CLOEXEC, 0666);
   if (fd_ < 0) throw_error("cannot open file: ", std::strerror(errno), " (", path, ")");
   try {
     struct stat info {};
@@ -56,9 +86,9 @@ TeacherCache::TeacherCache(TeacherCacheSettings settings) : settings_(std::move(
     std::string found(std::min<uint64_t>(size, header.size()), '\0');
     read(0, found.data(), found.size());
     if (found.size() < header.size() && header.starts_with(found)) {  // new, or its first write was cut short
-      ONDOL_CHECK(
-          ::ftruncate(fd_, 0) == 0 && ::write(fd_, header.data(), header.size()) == static_cast<ssize_t>(header.size()),
-          "cannot write file: ", std::strerror(errno), " (", path, ")");
+      ONDOL_CHECK(!settings_.writes || (::ftruncate(fd_, 0) == 0 && ::write(fd_, header.data(), header.size()) ==
+                                                                        static_cast<ssize_t>(header.size())),
+                  "cannot write file: ", std::strerror(errno), " (", path, ")");
       end_ = header.size();
     } else if (found == header) {
       scan(header.size(), size);
@@ -123,7 +153,7 @@ void TeacherCache::scan(uint64_t begin, uint64_t end) {
     records_.erase(last_key);
     end_ = last_begin;
   }
-  ONDOL_CHECK(end_ == end || ::ftruncate(fd_, static_cast<off_t>(end_)) == 0,
+  ONDOL_CHECK(!settings_.writes || end_ == end || ::ftruncate(fd_, static_cast<off_t>(end_)) == 0,
               "cannot write file: ", std::strerror(errno), " (", settings_.path, ")");
 }
 
@@ -135,35 +165,20 @@ bool TeacherCache::find(uint64_t key, TeacherPredictions& found) const {
   read(record.offset, bytes.data(), bytes.size());
   ONDOL_CHECK(crc32(0, bytes.data(), bytes.size()) == record.checksum,
               "damaged file: checksum differs in the record at byte ", record.offset, " (", settings_.path, ")");
-  const size_t count = record.targets * static_cast<size_t>(settings_.top_k);
-  found.tokens.resize(count);
-  found.probabilities.resize(count);
-  found.rest.resize(record.targets);
-  const char* from = bytes.data();
-  const auto take = [&from](auto& values) {
-    const size_t size = values.size() * sizeof(values[0]);
-    if (size > 0) std::memcpy(values.data(), from, size);
-    from += size;
-  };
-  take(found.tokens);
-  take(found.probabilities);
-  take(found.rest);
+  std::string_view rest(bytes.data(), bytes.size());
+  found = take_predictions(rest, record.targets, settings_.top_k);
   return true;
 }
 
 void TeacherCache::append(uint64_t key, const TeacherPredictions& predictions) {
   const auto targets = static_cast<uint32_t>(predictions.rest.size());
   std::string bytes(sizeof(RecordHead), '\0');
-  const auto put = [&bytes](const auto& values) {
-    bytes.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(values[0]));
-  };
-  put(predictions.tokens);
-  put(predictions.probabilities);
-  put(predictions.rest);
+  bytes += bytes_of(predictions);
   ONDOL_CHECK(bytes.size() == sizeof(RecordHead) + payload_bytes(targets), "teacher predictions of a wrong size");
   const RecordHead head{key, targets, crc32(0, bytes.data() + sizeof(RecordHead), bytes.size() - sizeof(RecordHead))};
   std::memcpy(bytes.data(), &head, sizeof(head));
-  const ssize_t written = file_operations().write(fd_, bytes.data(), bytes.size());
+  const ssize_t written =
+      settings_.writes ? file_operations().write(fd_, bytes.data(), bytes.size()) : static_cast<ssize_t>(bytes.size());
   if (written != static_cast<ssize_t>(bytes.size())) {
     const int reason = written < 0 ? errno : ENOSPC;
     if (written > 0 && ::ftruncate(fd_, static_cast<off_t>(end_)) != 0) {  // opening the file cuts it off

@@ -5,15 +5,17 @@
 //   if (!cache.find(key, found)) cache.append(key, compute());
 //
 // Samples are known by a hash of their content, so that a sample that comes again (in another epoch, order or run) is
-// found. Format (little-endian): "ONDOLTC1"; u32 length of a JSON object; that object, which says what the predictions
-// depend on (teacher, temperature, top_k, vocab_size); then records: u64 key, u32 targets n, u32 CRC-32 of what
-// follows: n top_k i32 token ids, most likely first, n top_k f32 probabilities at the temperature, n f32 of all other
-// tokens together. Records are appended whole; one that a killed process left unfinished is cut off when the file is
-// opened.
+// found. Of several processes one writes the file; the others, which append the same predictions in the same order,
+// read it. Format (little-endian): "ONDOLTC1"; u32 length of a JSON object; that object, which says what the
+// predictions depend on (teacher, temperature, top_k, vocab_size); then records: u64 key, u32 targets n, u32 CRC-32 of
+// what follows: n top_k i32 token ids, most likely first, n top_k f32 probabilities at the temperature, n f32 of all
+// other tokens together. Records are appended whole; one that a killed process left unfinished is cut off when the file
+// is opened.
 #pragma once
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -25,12 +27,18 @@ struct TeacherPredictions {
   std::vector<float> rest;           // (targets)
 };
 
+/// As they stand in a record.
+std::string bytes_of(const TeacherPredictions& predictions);
+/// Of so many targets, from the front of `bytes`. Throws Error when those do not suffice.
+TeacherPredictions take_predictions(std::string_view& bytes, uint32_t targets, int64_t top_k);
+
 struct TeacherCacheSettings {
   std::string path;
   int64_t top_k = 0;  // tokens that are kept; at most the vocabulary
   double temperature = 1.0;
   int64_t vocab_size = 0;
   std::string teacher;  // a fingerprint of its configuration and weights
+  bool writes = true;   // false: another process writes the file, which must be there
 };
 
 class TeacherCache {
@@ -45,6 +53,7 @@ class TeacherCache {
   int64_t size() const { return static_cast<int64_t>(records_.size()); }
   /// Throws Error when the record is damaged.
   bool find(uint64_t key, TeacherPredictions& found) const;
+  /// What was appended can be found once the process that writes has done so as well.
   void append(uint64_t key, const TeacherPredictions& predictions);
 
  private:

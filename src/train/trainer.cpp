@@ -45,6 +45,7 @@ struct StartedStep {
   StepMetrics metrics;  // what is known beforehand
   double begin = 0.0;
   int64_t first_sample = 0, batch_size = 0, length = 0, tokens = 0, share_tokens = 0;
+  int64_t micro_batch_samples = 0;
   std::vector<std::string> loss_names;
 };
 
@@ -103,6 +104,7 @@ struct Trainer::Impl {
   Batch next_batch();
   StepArguments step_arguments();
   void start_step();
+  std::string not_finite(const StartedStep& from, const GradientResult& result) const;
   StepMetrics finish_step();
   void finish_steps(size_t left);
   void evaluate();
@@ -276,7 +278,9 @@ RunInfo Trainer::Impl::describe(const std::string& checkpoint) {
 Batch Trainer::Impl::next_batch() {
   const int64_t next = state.stage_step + 1;
   Batch samples = cut_rows(data->train().next(batch_size_at(stage(), next)), row_parts_at(stage(), next));
-  return data->objective().prepare(std::move(samples), data->objective_context(state.step + 1, true));
+  ObjectiveContext context = data->objective_context(state.step + 1, true);
+  context.communicator = ranks.communicator();
+  return data->objective().prepare(std::move(samples), context);
 }
 
 StepArguments Trainer::Impl::step_arguments() {
@@ -305,6 +309,7 @@ void Trainer::Impl::start_step() {
   now.metrics.no_targets = std::all_of(targets.begin(), targets.end(), [](int64_t count) { return count == 0; });
   if (!now.metrics.no_targets) step->start(data->objective(), batch, arguments);
   now.share_tokens = step->share_tokens();
+  now.micro_batch_samples = stage().micro_batch_size;
   now.loss_names = data->objective().loss_names();
   now.first_sample = batch.first_sample;
   now.batch_size = batch.size();
@@ -319,6 +324,23 @@ void Trainer::Impl::start_step() {
   now.metrics.tokens = state.tokens;
   now.metrics.samples = state.samples;
   started.push_back(now);
+}
+
+/// Which step it was, and where the first loss that is not finite was computed.
+std::string Trainer::Impl::not_finite(const StartedStep& from, const GradientResult& result) const {
+  const auto samples = [&](int64_t begin, int64_t count) {
+    return concat("samples ", from.first_sample + begin, " to ",
+                  from.first_sample + std::min(begin + count, from.batch_size) - 1);
+  };
+  std::string text = concat("step ", from.metrics.step, ": loss ", result.loss, ", gradient norm ", result.grad_norm,
+                            " (", samples(0, from.batch_size), " of the training data");
+  const auto first =
+      std::find_if(result.losses.begin(), result.losses.end(), [](double x) { return !std::isfinite(x); });
+  if (first == result.losses.end()) return text + "; the loss of each micro-batch is finite";
+  const int64_t micro_batch = first - result.losses.begin();
+  text += concat("; first not finite: ", samples(micro_batch * from.micro_batch_samples, from.micro_batch_samples));
+  if (ranks.size() == 1) return text;
+  return text + concat(", on rank ", step->rank_of(micro_batch, static_cast<int64_t>(result.losses.size())));
 }
 
 /// Reads the result of the oldest step that was started. The device has left it out by itself if it was not finite, and
@@ -337,10 +359,11 @@ StepMetrics Trainer::Impl::finish_step() {
     options.observer->on_warning(concat("step ", metrics.step, " has nothing to predict and is left out (samples ",
                                         from.first_sample, " to ", from.first_sample + from.batch_size - 1, ")"));
   } else if (metrics.skipped && config.on_non_finite == "stop") {
-    throw Error(concat("training stopped at step ", metrics.step, ": loss ", result.loss, ", gradient norm ",
-                       result.grad_norm, " (samples ", from.first_sample, " to ",
-                       from.first_sample + from.batch_size - 1, " of the training data; no weight was changed)"),
+    throw Error(concat("training stopped at ", not_finite(from, result), "; no weight was changed)"),
                 "lower optimizer.learning_rate, or set train.on_non_finite to \"skip\"");
+  }
+  if (metrics.skipped && !metrics.no_targets) {
+    options.observer->on_warning(concat("left out ", not_finite(from, result), ")"));
   }
   stop_seen = stop_seen || result.stop();
   if (result.parts_are_written()) writer.all_are_written();

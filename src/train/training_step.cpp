@@ -226,9 +226,20 @@ GradientResult TrainingStep::wait() {
     gradient.ranks.push_back(std::bit_cast<RankReport>(told));
   }
   gradient.loss = tree_sum(values[0]);
+  gradient.losses = values[0];
   gradient.grad_norm = std::sqrt(result.sum_squares.wait_values<double>()[0]);
   for (size_t term = 1; term < values.size(); ++term) gradient.terms.push_back(tree_sum(values[term]));
   return gradient;
+}
+
+int TrainingStep::rank_of(int64_t micro_batch, int64_t micro_batches) const {
+  for (int rank = 0; rank < ranks_.size(); ++rank) {
+    const MicroBatchShare share = share_of(micro_batches, rank);
+    for (int64_t i = 0; i < share.count; ++i) {
+      if (share.index(i) == micro_batch) return rank * grid_.tensor();
+    }
+  }
+  throw_error("no rank computes micro-batch ", micro_batch, " of ", micro_batches);
 }
 
 GradientResult TrainingStep::gradients(const Objective& objective, const Batch& batch, const StepArguments& arguments) {

@@ -34,9 +34,10 @@
 namespace ondol {
 
 struct GradientResult {
-  double loss = 0.0;          // mean over all predictions of the batch
-  double grad_norm = 0.0;     // before clipping
-  std::vector<double> terms;  // of the loss, where the objective names them
+  double loss = 0.0;           // mean over all predictions of the batch
+  double grad_norm = 0.0;      // before clipping
+  std::vector<double> terms;   // of the loss, where the objective names them
+  std::vector<double> losses;  // what each micro-batch adds to the loss
   std::vector<RankReport> ranks;
   bool finite() const;
   /// Some rank wants the run to end.
@@ -82,6 +83,8 @@ class TrainingStep {
   /// As start and wait, without the update.
   GradientResult gradients(const Objective& objective, const Batch& batch, const StepArguments& arguments);
 
+  /// The rank (the first of a group that holds the model together) that computes a micro-batch of a step of so many.
+  int rank_of(int64_t micro_batch, int64_t micro_batches) const;
   /// Tokens of this rank's share of the step that was started last.
   int64_t share_tokens() const { return share_tokens_; }
   /// Steps that were replays of captured work.

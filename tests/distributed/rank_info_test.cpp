@@ -7,7 +7,9 @@
 
 #include <gtest/gtest.h>
 
+#include "distributed/gpu_of_rank.h"
 #include "distributed/host_list.h"
+#include "support/error_of.h"
 
 namespace ondol {
 namespace {
@@ -177,6 +179,19 @@ TEST(HostList, FirstHostAndCounts) {
   EXPECT_EQ(nth_repeated_count("4(x2),3", 3), std::nullopt);
   EXPECT_EQ(nth_repeated_count("4(x2", 0), std::nullopt);
   EXPECT_EQ(nth_repeated_count("x", 0), std::nullopt);
+}
+
+TEST(GpuOfRank, EachProcessOfAHostHasItsOwn) {
+  const auto rank = [](int local_rank, int local_size) {
+    return RankInfo{.rank = 4 + local_rank, .size = 8, .local_rank = local_rank, .local_size = local_size};
+  };
+  EXPECT_EQ(gpu_of_rank(rank(0, 4), 4, -1), 0);
+  EXPECT_EQ(gpu_of_rank(rank(3, 4), 8, -1), 3);
+  EXPECT_EQ(gpu_of_rank(rank(0, 1), 8, 5), 5);
+  EXPECT_EQ(testing::error_of([&] { gpu_of_rank(rank(1, 3), 2, -1); }),
+            "the run has 3 processes on this host, but rank 5 sees 2 GPUs there");
+  EXPECT_EQ(testing::error_of([&] { gpu_of_rank(rank(1, 2), 8, 0); }),
+            "the run has 2 processes on this host, which cannot share one GPU (--device cuda:0)");
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include <ondol/train/trainer.h>
 
 #include "support/error_of.h"
+#include "support/ranks.h"
 #include "support/temporary_directory.h"
 #include "train/run_watch.h"
 #include "train/teacher_cache.h"
@@ -435,7 +436,8 @@ TEST(TeacherCache, IsFoundAgainAndCutOffWhereItIsUnfinished) {
   EXPECT_NE(testing::error_of([&] { TeacherCache cache(other); }).find("not a cache"), std::string::npos);
 }
 
-TrainConfig run_config(const testing::TemporaryDirectory& directory, const std::string& run, const std::string& more) {
+TrainConfig run_config(const testing::TemporaryDirectory& directory, const std::string& run, const std::string& more,
+                       const std::vector<std::string>& overrides = {}) {
   std::vector<int32_t> ids;
   for (int i = 0; i < 24 * 10; ++i) ids.push_back(static_cast<int32_t>(philox_word({1, 0, 0}, i) % kVocabulary));
   const Tensor rows = Tensor::from_vector(ids, {24, 10});
@@ -451,7 +453,8 @@ TrainConfig run_config(const testing::TemporaryDirectory& directory, const std::
              directory / "teacher", "\"}", more, R"(},
       "optimizer": {"learning_rate": 1e-2, "ema_decay": 0.5}, "evaluation": {"every": 4},
       "train": {"steps": 8, "batch_size": 4, "micro_batch_size": 2}, "checkpoint": {"every": 2}, "output": ")",
-             directory / run, "\"}"));
+             directory / run, "\"}"),
+      overrides);
 }
 
 TEST(Distillation, ARunIsTheSameAfterAnInterruption) {
@@ -468,6 +471,33 @@ TEST(Distillation, ARunIsTheSameAfterAnInterruption) {
     if (!cached) files.push_back("checkpoint-8/extra.safetensors");
     testing::expect_same_files(directory, whole, parts, files);
     EXPECT_FALSE(fs::exists(directory / whole + "/final/extra.safetensors"));
+  }
+}
+
+/// Batches of 40 of 24 samples: in several parts, and some samples twice.
+TEST(Distillation, RanksShareACache) {
+  const testing::TemporaryDirectory directory;
+  const std::vector<std::string> overrides = {"train.batch_size=40", "train.steps=4"};
+  const auto config = [&](const std::string& run) {
+    return run_config(
+        directory, run,
+        concat(R"(, "cosine_weight": 0, "cache": {"path": ")", directory / run, R"(.cache", "top_k": 5})"), overrides);
+  };
+  for (const int ranks : {1, 2, 3}) {
+    const std::string run = concat("on", ranks);
+    const TrainConfig train = config(run);
+    const auto errors = testing::run_ranks(ranks, [&](const RankInfo& info,
+                                                      const std::shared_ptr<Rendezvous>& meeting) {
+      const auto world = make_communicator(info, meeting);
+      for (const int64_t stop : {2, -1}) {  // the second time the file is there
+        testing::RunWatch watch(stop);
+        Trainer(train, {.device = "cpu", .stop = &watch.stop, .communicator = world.get(), .observer = &watch}).run();
+      }
+    });
+    ASSERT_EQ(errors, std::vector<std::string>(static_cast<size_t>(ranks)));
+    EXPECT_EQ(testing::timeless_metrics(directory / run), testing::timeless_metrics(directory / "on1"));
+    testing::expect_same_files(directory, "on1", run, {"final/model.safetensors"});
+    EXPECT_EQ(directory.read(run + ".cache"), directory.read("on1.cache"));
   }
 }
 

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include <ondol/data/data_loader.h>
+#include <ondol/distributed/communicator.h>
 #include <ondol/models/model.h>
 #include <ondol/ops/loss.h>
 #include <ondol/train/evaluator.h>
@@ -36,6 +37,7 @@ struct ObjectiveContext {
   uint64_t seed = 0;
   int64_t step = 0;
   bool training = true;
+  Communicator* communicator = nullptr;  // of processes that prepare the same batch and may share the work; null: none
 };
 
 /// What the encoder of structured examples may depend on.

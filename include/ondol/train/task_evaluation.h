@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <ondol/data/data_loader.h>
+#include <ondol/distributed/communicator.h>
 #include <ondol/models/model.h>
 #include <ondol/tokenizer/tokenizer.h>
 #include <ondol/train/evaluator.h>
@@ -20,6 +21,7 @@ struct TaskEvaluationOptions {
   std::string objective;  // the section "objective" of a training configuration, JSON
   DataConfig data;        // `validation`, `fields`, `columns` and `sequence_length` count
   int64_t batch_size = 8;
+  Communicator* communicator = nullptr;  // of the processes that share the work; all get the same; null: one process
 };
 
 struct TaskEvaluation {

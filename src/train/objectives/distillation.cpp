@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <unordered_set>
 
 #include <ondol/autograd/functions.h>
 #include <ondol/autograd/low_rank.h>
@@ -20,6 +21,7 @@
 
 #include "base/fnv1a.h"
 #include "train/objectives/objectives.h"
+#include "train/ranks.h"
 #include "train/teacher_cache.h"
 #include "train/teacher_layers.h"
 
@@ -152,7 +154,11 @@ class Distillation final : public Objective {
       throw UsageError(
           concat("samples have ", length, " tokens, the teacher allows ", limit, " positions (", teacher_, ")"));
     }
-    if (!cache_path_.empty()) open_cache(*teacher);
+    if (!cache_path_.empty() && std::filesystem::exists(cache_path_)) {
+      TeacherCacheSettings settings = cache_settings(*teacher);
+      settings.writes = false;
+      const TeacherCache of_this_teacher(settings);
+    }
   }
 
   Batch prepare(Batch batch, const ObjectiveContext& context) const override {
@@ -163,7 +169,7 @@ class Distillation final : public Objective {
     const ModelInput prepared = model_input(batch);
     const ModelInput for_teacher = teacher_input(*teacher, prepared, positions);
     if (!cache_path_.empty()) {
-      add_cached(batch, prepared, for_teacher, *teacher);
+      add_cached(batch, prepared, for_teacher, *teacher, Ranks(context.communicator));
     } else {
       if (for_teacher.positions.defined()) batch.others.emplace_back(kTeacherPositions, for_teacher.positions);
       if (for_teacher.token_type_ids.defined()) batch.others.emplace_back(kTeacherTypes, for_teacher.token_type_ids);
@@ -318,22 +324,30 @@ class Distillation final : public Objective {
     return input.target_positions.defined() ? input.target_labels : input.labels;
   }
 
-  TeacherCache& open_cache(const Model& teacher) const {
+  TeacherCacheSettings cache_settings(const Model& teacher) const {
+    TeacherCacheSettings settings;
+    settings.path = cache_path_;
+    settings.vocab_size = teacher.info().vocab_size;
+    settings.top_k = std::min(cache_top_k_, settings.vocab_size);
+    settings.temperature = temperature_;
+    settings.teacher = fingerprint(teacher);
+    return settings;
+  }
+
+  TeacherCache& open_cache(const Model& teacher, const Ranks& ranks) const {
     if (cache_ == nullptr) {
-      TeacherCacheSettings settings;
-      settings.path = cache_path_;
-      settings.vocab_size = teacher.info().vocab_size;
-      settings.top_k = std::min(cache_top_k_, settings.vocab_size);
-      settings.temperature = temperature_;
-      settings.teacher = fingerprint(teacher);
-      cache_ = std::make_unique<TeacherCache>(settings);
+      TeacherCacheSettings settings = cache_settings(teacher);
+      settings.writes = ranks.first();
+      ranks.one_by_one([&] { cache_ = std::make_unique<TeacherCache>(settings); });
     }
     return *cache_;
   }
 
-  /// The teacher's predictions for samples [begin, begin + count), those that the cache does not know yet included.
-  void add_cached(Batch& batch, const ModelInput& prepared, const ModelInput& for_teacher, Model& teacher) const {
-    TeacherCache& cache = open_cache(teacher);
+  /// The teacher's predictions for all samples. What the cache does not know yet is dealt out to the ranks; all of them
+  /// append it in the same order, so that their caches know the same.
+  void add_cached(Batch& batch, const ModelInput& prepared, const ModelInput& for_teacher, Model& teacher,
+                  const Ranks& ranks) const {
+    TeacherCache& cache = open_cache(teacher, ranks);
     const Tensor& labels = target_labels(prepared);  // in the order of prepared.labels
     const int64_t samples = labels.size(0), length = labels.size(1), kept = cache.top_k();
     std::vector<int32_t> tokens(static_cast<size_t>(samples * length * kept));
@@ -341,35 +355,56 @@ class Distillation final : public Objective {
     const std::vector<int32_t> label_values = labels.to_vector<int32_t>();
     ModelInput keyed = for_teacher;
     keyed.labels = prepared.labels;
+    const auto targets_of = [&](int64_t b) {
+      const auto first = label_values.begin() + b * length;
+      return static_cast<uint32_t>(length - std::count(first, first + length, kIgnoreIndex));
+    };
+    std::vector<TeacherPredictions> known(static_cast<size_t>(samples));
+    std::vector<uint64_t> keys;
+    std::vector<bool> missing;
+    for (int64_t b = 0; b < samples; ++b) {
+      keys.push_back(content_hash(keyed, b));
+      missing.push_back(!cache.find(keys.back(), known[static_cast<size_t>(b)]));
+    }
+    std::vector<int64_t> parts;  // the first samples of those that are computed
     for (int64_t begin = 0; begin < samples; begin += kCacheSamples) {
-      const int64_t count = std::min(kCacheSamples, samples - begin);
-      std::vector<TeacherPredictions> known(static_cast<size_t>(count));
-      std::vector<uint64_t> keys;
-      std::vector<bool> missing;
-      for (int64_t b = 0; b < count; ++b) {
-        keys.push_back(content_hash(keyed, begin + b));
-        missing.push_back(!cache.find(keys.back(), known[static_cast<size_t>(b)]));
+      const auto first = missing.begin() + begin, last = missing.begin() + std::min(begin + kCacheSamples, samples);
+      if (std::find(first, last, true) != last) parts.push_back(begin);
+    }
+    const auto round = static_cast<size_t>(ranks.size());
+    std::string own;
+    for (size_t part = static_cast<size_t>(ranks.rank()); part < parts.size(); part += round) {
+      const int64_t count = std::min(kCacheSamples, samples - parts[part]);
+      for (const auto& fresh : compute(teacher, for_teacher, prepared.labels, parts[part], count, kept)) {
+        own += bytes_of(fresh);
       }
-      if (std::find(missing.begin(), missing.end(), true) != missing.end()) {
-        std::vector<TeacherPredictions> fresh = compute(teacher, for_teacher, prepared.labels, begin, count, kept);
-        for (size_t b = 0; b < fresh.size(); ++b) {
-          if (!missing[b]) continue;
-          cache.append(keys[b], fresh[b]);
-          known[b] = std::move(fresh[b]);
+    }
+    if (!parts.empty()) {
+      const std::vector<std::string> computed = ranks.gather(own);
+      std::vector<std::string_view> left(computed.begin(), computed.end());
+      std::unordered_set<uint64_t> appended;
+      for (size_t part = 0; part < parts.size(); ++part) {
+        for (int64_t b = parts[part]; b < std::min(parts[part] + kCacheSamples, samples); ++b) {
+          TeacherPredictions fresh = take_predictions(left[part % round], targets_of(b), kept);
+          const auto at = static_cast<size_t>(b);
+          if (!missing[at]) continue;
+          if (appended.insert(keys[at]).second) cache.append(keys[at], fresh);
+          known[at] = std::move(fresh);
         }
       }
-      for (int64_t b = 0; b < count; ++b) {
-        const TeacherPredictions& from = known[static_cast<size_t>(b)];
-        size_t target = 0;
-        for (int64_t t = 0; t < length; ++t) {
-          const int64_t place = (begin + b) * length + t;
-          if (label_values[static_cast<size_t>(place)] == kIgnoreIndex) continue;
-          ONDOL_CHECK(target < from.rest.size(), "the cache has predictions for fewer targets (", cache_path_, ")");
-          const auto at = static_cast<std::ptrdiff_t>(target) * kept;
-          std::copy_n(from.tokens.begin() + at, kept, tokens.begin() + place * kept);
-          std::copy_n(from.probabilities.begin() + at, kept, probabilities.begin() + place * kept);
-          rest[static_cast<size_t>(place)] = from.rest[target++];
-        }
+      ranks.meet();  // the file has them when somebody looks for them
+    }
+    for (int64_t b = 0; b < samples; ++b) {
+      const TeacherPredictions& from = known[static_cast<size_t>(b)];
+      size_t target = 0;
+      for (int64_t t = 0; t < length; ++t) {
+        const int64_t place = b * length + t;
+        if (label_values[static_cast<size_t>(place)] == kIgnoreIndex) continue;
+        ONDOL_CHECK(target < from.rest.size(), "the cache has predictions for fewer targets (", cache_path_, ")");
+        const auto at = static_cast<std::ptrdiff_t>(target) * kept;
+        std::copy_n(from.tokens.begin() + at, kept, tokens.begin() + place * kept);
+        std::copy_n(from.probabilities.begin() + at, kept, probabilities.begin() + place * kept);
+        rest[static_cast<size_t>(place)] = from.rest[target++];
       }
     }
     batch.others.emplace_back(kTeacherTokens, Tensor::from_vector(tokens, {samples, length, kept}));

@@ -38,13 +38,22 @@ class LabelEvaluator : public Evaluator {
   explicit LabelEvaluator(const EvaluatorContext& context)
       : model_(context.model), data_(context.data), labels_(context.model.info().labels) {}
 
-  std::vector<double> add(const Batch& batch, std::span<const int64_t> samples) override {
+  bool has_losses() const override { return true; }
+
+  std::vector<Tensor> results(const Batch& batch) override {
     const NoGrad no_grad;
     Tensor logits;
     for (const auto& [name, value] : model_.forward(model_input(batch).to(model_.device()), {})) {
       if (name == "logits") logits = value.value().to(Device{}).to(DType::f32).contiguous();
     }
     ONDOL_CHECK(logits.defined(), "the model has no logits");
+    return {logits, batch.labels.contiguous()};
+  }
+
+  std::vector<double> add(const std::vector<Tensor>& results, std::span<const int64_t> samples) override {
+    const Tensor& logits = results.at(0);
+    Batch batch;
+    batch.labels = results.at(1);
     double loss = 0.0;
     int64_t targets = 0;
     for (size_t row = 0; row < samples.size(); ++row) {

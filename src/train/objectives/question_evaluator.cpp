@@ -32,10 +32,14 @@ class QuestionEvaluator final : public Evaluator {
   QuestionEvaluator(const QuestionSettings& settings, const EvaluatorContext& context)
       : settings_(settings), model_(context.model), data_(context.data) {}
 
-  std::vector<double> add(const Batch& batch, std::span<const int64_t> samples) override {
+  std::vector<Tensor> results(const Batch& batch) override {
     const NoGrad no_grad;
     const NamedOutputs outputs = model_.forward(model_input(batch).to(model_.device()), {});
-    const Tensor starts = host_output(outputs, "start_logits"), ends = host_output(outputs, "end_logits");
+    return {host_output(outputs, "start_logits"), host_output(outputs, "end_logits")};
+  }
+
+  std::vector<double> add(const std::vector<Tensor>& results, std::span<const int64_t> samples) override {
+    const Tensor &starts = results.at(0), &ends = results.at(1);
     const int64_t width = starts.size(1);
     for (size_t row = 0; row < samples.size(); ++row) {
       const SampleOrigin origin = data_.origin(samples[row]);

@@ -19,24 +19,36 @@ class Seq2SeqEvaluator final : public Evaluator {
   Seq2SeqEvaluator(const Seq2SeqEvaluation& settings, const EvaluatorContext& context)
       : settings_(settings), model_(context.model), tokenizer_(*context.tokenizer), data_(context.data) {}
 
-  std::vector<double> add(const Batch& batch, std::span<const int64_t> samples) override {
+  /// The texts of sources and predictions, as JSON.
+  std::vector<Tensor> results(const Batch& batch) override {
     const std::vector<std::vector<int32_t>> sources = sources_of(batch);
     GenerateOptions options;
     options.max_new_tokens = settings_.max_new_tokens;
     options.num_beams = settings_.beams;
     options.length_penalty = settings_.length_penalty;
     options.sampling.temperature = 0.0f;
-    std::vector<GenerateResult> results;
+    std::vector<GenerateResult> generated;
     if (settings_.beams == 1) {
-      results = generate_ids(model_, sources, options, &tokenizer_);
+      generated = generate_ids(model_, sources, options, &tokenizer_);
     } else {  // beams take one source at a time
       for (const std::vector<int32_t>& source : sources) {
-        results.push_back(generate_ids(model_, {source}, options, &tokenizer_).front());
+        generated.push_back(generate_ids(model_, {source}, options, &tokenizer_).front());
       }
     }
+    Json texts = Json::array();
+    for (size_t row = 0; row < sources.size(); ++row) {
+      texts.push_back({tokenizer_.decode(sources[row], true), generated[row].text});
+    }
+    const std::string text = texts.dump(-1, ' ', false, Json::error_handler_t::replace);
+    return {Tensor::from_vector(std::vector<uint8_t>(text.begin(), text.end()), {static_cast<int64_t>(text.size())})};
+  }
+
+  std::vector<double> add(const std::vector<Tensor>& results, std::span<const int64_t> samples) override {
+    const std::vector<uint8_t> text = results.at(0).to_vector<uint8_t>();
+    const Json texts = Json::parse(text.begin(), text.end());
     for (size_t row = 0; row < samples.size(); ++row) {
       const Json references = Json::parse(data_.origin(samples[row]).reference);
-      pairs_[samples[row]] = {tokenizer_.decode(sources[row], true), results[row].text,
+      pairs_[samples[row]] = {texts.at(row).at(0).get<std::string>(), texts.at(row).at(1).get<std::string>(),
                               references.get<std::vector<std::string>>()};
     }
     return {};
