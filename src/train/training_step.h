@@ -95,6 +95,7 @@ class TrainingStep {
   struct Hooks final : LayerHooks {
     Hooks(GradientSum& gradients, ValueShards* shards) : sum(gradients), values(shards) {}
     void before_forward(const LayerParameters& layer) override {
+      sum.before_forward(layer);
       if (values != nullptr) values->before_forward(layer);
     }
     void after_forward(const LayerParameters& layer) override {
