@@ -33,7 +33,6 @@ void CheckpointWriter::write_part() {
   try {
     under_way_->write.write_part();
   } catch (const Error& error) {
-    if (ranks_.first()) under_way_->write.discard();
     throw checkpoint_error(under_way_->step, error);
   }
 }
@@ -43,7 +42,6 @@ void CheckpointWriter::publish() {
   try {
     under_way_->write.publish(/*with_manifest=*/true);
   } catch (const Error& error) {
-    under_way_->write.discard();
     throw checkpoint_error(under_way_->step, error);
   }
   remove_old_checkpoints(under_way_->run_directory, under_way_->step, under_way_->keep);
@@ -117,7 +115,7 @@ void CheckpointWriter::abandon() noexcept {
   if (!under_way_) return;
   try {
     finish_part();
-    if (ranks_.first() && !under_way_->publication.valid()) publish();
+    if (ranks_.first() && !under_way_->publication.valid() && under_way_->write.is_complete()) publish();
     if (under_way_->publication.valid()) under_way_->publication.get();
   } catch (const std::exception&) {
   }

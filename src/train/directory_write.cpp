@@ -108,13 +108,26 @@ void DirectoryWrite::write_own() {
   if (more_) more_(hidden_);
 }
 
+/// What several ranks write is left there when one fails: the others may not have heard of it yet, and would fail too,
+/// with an error that hides the cause.
 void DirectoryWrite::write_part() {
-  if (ranks_ == 1) return write_own();
   try {
     write_own();
   } catch (const Error& error) {
+    if (ranks_ == 1) {
+      discard();
+      throw;
+    }
     throw Error(concat("rank ", rank_, ": ", error.what()), error.hint(), error.kind());
   }
+}
+
+bool DirectoryWrite::is_complete() const {
+  for (int rank = 1; rank < ranks_; ++rank) {
+    std::error_code ignored;
+    if (!fs::exists(part_path(rank), ignored)) return false;
+  }
+  return true;
 }
 
 std::vector<ChunkChecksums> DirectoryWrite::collect() const {
@@ -128,7 +141,7 @@ std::vector<ChunkChecksums> DirectoryWrite::collect() const {
   return files;
 }
 
-void DirectoryWrite::publish(bool with_manifest) {
+void DirectoryWrite::publish_all(bool with_manifest) {
   const std::vector<ChunkChecksums> files = collect();
   std::map<std::string, std::vector<uint32_t>> known;
   std::set<std::string> directories = {hidden_};
@@ -143,19 +156,23 @@ void DirectoryWrite::publish(bool with_manifest) {
   replace_directory(hidden_, target_);
 }
 
-void write_together(const std::string& target, DirectoryFiles files, bool with_manifest, const Ranks& ranks) {
-  DirectoryWrite write(target, std::move(files), ranks.rank(), ranks.size());
+void DirectoryWrite::publish(bool with_manifest) {
   try {
-    if (ranks.first()) write.discard();
-    ranks.meet();
-    write.write_part();
-    ranks.meet();
-    if (ranks.first()) write.publish(with_manifest);
-    ranks.meet();
+    publish_all(with_manifest);
   } catch (...) {
-    if (ranks.first()) write.discard();
+    discard();
     throw;
   }
+}
+
+void write_together(const std::string& target, DirectoryFiles files, bool with_manifest, const Ranks& ranks) {
+  DirectoryWrite write(target, std::move(files), ranks.rank(), ranks.size());
+  if (ranks.first()) write.discard();
+  ranks.meet();
+  write.write_part();
+  ranks.meet();
+  if (ranks.first()) write.publish(with_manifest);
+  ranks.meet();
 }
 
 void remove_directory(const std::string& directory) {

@@ -34,9 +34,11 @@ class DirectoryWrite {
   DirectoryWrite(std::string target, DirectoryFiles files, int rank = 0, int ranks = 1);
 
   void snapshot();
-  /// Throws Error naming rank and file.
+  /// Throws Error naming rank and file. One process then removes what it has written; several leave it to the next run.
   void write_part();
-  /// Throws Error when a part is missing. A directory of that name is replaced.
+  /// Whether every rank has left the checksums of what it has written. The first rank, after its own part.
+  bool is_complete() const;
+  /// Throws Error when a part is missing; what was written goes away then. A directory of that name is replaced.
   void publish(bool with_manifest);
   /// Removes what is under the hidden name, left there by an attempt before or by this one.
   void discard() const noexcept;
@@ -44,6 +46,7 @@ class DirectoryWrite {
  private:
   std::string part_path(int rank) const;
   void write_own();
+  void publish_all(bool with_manifest);
   std::vector<ChunkChecksums> collect() const;
 
   const std::string target_, hidden_;
@@ -55,7 +58,7 @@ class DirectoryWrite {
   std::function<void(const std::string&)> more_;
 };
 
-/// All of it, by all ranks together; returns when it is there. On an error what was written goes away.
+/// All of it, by all ranks together; returns when it is there.
 void write_together(const std::string& target, DirectoryFiles files, bool with_manifest, const Ranks& ranks);
 
 /// First out of sight, so that no half of it is ever taken for a whole one. Errors are ignored.

@@ -74,12 +74,6 @@ class NewDirectory {
   bool made_;
 };
 
-/// When an error ends the run, the checkpoint under way is finished first, as far as this rank can.
-struct WaitForCheckpoint {
-  CheckpointWriter& writer;
-  ~WaitForCheckpoint() { writer.abandon(); }
-};
-
 }  // namespace
 
 struct Trainer::Impl {
@@ -90,6 +84,7 @@ struct Trainer::Impl {
   }
 
   TrainResult run();
+  TrainResult run_in(std::optional<NewDirectory>& directory, std::optional<DirectoryLock>& lock);
   std::string choose_checkpoint() const;
   void build(const std::string& checkpoint, const std::string& cache_directory);
   RunInfo describe(const std::string& checkpoint);
@@ -508,8 +503,22 @@ Trainer::Trainer(TrainConfig config, TrainerOptions options)
     : impl_(std::make_unique<Impl>(std::move(config), std::move(options))) {}
 Trainer::~Trainer() = default;
 
-/// What only one process may do in the run directory, the first rank does.
+/// When an error ends the run, the other ranks hear of it first; then the checkpoint under way is finished as far as
+/// this rank can, within the lock.
 TrainResult Trainer::Impl::run() {
+  std::optional<NewDirectory> directory;
+  std::optional<DirectoryLock> lock;
+  try {
+    return run_in(directory, lock);
+  } catch (const std::exception& error) {
+    ranks.fail(error.what());
+    writer.abandon();
+    throw;
+  }
+}
+
+/// What only one process may do in the run directory, the first rank does.
+TrainResult Trainer::Impl::run_in(std::optional<NewDirectory>& directory, std::optional<DirectoryLock>& lock) {
   const int64_t tensor = config.parallel.tensor, sharing = config.parallel.data;
   if (ranks.size() % tensor != 0 || (sharing > 1 && sharing * tensor != ranks.size())) {
     throw UsageError(
@@ -518,9 +527,6 @@ TrainResult Trainer::Impl::run() {
                ranks.size() == 1 ? " process" : " processes"),
         concat("start it with: ondol launch --processes ", sharing * tensor, " train ..."));
   }
-  std::optional<NewDirectory> directory;
-  std::optional<DirectoryLock> lock;
-  const WaitForCheckpoint wait_within_the_lock{writer};
   const std::string checkpoint = ranks.from_first([&] {
     directory.emplace(config.output);
     lock.emplace(config.output);
@@ -544,14 +550,7 @@ TrainResult Trainer::Impl::run() {
   return loop();
 }
 
-TrainResult Trainer::run() {
-  try {
-    return impl_->run();
-  } catch (const std::exception& error) {
-    impl_->ranks.fail(error.what());
-    throw;
-  }
-}
+TrainResult Trainer::run() { return impl_->run(); }
 
 DryRunReport Trainer::dry_run() {
   Impl& run = *impl_;
