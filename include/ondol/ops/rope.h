@@ -34,7 +34,8 @@ struct RopeTable {
 
 namespace ondol::ops {
 
-/// Frequencies and angles are computed in double. Throws UsageError on an unknown type or odd rotary_dim.
+/// Frequencies are computed in double, angles are the product of a position and a frequency in f32 (Hugging Face
+/// transformers). Throws UsageError on an unknown type or odd rotary_dim.
 RopeTable make_rope_table(const RopeConfig& config, Device device);
 
 struct RopeOptions {

@@ -148,8 +148,8 @@ void multiply_lanes(int64_t rows, int64_t depth, const float* a, int64_t a_strid
     const float* a_panel = a + (a_packed ? row : row * a_stride);
     for (int64_t lane = 0; lane < lanes; lane += kTileCols) {
       const int64_t vectors = smaller(kTileVectors, (lanes - lane) / kLanes);
-      micro_kernel_for(count, a_packed, vectors)(depth, a_panel, a_stride, b + lane, lanes, out + row * lanes + lane,
-                                                 lanes, accumulate, nullptr);
+      micro_kernel_for(count, a_packed, vectors)(depth, depth, a_panel, a_stride, b + lane, lanes,
+                                                 out + row * lanes + lane, lanes, accumulate, nullptr);
     }
   }
 }

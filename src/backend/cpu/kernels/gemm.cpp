@@ -1,10 +1,10 @@
 // Matrix product in f32 arithmetic for f32 and bf16 operands (the blocking of Goto & van de Geijn, "Anatomy of
 // high-performance matrix multiplication", 2008).
 //
-// The sum over k is cut into blocks of at most kMaxDepth steps, equal blocks whose length depends on k alone. Within a
-// block an element of c is one chain of fused multiply-adds in the order of k; the blocks are added in order. Which
-// tile, task, thread or instruction set computes an element therefore changes no bit of its sum, and a row of c does
-// not depend on how many other rows are computed with it.
+// The sum over k is cut into chains of at most kMaxChain steps whose length depends on k alone: fused multiply-adds in
+// the order of k, added to the sum of the chains before. Short chains keep rounding errors small. Which tile, task,
+// thread or instruction set computes an element therefore changes no bit of its sum, and a row of c does not depend on
+// how many other rows are computed with it. Operands are packed in blocks of whole chains, kMaxDepth steps at most.
 #include <unistd.h>
 
 #include "backend/cpu/kernels/gemm_epilogue.h"
@@ -21,6 +21,7 @@ namespace ondol::cpu::ONDOL_ISA {
 namespace {
 
 constexpr int64_t kMaxDepth = 768;
+constexpr int64_t kMaxChain = 128;
 constexpr int64_t kChunkRows = 168;
 constexpr int64_t kKeptDepth = 4096;      // up to this k, a thread keeps all of its packed block of b
 constexpr int64_t kTallChunkRows = 1008;  // rows of a chunk beyond it, where each chunk packs b anew
@@ -35,7 +36,12 @@ int64_t equal_part(int64_t total, int64_t limit, int64_t unit) {
   return round_up(ceil_div(total, ceil_div(total, limit)), unit);
 }
 
-int64_t block_depth(int64_t k) { return equal_part(k, kMaxDepth, 8); }
+int64_t chain_length(int64_t k) { return equal_part(k, kMaxChain, 8); }
+
+int64_t block_depth(int64_t k) {
+  const int64_t chain = chain_length(k);
+  return equal_part(k, kMaxDepth / chain * chain, chain);
+}
 
 /// Columns of a block of b: kMaxDepth steps of it take two fifths of the second-level cache.
 int64_t block_cols() {
@@ -63,6 +69,7 @@ class Product {
         workers_(workers),
         a_(static_cast<const T*>(args.a) + index * args.stride_a),
         b_(static_cast<const T*>(args.b) + index * args.stride_b) {
+    chain_ = chain_length(args.k);
     depth_ = block_depth(args.k);
     a_direct_ = sizeof(T) == 4 && !args.trans_a;
     b_direct_ = sizeof(T) == 4 && !args.trans_b && args.m <= 2 * kTileRows;
@@ -297,7 +304,7 @@ class Product {
     const int64_t depth = depth_at(k);
     const bool first = k == 0;
     const auto run = [&](float* out, int64_t stride, bool accumulate) {
-      kernel(depth, tile.a, tile.a_stride, tile.b, tile.b_stride, out, stride, accumulate, tile.ahead);
+      kernel(depth, chain_, tile.a, tile.a_stride, tile.b, tile.b_stride, out, stride, accumulate, tile.ahead);
     };
     const auto finish = [&](const GemmArgs& args, const float* sums, int64_t stride) {
       finish_block<T>(args, index_, tile.row, tile.col, rows, cols, sums, stride);
@@ -313,12 +320,18 @@ class Product {
       return;
     }
     alignas(64) float sums[kTileRows * kTileCols];
-    run(sums, kTileCols, false);
-    if (plain_ && !first) {
-      GemmArgs add = args_;
-      add.beta = 1.0f;
-      finish(add, sums, kTileCols);
+    if (plain_ && !first) {  // goes on where the blocks before have left c
+      const float* waiting =
+          static_cast<const float*>(args_.c) + index_ * args_.stride_c + tile.row * args_.ldc + tile.col;
+      for (int64_t i = 0; i < rows; ++i) {
+        for (int64_t j = 0; j < cols; ++j) sums[i * kTileCols + j] = waiting[i * args_.ldc + j];
+      }
+      run(sums, kTileCols, true);
+      GemmArgs replace = args_;
+      replace.beta = 0.0f;
+      finish(replace, sums, kTileCols);
     } else {
+      run(sums, kTileCols, false);
       finish(args_, sums, kTileCols);
     }
   }
@@ -328,7 +341,7 @@ class Product {
   const int64_t workers_;
   const T* const a_;
   const T* const b_;
-  int64_t depth_;
+  int64_t chain_, depth_;
   bool a_direct_;  // a is read where it lies
   bool b_direct_;  // b is read where it lies (whole panels only)
   bool keeps_b_;   // a thread keeps every step of k of its packed columns of b
@@ -345,7 +358,7 @@ class Product {
 template <class T>
 void multiply(const GemmArgs& args, int64_t index, int64_t workers) {
   if (args.m <= kFewRows) {
-    multiply_few_rows<T>(args, index, block_depth(args.k), workers);
+    multiply_few_rows<T>(args, index, chain_length(args.k), workers);
   } else if (const GemmSlices slices(args, sizeof(T), workers); slices.pay()) {
     parallel_for(workers, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {

@@ -7,8 +7,8 @@ namespace ondol::cpu::ONDOL_ISA {
 
 inline constexpr int64_t kFewRows = 8;
 
-/// One matrix of the batch with m <= kFewRows. `depth` is the length of the blocks of k, whose sums are formed exactly
-/// as in the general product: the results have the same bytes.
+/// One matrix of the batch with m <= kFewRows. `depth` is the length of the chains of k (gemm.cpp), which are added as
+/// in the general product: the results have the same bytes.
 template <class T>
 void multiply_few_rows(const GemmArgs& args, int64_t index, int64_t depth, int64_t workers);
 
