@@ -1,9 +1,13 @@
 // cross_entropy and cross_entropy_backward.
 //
-// Formula: lse[r] = log sum exp(logits[r, :]), loss[r] = lse[r] - logits[r, label[r]] (0 where ignored);
-//          grad_logits = (exp(logits - lse) - one_hot(label)) * scale * grad_scale (0 where ignored).
+// Formula: lse[r] = log sum exp(logits[r, :]),
+//          loss[r] = lse[r] - (1 - s) logits[r, label[r]] - s mean(logits[r, :]) (0 where ignored), s the smoothing;
+//          grad_logits = (exp(logits - lse) - (1 - s) one_hot(label) - s / cols) * scale * grad_scale (0 where
+//          ignored).
 // Layout: logits (rows, cols) with a row stride; grad_logits may be logits.
-// Mapping: forward: one block for each row, online maximum and sum. Backward: the same, one pass.
+// Mapping: forward: one block for each row, online maximum and sum, with smoothing a second pass for the mean.
+// Backward:
+//          the same, one pass.
 // Accumulation: f32. A label outside [0, cols) gives NaN instead of a read outside the row.
 // Tuning: kMaxThreads, untuned: not run on a GPU yet.
 #include "device/softmax.cuh"
@@ -22,13 +26,28 @@ __global__ void cross_entropy_kernel(CrossEntropyArgs args) {
   const int64_t row = blockIdx.x;
   const T* logits = static_cast<const T*>(args.logits) + row * args.row_stride;
   const float lse = softmax_statistics<kCount>(logits, args.cols, scratch).log_sum_exp();
+  const float smoothing = args.label_smoothing;
+  float sum = 0.0f;
+  if (smoothing > 0.0f) {
+    for (int64_t c = static_cast<int64_t>(threadIdx.x) * kCount; c < args.cols;
+         c += static_cast<int64_t>(blockDim.x) * kCount) {
+      const Floats<kCount> v = load_floats<kCount>(logits + c);
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) sum += v[i];
+    }
+    sum = block_sum(sum, scratch);
+  }
   if (threadIdx.x != 0) return;
   const int32_t label = args.labels[row];
   args.lse[row] = lse;
   if (label == args.ignore_index) {
     args.loss[row] = 0.0f;
+  } else if (label >= 0 && label < args.cols) {
+    const float at_label = to_float(logits[label]);
+    args.loss[row] = lse - at_label;
+    if (smoothing > 0.0f) args.loss[row] += smoothing * (at_label - sum / static_cast<float>(args.cols));
   } else {
-    args.loss[row] = label >= 0 && label < args.cols ? lse - to_float(logits[label]) : NAN;
+    args.loss[row] = NAN;
   }
 }
 
@@ -42,13 +61,14 @@ __global__ void cross_entropy_backward_kernel(CrossEntropyBackwardArgs args) {
   const float lse = args.lse[row];
   float scale = args.grad_scale == nullptr ? args.scale : args.scale * *args.grad_scale;
   if (!ignored && (label < 0 || label >= args.cols)) scale = NAN;
+  const float wanted = 1.0f - args.label_smoothing, share = args.label_smoothing / static_cast<float>(args.cols);
   for (int64_t c = static_cast<int64_t>(threadIdx.x) * kCount; c < args.cols;
        c += static_cast<int64_t>(blockDim.x) * kCount) {
     Floats<kCount> v{};
     if (!ignored) {
       v = load_floats<kCount>(logits + c);
 #pragma unroll
-      for (int i = 0; i < kCount; ++i) v[i] = (expf(v[i] - lse) - (c + i == label ? 1.0f : 0.0f)) * scale;
+      for (int i = 0; i < kCount; ++i) v[i] = (expf(v[i] - lse) - (c + i == label ? wanted + share : share)) * scale;
     }
     store_floats<kCount>(grad_logits + c, v);
   }

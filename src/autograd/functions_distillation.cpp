@@ -32,6 +32,7 @@ DistillationLosses losses_of(const Tensor& soft, const Tensor& hard, Tape* tape,
 
 DistillationLosses linear_distillation(const Variable& hidden, const Tensor& labels,
                                        const LinearDistillationInputs& inputs) {
+  refuse_label_smoothing(kOp, inputs.hard_scale);
   const ops::DistillationTerms terms{.temperature = inputs.temperature,
                                      .label_mix = inputs.label_mix,
                                      .soft_scale = inputs.soft_scale,
@@ -56,6 +57,7 @@ DistillationLosses linear_distillation(const Variable& hidden, const Tensor& lab
 }
 
 Variable cosine_distance(const Variable& x, const Tensor& target, const Tensor& weights, const LossScale& scale) {
+  refuse_label_smoothing("cosine_distance", scale);
   const Shape& shape = x.shape();
   ONDOL_CHECK(shape.ndim() >= 1 && target.shape() == shape && target.dtype() == x.dtype(), "[cosine_distance] x is ",
               shape, " ", dtype_name(x.dtype()), ", target ", target.shape(), " ", dtype_name(target.dtype()));

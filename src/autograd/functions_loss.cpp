@@ -20,6 +20,7 @@ Tensor scaled_sum(const Tensor& x, const LossScale& scale) {
 /// A loss that is a sum over elements, whose derivative by each of them is known with its value.
 Variable elementwise_loss(const char* name, const Variable& x, const Tensor& target, const Tensor& losses,
                           const Tensor& derivative, const LossScale& scale) {
+  refuse_label_smoothing(name, scale);
   ONDOL_CHECK(target.shape() == x.shape() && target.dtype() == DType::f32, "[", name, "] targets have shape ",
               target.shape(), " ", dtype_name(target.dtype()), ", predictions ", x.shape());
   Tape* tape = recording(x);
@@ -53,7 +54,8 @@ Variable binary_cross_entropy(const Variable& x, const Tensor& target, const Los
 
 Variable cross_entropy(const Variable& logits, const Tensor& labels, const LossScale& scale, int32_t ignore_index) {
   Tape* tape = recording(logits);
-  const ops::CrossEntropyResult forward = ops::cross_entropy(logits.value(), labels, ignore_index);
+  const ops::CrossEntropyResult forward =
+      ops::cross_entropy(logits.value(), labels, ignore_index, scale.label_smoothing);
   Variable out = output(scaled_sum(forward.loss, scale), tape);
   if (tape != nullptr) {
     const Tensor lse = forward.lse;
@@ -61,7 +63,7 @@ Variable cross_entropy(const Variable& logits, const Tensor& labels, const LossS
       if (!out.has_grad()) return;
       Tensor grad = out.take_grad();
       if (scale.factor.defined()) grad = ops::mul(grad, scale.factor.reshape({1}));
-      logits.add_grad(ops::cross_entropy_backward(logits.value(), labels, lse, scale.value, grad, ignore_index));
+      logits.add_grad(ops::cross_entropy_backward(logits.value(), labels, lse, scale, grad, ignore_index));
     });
   }
   return out;
@@ -76,8 +78,8 @@ Variable linear_cross_entropy(const Variable& hidden, const Tensor& labels, cons
   }
   const QuantizedWeight* weight = inputs.weight.quantized();
   if (weight != nullptr && recording(hidden, inputs.weight, inputs.bias) == nullptr) {
-    ONDOL_CHECK(inputs.softcap == 0.0f && inputs.draw == nullptr,
-                "[linear_cross_entropy] quantised weights go without soft-capping and draws");
+    ONDOL_CHECK(inputs.softcap == 0.0f && inputs.draw == nullptr && inputs.scale.label_smoothing == 0.0f,
+                "[linear_cross_entropy] quantised weights go without soft-capping, draws and label smoothing");
     const Tensor bias = inputs.bias.defined() ? inputs.bias.value() : Tensor();
     const Tensor sum = ops::quantized_linear_cross_entropy(hidden.value(), *weight, bias, labels, inputs.ignore_index);
     return Variable(scaled_sum(sum, inputs.scale));

@@ -9,6 +9,12 @@ Tensor scaled(const Tensor& x, const LossScale& scale) {
   return scale.factor.defined() ? ops::mul(product, scale.factor.reshape({1})) : product;
 }
 
+void refuse_label_smoothing(const char* loss, const LossScale& scale) {
+  if (scale.label_smoothing == 0.0f) return;
+  throw UsageError(concat("label smoothing does not go with the loss of this objective (", loss, ")"),
+                   "leave train.label_smoothing out");
+}
+
 ops::OutputProjectionOptions projection_options(const Variable& weight, const Variable& bias, int32_t ignore_index,
                                                 const Tape* tape) {
   ops::OutputProjectionOptions options;

@@ -10,6 +10,9 @@ namespace ondol::functions {
 /// scale times x.
 Tensor scaled(const Tensor& x, const LossScale& scale);
 
+/// For losses that have none. Throws UsageError naming the loss.
+void refuse_label_smoothing(const char* loss, const LossScale& scale);
+
 /// What the loss is told when `tape` records it (null: nothing does).
 ops::OutputProjectionOptions projection_options(const Variable& weight, const Variable& bias, int32_t ignore_index,
                                                 const Tape* tape);

@@ -118,7 +118,8 @@ struct SoftmaxBackwardArgs {
   bool log;
 };
 
-/// loss[r] = logsumexp(logits[r, :]) - logits[r, label[r]], 0 where label is ignore_index; lse[r] always.
+/// loss[r] = lse[r] - (1 - label_smoothing) logits[r, label[r]] - label_smoothing mean(logits[r, :]), 0 where label is
+/// ignore_index; lse[r] = logsumexp(logits[r, :]) always.
 struct CrossEntropyArgs {
   const void* logits;
   int64_t rows, cols, row_stride;
@@ -126,10 +127,11 @@ struct CrossEntropyArgs {
   int32_t ignore_index;
   float* loss;
   float* lse;
+  float label_smoothing = 0.0f;
 };
 
-/// grad_logits = (softmax - one_hot) * scale * (*grad_scale, 1 when null); rows with ignore_index become 0.
-/// grad_logits may be logits; row strides of both as given.
+/// grad_logits = (softmax - (1 - label_smoothing) one_hot - label_smoothing / cols) * scale * (*grad_scale, 1 when
+/// null); rows with ignore_index become 0. grad_logits may be logits; row strides of both as given.
 struct CrossEntropyBackwardArgs {
   const void* logits;
   int64_t rows, cols, row_stride;
@@ -140,17 +142,19 @@ struct CrossEntropyBackwardArgs {
   const float* grad_scale;  // nullable
   void* grad_logits;
   int64_t grad_row_stride;
+  float label_smoothing = 0.0f;
 };
 
-/// Rows of a teacher's and a student's logits (both contiguous). With p = softmax(teacher / T), q = softmax(student / T):
+/// Rows of a teacher's and a student's logits (both contiguous). With p = softmax(teacher / T), q = softmax(student /
+/// T):
 ///   soft[r] = T^2 sum_v p (log p - log q)
 ///   hard[r] = log sum exp(student) - (1 - mix) student[label] - mix student[argmax teacher]
 /// and with gradients the student's logits become
 ///   soft_scale T (q - p) + hard_scale (softmax(student) - (1 - mix) one_hot(label) - mix one_hot(argmax teacher));
 /// all of it 0 where the label is ignore_index. The scales are multiplied by *soft_factor and *hard_factor.
-/// With `rest` the teacher's rows are not logits but probabilities at T of some tokens and 0 for all others, which are one
-/// class of probability rest[r]: soft[r] = T^2 (sum over p > 0 of p (log p - log q) + rest (log rest - log sum q of the
-/// others)).
+/// With `rest` the teacher's rows are not logits but probabilities at T of some tokens and 0 for all others, which are
+/// one class of probability rest[r]: soft[r] = T^2 (sum over p > 0 of p (log p - log q) + rest (log rest - log sum q of
+/// the others)).
 struct DistillationArgs {
   const float* teacher;
   float* student;
@@ -169,10 +173,11 @@ struct DistillationArgs {
 
 /// For rows r whose label is not ignore_index: a draw from softmax(logits[r, :] / temperature) by Gumbel's maximum,
 ///   v* = argmax_v logits[r, v] / temperature - log(-log u_v),
-/// goes to tokens[b length + t], and v* != labels[r] (0 or 1) to replaced[b length + t]. Row r is row n = kept[r] (first_row +
-/// r when null) of all, which belong to samples one after the other: with positions, b = n / row_count and t =
-/// positions[n], else b = n / length and t = n % length. u_v are the 24 leading bits of word v from block t ceil(cols / 4)
-/// on of the sequence (seed, stream, samples[b]); the high half of a sample's number goes to the counter above 2^40.
+/// goes to tokens[b length + t], and v* != labels[r] (0 or 1) to replaced[b length + t]. Row r is row n = kept[r]
+/// (first_row + r when null) of all, which belong to samples one after the other: with positions, b = n / row_count and
+/// t = positions[n], else b = n / length and t = n % length. u_v are the 24 leading bits of word v from block t
+/// ceil(cols / 4) on of the sequence (seed, stream, samples[b]); the high half of a sample's number goes to the counter
+/// above 2^40.
 struct ReplaceTokensArgs {
   const float* logits;  // (rows, cols) contiguous
   int64_t rows, cols;

@@ -19,7 +19,10 @@ Variable flat(const Variable& scores) {
   return functions::reshape(scores, {scores.value().numel() / scores.shape()[-1], scores.shape()[-1]});
 }
 
-LossScale half(const LossScale& scale) { return {0.5 * scale.value, scale.factor}; }
+LossScale half(LossScale scale) {
+  scale.value *= 0.5f;
+  return scale;
+}
 
 }  // namespace
 

@@ -9,45 +9,54 @@ namespace ondol::ops {
 
 namespace {
 
-void run_cross_entropy(const Tensor& logits, const Tensor& labels, int32_t ignore_index, const Tensor& loss,
-                       const Tensor& lse) {
+void run_cross_entropy(const Tensor& logits, const Tensor& labels, int32_t ignore_index, float label_smoothing,
+                       const Tensor& loss, const Tensor& lse) {
   const int64_t cols = logits.size(-1);
   run_kernel(&KernelTable::cross_entropy, logits.device(), logits.dtype(),
              CrossEntropyArgs{logits.raw(), lse.numel(), cols, cols, labels.data<int32_t>(), ignore_index,
-                              loss.data<float>(), lse.data<float>()});
+                              loss.data<float>(), lse.data<float>(), label_smoothing});
 }
 
 void run_cross_entropy_backward(const Tensor& logits, const Tensor& labels, int32_t ignore_index, const Tensor& lse,
-                                float scale, const float* grad_scale, const Tensor& grad) {
+                                const LossScale& scale, const float* grad_scale, const Tensor& grad) {
   const int64_t cols = logits.size(-1);
-  run_kernel(&KernelTable::cross_entropy_backward, logits.device(), logits.dtype(),
-             CrossEntropyBackwardArgs{logits.raw(), lse.numel(), cols, cols, labels.data<int32_t>(), ignore_index,
-                                      lse.data<float>(), scale, grad_scale, grad.raw(), cols});
+  run_kernel(
+      &KernelTable::cross_entropy_backward, logits.device(), logits.dtype(),
+      CrossEntropyBackwardArgs{logits.raw(), lse.numel(), cols, cols, labels.data<int32_t>(), ignore_index,
+                               lse.data<float>(), scale.value, grad_scale, grad.raw(), cols, scale.label_smoothing});
 }
 
 void run_unary_in_place(const Tensor& x, UnaryKind kind, float parameter) {
   run_kernel(&KernelTable::unary, x.device(), x.dtype(), UnaryArgs{x.raw(), x.raw(), x.numel(), kind, parameter});
 }
 
+void check_smoothing(const char* op, float label_smoothing) {
+  ONDOL_CHECK(label_smoothing >= 0.0f && label_smoothing < 1.0f, "[", op, "] label smoothing ", label_smoothing,
+              " must lie in [0, 1)");
+}
+
 }  // namespace
 
-CrossEntropyResult cross_entropy(const Tensor& logits, const Tensor& labels, int32_t ignore_index) {
+CrossEntropyResult cross_entropy(const Tensor& logits, const Tensor& labels, int32_t ignore_index,
+                                 float label_smoothing) {
   constexpr const char* op = "cross_entropy";
   check_data(op, "logits", logits);
+  check_smoothing(op, label_smoothing);
   const int64_t cols = last_size(op, "logits", logits);
   const int64_t rows = leading_size(logits.shape());
   ONDOL_CHECK(cols > 0 || rows == 0, "[", op, "] logits have shape ", logits.shape());
   const Tensor places = check_labels(op, labels, logits, rows, cols, ignore_index);
   CrossEntropyResult result{Tensor::empty({rows}, DType::f32, logits.device()),
                             Tensor::empty({rows}, DType::f32, logits.device())};
-  if (rows > 0) run_cross_entropy(logits.contiguous(), places, ignore_index, result.loss, result.lse);
+  if (rows > 0) run_cross_entropy(logits.contiguous(), places, ignore_index, label_smoothing, result.loss, result.lse);
   return result;
 }
 
-Tensor cross_entropy_backward(const Tensor& logits, const Tensor& labels, const Tensor& lse, float scale,
+Tensor cross_entropy_backward(const Tensor& logits, const Tensor& labels, const Tensor& lse, const LossScale& scale,
                               const Tensor& grad_scale, int32_t ignore_index) {
   constexpr const char* op = "cross_entropy_backward";
   check_data(op, "logits", logits);
+  check_smoothing(op, scale.label_smoothing);
   const int64_t cols = last_size(op, "logits", logits);
   const int64_t rows = leading_size(logits.shape());
   const Tensor places = check_labels(op, labels, logits, rows, cols, ignore_index);
@@ -120,6 +129,7 @@ LinearCrossEntropyResult linear_cross_entropy(const Tensor& hidden, const Tensor
   constexpr const char* op = "linear_cross_entropy";
   const ChunkedProjection projection(op, hidden, weight, labels, options.projection);
   const Device device = hidden.device();
+  check_smoothing(op, options.scale.label_smoothing);
   const float* factor = factor_of(op, options.scale, hidden);
   const CountingRows& counting = projection.counting();
   const int32_t ignore_index = options.projection.ignore_index;
@@ -142,9 +152,10 @@ LinearCrossEntropyResult linear_cross_entropy(const Tensor& hidden, const Tensor
       run_unary_in_place(logits, UnaryKind::scale, options.softcap);
     }
     if (options.draw != nullptr) draw_tokens(*options.draw, logits, labels_chunk, begin, counting.kept, ignore_index);
-    run_cross_entropy(logits, labels_chunk, ignore_index, losses.narrow(0, begin, count), lse_chunk);
+    run_cross_entropy(logits, labels_chunk, ignore_index, options.scale.label_smoothing, losses.narrow(0, begin, count),
+                      lse_chunk);
     if (!options.projection.gradients) return;
-    run_cross_entropy_backward(logits, labels_chunk, ignore_index, lse_chunk, options.scale.value, factor, logits);
+    run_cross_entropy_backward(logits, labels_chunk, ignore_index, lse_chunk, options.scale, factor, logits);
     if (!capped) return;
     // d softcap tanh(z / softcap) / dz = tanh'(z / softcap)
     run_kernel(&KernelTable::unary_backward, device, DType::f32,

@@ -173,6 +173,7 @@ std::string TrainConfig::resolved_json() const {
   out["schedule"] = schedule_json(first.schedule);
   OrderedJson train = sizes_json(first);
   train["max_grad_norm"] = max_grad_norm;
+  train["label_smoothing"] = label_smoothing;
   train["dtype"] = dtype_name(dtype);
   train["seed"] = seed;
   if (!lora) {

@@ -260,6 +260,7 @@ TrainConfig read_single(const Json& document, const std::string& name) {
 
   const JsonReader train = root.child("train");
   config.max_grad_norm = train.get("max_grad_norm", config.max_grad_norm, at_least(0.0));
+  config.label_smoothing = train.get("label_smoothing", config.label_smoothing, half_open(0.0, 1.0));
   config.dtype = dtype_from_name(train.get_enum("dtype", "f32", {"f32", "bf16"}));
   config.seed = train.get<uint64_t>("seed", config.seed);
   config.freeze.patterns = train.get<std::vector<std::string>>("freeze", {});

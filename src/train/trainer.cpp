@@ -237,6 +237,7 @@ void Trainer::Impl::build(const std::string& checkpoint, const std::string& cach
   step = std::make_unique<TrainingStep>(*training.model, *training.optimizer,
                                         TrainingStepSettings{.seed = config.seed,
                                                              .max_grad_norm = config.max_grad_norm,
+                                                             .label_smoothing = config.label_smoothing,
                                                              .stop_at_non_finite = config.on_non_finite == "stop",
                                                              .updates = state.updates,
                                                              .gradient_checkpointing = config.gradient_checkpointing},

@@ -107,7 +107,10 @@ void TrainingStep::run_micro_batches(const Objective& objective) {
   const ValueShards::Use use(hooks_.values);
   const auto named = static_cast<int64_t>(objective.loss_names().size());
   std::vector<LossScale> scales;
-  for (int64_t i = 0; i < loss_scales_.numel(); ++i) scales.emplace_back(1.0, loss_scales_.narrow(0, i, 1));
+  for (int64_t i = 0; i < loss_scales_.numel(); ++i) {
+    scales.emplace_back(1.0, loss_scales_.narrow(0, i, 1)).label_smoothing =
+        static_cast<float>(settings_.label_smoothing);
+  }
   for (int64_t i = 0; i < (sum_.in_rounds() ? share_.size : share_.count); ++i) {
     if (sum_.in_rounds()) sum_.set_contributors(contributors_in_round(micro_batches_, i, ranks_.size()));
     const bool counts = i < share_.count;

@@ -49,6 +49,7 @@ struct GradientResult {
 struct TrainingStepSettings {
   uint64_t seed = 0;
   double max_grad_norm = 0.0;       // 0: gradients are not clipped
+  double label_smoothing = 0.0;     // of the losses (LossScale)
   bool stop_at_non_finite = false;  // after a step that is not finite no later one changes a weight either
   int64_t updates = 0;              // done before this process
   bool dropout = true;

@@ -1,4 +1,4 @@
-// Values published elsewhere: GELU, 1000 steps of AdamW, rotary frequencies of Llama 3.1.
+// Values published elsewhere: GELU, 1000 steps of AdamW, smoothed labels, rotary frequencies of Llama 3.1.
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
@@ -8,6 +8,7 @@
 
 #include <ondol/io/safetensors.h>
 #include <ondol/ops/elementwise.h>
+#include <ondol/ops/loss.h>
 #include <ondol/ops/optimizer.h>
 #include <ondol/ops/rope.h>
 
@@ -62,6 +63,24 @@ TEST(PublishedValues, AdamwOver1000Steps) {
   expect_near("published_weight_after_1000", 1e-4);
 }
 
+TEST(PublishedValues, LabelSmoothingOfTorch) {
+  // torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.1, reduction="none") in float64, torch 2.15.
+  const Tensor logits = Tensor::from_vector<float>({1, 2, 3, -0.5f, 0, -1, 0.5f, 4}, {2, 4});
+  const Tensor labels = Tensor::from_vector<int32_t>({2, 0}, {2});
+  const ops::CrossEntropyResult forward = ops::cross_entropy(logits, labels, kIgnoreIndex, 0.1f);
+  const std::vector<float> losses = forward.loss.to_vector<float>();
+  EXPECT_NEAR(losses[0], 0.5899953882, 1e-6);
+  EXPECT_NEAR(losses[1], 3.9662786242, 1e-6);
+  LossScale scale;
+  scale.label_smoothing = 0.1f;
+  const std::vector<float> gradients =
+      ops::cross_entropy_backward(logits, labels, forward.lse, scale, {}).to_vector<float>();
+  const std::vector<double> expected = {0.0632576070,  0.2149090494,  -0.2728595905, -0.0053070660,
+                                        -0.9076433337, -0.0186148393, 0.0036163048,  0.9226418682};
+  for (size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(gradients[i], expected[i], 1e-6);
+  EXPECT_THROW(ops::cross_entropy(logits, labels, kIgnoreIndex, 1.0f), Error);
+}
+
 TEST(PublishedValues, RopeTableOfLlama31) {
   // rope_theta 500000, head_dim 128, factor 8, 1 and 4 over 8192: pairs below 29 keep their frequency (wave length
   // under 2048), pairs above 35 have an eighth of it.
@@ -77,7 +96,7 @@ TEST(PublishedValues, RopeTableOfLlama31) {
   const std::vector<float> cosines = table.cos.to_vector<float>(), sines = table.sin.to_vector<float>();
   for (int64_t position = 0; position < 1000; position += 37) {
     for (int64_t i = 0; i < 64; ++i) {
-      const double angle = static_cast<double>(position) * testing::reference::rope_frequency(config, 128, i);
+      const double angle = testing::reference::rope_angle(config, 128, static_cast<double>(position), i);
       EXPECT_NEAR(cosines[static_cast<size_t>(position * 64 + i)], std::cos(angle), 1e-7);
       EXPECT_NEAR(sines[static_cast<size_t>(position * 64 + i)], std::sin(angle), 1e-7);
     }

@@ -199,11 +199,12 @@ std::vector<int32_t> labels_for(int64_t rows, int64_t limit, bool some_ignored) 
 void add_cross_entropy(std::vector<OpCase>& cases, bool large) {
   for (const DType dtype : kDataTypes) {
     for (const auto& [shape, layout] : row_shapes(large)) {
-      for (const bool some_ignored : {false, true}) {
+      for (const auto& [some_ignored, smoothing] :
+           {std::pair(false, 0.0f), std::pair(true, 0.0f), std::pair(true, 0.1f)}) {
         OpCase c;
         c.op = "cross_entropy";
         c.name = concat("cross_entropy ", dtype_name(dtype), " ", shape, layout_name(layout),
-                        some_ignored ? " ignored" : "");
+                        some_ignored ? " ignored" : "", smoothing > 0.0f ? " smoothed" : "");
         c.dtype = dtype;
         const Shape rows(std::span<const int64_t>(shape.begin(), shape.end() - 1));
         c.inputs = {{.shape = shape, .dtype = dtype, .layout = layout, .differentiable = true, .scale = 3.0},
@@ -211,15 +212,17 @@ void add_cross_entropy(std::vector<OpCase>& cases, bool large) {
                      .dtype = DType::i32,
                      .fill = Fill::given,
                      .given = labels_for(rows.numel(), shape[-1], some_ignored)}};
-        c.run = [](const std::vector<Tensor>& in, bool) {
-          const ops::CrossEntropyResult r = ops::cross_entropy(in[0], in[1]);
-          return OpResult{{r.loss, r.lse}, [in, r](const std::vector<Tensor>&) {
+        LossScale scale(0.5);
+        scale.label_smoothing = smoothing;
+        c.run = [scale](const std::vector<Tensor>& in, bool) {
+          const ops::CrossEntropyResult r = ops::cross_entropy(in[0], in[1], kIgnoreIndex, scale.label_smoothing);
+          return OpResult{{r.loss, r.lse}, [in, r, scale](const std::vector<Tensor>&) {
                             const Tensor two = Tensor::full({1}, 2.0, DType::f32, in[0].device());
-                            return std::vector<Tensor>{ops::cross_entropy_backward(in[0], in[1], r.lse, 0.5f, two)};
+                            return std::vector<Tensor>{ops::cross_entropy_backward(in[0], in[1], r.lse, scale, two)};
                           }};
         };
-        set_reference(c, []<class T>(const std::vector<Array<T>>& in, Round) {
-          return reference::cross_entropy(in[0], in[1], kIgnoreIndex);
+        set_reference(c, [scale]<class T>(const std::vector<Array<T>>& in, Round) {
+          return reference::cross_entropy(in[0], in[1], kIgnoreIndex, static_cast<double>(scale.label_smoothing));
         });
         c.grad_outputs = 1;
         c.unit_gradient = true;
@@ -234,6 +237,7 @@ struct HeadCase {
   bool bias;
   float softcap;
   bool some_ignored;
+  float smoothing = 0.0f;
 };
 
 void add_linear_cross_entropy(std::vector<OpCase>& cases, bool large) {
@@ -245,6 +249,7 @@ void add_linear_cross_entropy(std::vector<OpCase>& cases, bool large) {
         heads.push_back({7, 13, 5, 0, bias, softcap, some_ignored});
         heads.push_back({12, 33, 17, 5, bias, softcap, some_ignored});
         heads.push_back({40, 65, 32, 16, bias, softcap, some_ignored});
+        heads.push_back({40, 65, 32, 16, bias, softcap, some_ignored, 0.2f});
         heads.push_back({64, 64, 16, 0, bias, softcap, some_ignored});
         heads.push_back({65, 129, 33, 32, bias, softcap, some_ignored});
         heads.push_back({3, 1000, 24, 2, bias, softcap, some_ignored});
@@ -260,7 +265,7 @@ void add_linear_cross_entropy(std::vector<OpCase>& cases, bool large) {
       c.op = "linear_cross_entropy";
       c.name = concat("linear_cross_entropy ", dtype_name(dtype), " ", head.rows, "x", head.vocab, "x", head.hidden,
                       " chunk ", head.chunk, head.bias ? " bias" : "", head.softcap > 0 ? " softcap" : "",
-                      head.some_ignored ? " ignored" : "");
+                      head.some_ignored ? " ignored" : "", head.smoothing > 0 ? " smoothed" : "");
       c.dtype = dtype;
       c.inputs = {{.shape = {head.rows, head.hidden}, .dtype = dtype, .differentiable = true},
                   {.shape = {head.vocab, head.hidden}, .dtype = dtype, .differentiable = true},
@@ -269,10 +274,12 @@ void add_linear_cross_entropy(std::vector<OpCase>& cases, bool large) {
                    .fill = Fill::given,
                    .given = labels_for(head.rows, head.vocab, head.some_ignored)}};
       if (head.bias) c.inputs.push_back({.shape = {head.vocab}, .dtype = dtype, .differentiable = true});
-      c.run = [head](const std::vector<Tensor>& in, bool gradients) {
+      LossScale scale(0.25);
+      scale.label_smoothing = head.smoothing;
+      c.run = [head, scale](const std::vector<Tensor>& in, bool gradients) {
         const auto r = ops::linear_cross_entropy(
             in[0], in[1], in[2],
-            {.scale = 0.25f,
+            {.scale = scale,
              .softcap = head.softcap,
              .projection = {.bias = head.bias ? in[3] : Tensor(), .gradients = gradients, .chunk_rows = head.chunk}});
         return OpResult{{r.loss}, [r](const std::vector<Tensor>&) {
@@ -285,7 +292,8 @@ void add_linear_cross_entropy(std::vector<OpCase>& cases, bool large) {
         Array<T> logits = reference::linear(in[0], in[1], head.bias ? &in[3] : nullptr);
         const T cap = static_cast<T>(head.softcap);
         if (head.softcap > 0) logits = reference::map(logits, [cap](T z) { return cap * std::tanh(z / cap); });
-        const Array<T> losses = reference::cross_entropy(logits, in[2], kIgnoreIndex)[0];
+        const auto smoothing = static_cast<double>(head.smoothing);
+        const Array<T> losses = reference::cross_entropy(logits, in[2], kIgnoreIndex, smoothing)[0];
         Array<T> loss(Shape{});
         for (int64_t r = 0; r < losses.numel(); ++r) loss[0] += T(0.25) * losses[r];
         return std::vector<Array<T>>{loss};

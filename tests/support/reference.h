@@ -158,13 +158,18 @@ Array<T> softmax(const Array<T>& x) {
 
 /// Loss and log sum exp of each row.
 template <class T>
-std::vector<Array<T>> cross_entropy(const Array<T>& logits, const Array<T>& labels, int32_t ignore_index) {
+std::vector<Array<T>> cross_entropy(const Array<T>& logits, const Array<T>& labels, int32_t ignore_index,
+                                    double label_smoothing = 0.0) {
   const int64_t cols = logits.cols(), rows = logits.rows();
   Array<T> loss(Shape{rows}), lse(Shape{rows});
   for (int64_t r = 0; r < rows; ++r) {
     lse[r] = log_sum_exp(logits.values.data() + r * cols, cols);
     const int64_t label = static_cast<int64_t>(labels[r]);
-    loss[r] = label == ignore_index ? T(0) : lse[r] - logits[r * cols + label];
+    // Szegedy et al. 2016: cross entropy with the mixture of the target and the uniform distribution.
+    for (int64_t c = 0; c < cols && label != ignore_index; ++c) {
+      const double wanted = (c == label ? 1.0 - label_smoothing : 0.0) + label_smoothing / static_cast<double>(cols);
+      loss[r] += T(wanted) * (lse[r] - logits[r * cols + c]);
+    }
   }
   return {loss, lse};
 }
@@ -259,6 +264,12 @@ inline double rope_frequency(const RopeConfig& config, int64_t rotary_dim, int64
   return (1.0 - smooth) * base / config.factor + smooth * base;
 }
 
+/// The angle at a position, a product in f32 as in transformers and the code that LLaMA was published with.
+inline double rope_angle(const RopeConfig& config, int64_t rotary_dim, double position, int64_t i) {
+  const float frequency = static_cast<float>(rope_frequency(config, rotary_dim, i));
+  return static_cast<double>(static_cast<float>(position) * frequency);
+}
+
 /// x (B, T, H, D); positions (B, T) or null for t + offset.
 template <class T>
 Array<T> rope(const Array<T>& x, const RopeConfig& config, const Array<T>* positions, int64_t offset, bool interleaved,
@@ -272,7 +283,7 @@ Array<T> rope(const Array<T>& x, const RopeConfig& config, const Array<T>* posit
     for (int64_t h = 0; h < heads; ++h) {
       const int64_t at = (bt * heads + h) * head_dim;
       for (int64_t i = 0; i < rotary_dim / 2; ++i) {
-        const double angle = position * rope_frequency(config, rotary_dim, i);
+        const double angle = rope_angle(config, rotary_dim, position, i);
         const T c = static_cast<T>(std::cos(angle)), s = static_cast<T>(inverse ? -std::sin(angle) : std::sin(angle));
         const int64_t first = at + (interleaved ? 2 * i : i);
         const int64_t second = at + (interleaved ? 2 * i + 1 : i + rotary_dim / 2);

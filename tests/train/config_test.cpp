@@ -21,7 +21,7 @@ const char* const kExample = R"({
                 "decay": "matrices"},
   "schedule":  {"type": "cosine", "warmup_steps": 100, "min_learning_rate": 3e-5},
   "train": {
-    "steps": 2000, "batch_size": 32, "micro_batch_size": 8, "max_grad_norm": 1.0,
+    "steps": 2000, "batch_size": 32, "micro_batch_size": 8, "max_grad_norm": 1.0, "label_smoothing": 0.0,
     "dtype": "bf16", "seed": 1234, "deterministic": true
   },
   "evaluation": {"every": 200, "batches": 20},

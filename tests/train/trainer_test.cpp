@@ -335,6 +335,22 @@ TEST(Trainer, NonFiniteLossStopsOrIsSkipped) {
   EXPECT_TRUE(lines[5]["loss"].is_null() || lines[5]["grad_norm"].is_null());
 }
 
+TEST(Trainer, LabelSmoothingMovesTheTrainingLossInProportion) {
+  const testing::TemporaryDirectory directory;
+  testing::write_tiny_inputs(directory);
+  std::vector<RunWatch> runs(3);
+  for (int tenths = 0; tenths < 3; ++tenths) {
+    run_until(tiny_config(directory, concat("smoothed-", tenths),
+                          {"train.steps=1", "optimizer.learning_rate=0", "evaluation.every=1",
+                           concat("train.label_smoothing=", 0.1 * tenths)}),
+              -1, &runs[static_cast<size_t>(tenths)]);
+  }
+  const double change = runs[1].losses[0] - runs[0].losses[0];
+  EXPECT_GT(std::abs(change), 1e-4);
+  EXPECT_NEAR(runs[2].losses[0] - runs[0].losses[0], 2.0 * change, 2e-6);
+  EXPECT_EQ(runs[2].evaluations[0].loss, runs[0].evaluations[0].loss);
+}
+
 TEST(Trainer, ABatchWithoutATargetIsLeftOut) {
   const testing::TemporaryDirectory directory;
   testing::write_tiny_inputs(directory);

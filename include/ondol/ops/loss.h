@@ -22,6 +22,9 @@ struct LossScale {
       : value(static_cast<float>(number)), factor(std::move(device_factor)) {}
   float value;
   Tensor factor;
+  /// Of a cross entropy: a share of the target's probability that all classes get alike (Szegedy et al. 2016), in [0,
+  /// 1). Losses of other kinds refuse it.
+  float label_smoothing = 0.0f;
 };
 
 namespace ops {
@@ -31,10 +34,12 @@ struct CrossEntropyResult {
   Tensor lse;   // (rows) f32
 };
 
-/// logits (.., V), labels (..).
-CrossEntropyResult cross_entropy(const Tensor& logits, const Tensor& labels, int32_t ignore_index = kIgnoreIndex);
-/// (softmax - one_hot) * scale * grad_scale; grad_scale is a one-element f32 tensor or undefined.
-Tensor cross_entropy_backward(const Tensor& logits, const Tensor& labels, const Tensor& lse, float scale,
+/// logits (.., V), labels (..). label_smoothing e: loss = (1 - e) (lse - logits[label]) + e (lse - mean of logits).
+CrossEntropyResult cross_entropy(const Tensor& logits, const Tensor& labels, int32_t ignore_index = kIgnoreIndex,
+                                 float label_smoothing = 0.0f);
+/// (softmax - (1 - e) one_hot - e / V) * scale.value * grad_scale, e = scale.label_smoothing; grad_scale is a
+/// one-element f32 tensor or undefined. scale.factor is not looked at.
+Tensor cross_entropy_backward(const Tensor& logits, const Tensor& labels, const Tensor& lse, const LossScale& scale,
                               const Tensor& grad_scale, int32_t ignore_index = kIgnoreIndex);
 
 /// A token drawn from the softmax of each row that counts, for replaced-token detection (Clark et al. 2020): the

@@ -65,6 +65,7 @@ struct TrainConfig {
   } unfreeze;
 
   double max_grad_norm = 1.0;  // 0: no clipping
+  double label_smoothing = 0.0;
   DType dtype = DType::f32;
   uint64_t seed = 1234;
   bool deterministic = true;
