@@ -341,8 +341,8 @@ TEST(Trainer, LabelSmoothingMovesTheTrainingLossInProportion) {
   std::vector<RunWatch> runs(3);
   for (int tenths = 0; tenths < 3; ++tenths) {
     run_until(tiny_config(directory, concat("smoothed-", tenths),
-                          {"train.steps=1", "optimizer.learning_rate=0", "evaluation.every=1",
-                           concat("train.label_smoothing=", 0.1 * tenths)}),
+                          {"train.steps=1", "schedule.warmup_steps=0", "optimizer.learning_rate=0",
+                           "evaluation.every=1", concat("train.label_smoothing=", 0.1 * tenths)}),
               -1, &runs[static_cast<size_t>(tenths)]);
   }
   const double change = runs[1].losses[0] - runs[0].losses[0];
