@@ -15,4 +15,21 @@ TensorPlace RankGrid::place() const {
   return {tensor_group_->rank(), tensor_group_->size(), tensor_group_.get(), data_.size(), data_.rank()};
 }
 
+CommStatistics RankGrid::statistics() const {
+  CommStatistics sum;
+  sum.late_seconds.resize(static_cast<size_t>(all_.size()));
+  for (const Communicator* group : {all_.communicator(), tensor_group_.get(), data_group_.get()}) {
+    if (group == nullptr) continue;
+    const CommStatistics own = group->statistics();
+    sum.collectives += own.collectives;
+    sum.bytes += own.bytes;
+    sum.busy_seconds += own.busy_seconds;
+    sum.exposed_seconds += own.exposed_seconds;
+    for (size_t i = 0; i < own.late_seconds.size(); ++i) {
+      sum.late_seconds[static_cast<size_t>(group->world_rank(static_cast<int>(i)))] += own.late_seconds[i];
+    }
+  }
+  return sum;
+}
+
 }  // namespace ondol

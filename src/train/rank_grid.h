@@ -30,6 +30,8 @@ class RankGrid {
   TensorPlace place() const;
   /// Ranks of a tensor group.
   int tensor() const { return all_.size() / data_.size(); }
+  /// Of the communicators of all processes and of both groups together; late_seconds by rank of the run.
+  CommStatistics statistics() const;
 
  private:
   Ranks all_, data_;

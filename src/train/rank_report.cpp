@@ -24,18 +24,14 @@ std::vector<RankMetrics> rank_metrics(const std::vector<RankReport>& reports) {
   return metrics;
 }
 
-CommStatistics RankTimes::statistics() const {
-  return ranks_.communicator() == nullptr ? CommStatistics() : ranks_.communicator()->statistics();
-}
-
 void RankTimes::begin() {
-  if (under_way_++ == 0) before_ = statistics();
+  if (under_way_++ == 0) before_ = grid_.statistics();
 }
 
 void RankTimes::end(int64_t tokens, double seconds) {
   --under_way_;
-  if (ranks_.size() == 1) return;
-  const CommStatistics now = statistics();
+  if (grid_.all().size() == 1) return;
+  const CommStatistics now = grid_.statistics();
   report_.tokens = static_cast<float>(tokens);
   report_.seconds = static_cast<float>(seconds);
   report_.communication_seconds = static_cast<float>(now.busy_seconds - before_.busy_seconds);

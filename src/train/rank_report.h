@@ -1,6 +1,6 @@
 // What a rank tells the others with every step besides its losses, and what they make of it.
 //
-//   RankTimes times(ranks);
+//   RankTimes times(grid);
 //   times.begin();                                    // a step starts
 //   ...
 //   times.end(tokens_of_own_share, seconds);          // its result is there
@@ -13,7 +13,7 @@
 #include <ondol/distributed/communicator.h>
 #include <ondol/train/trainer.h>
 
-#include "train/ranks.h"
+#include "train/rank_grid.h"
 
 namespace ondol {
 
@@ -38,7 +38,8 @@ std::vector<RankMetrics> rank_metrics(const std::vector<RankReport>& reports);
 /// How long this rank takes for its steps, and what communication has of it.
 class RankTimes {
  public:
-  explicit RankTimes(const Ranks& ranks) : ranks_(ranks) {}
+  /// The grid must outlive this; it may change before the first step.
+  explicit RankTimes(const RankGrid& grid) : grid_(grid) {}
 
   /// Steps may begin before earlier ones have ended.
   void begin();
@@ -47,9 +48,7 @@ class RankTimes {
   const RankReport& report() const { return report_; }
 
  private:
-  CommStatistics statistics() const;
-
-  const Ranks ranks_;
+  const RankGrid& grid_;
   CommStatistics before_;
   int under_way_ = 0;
   RankReport report_;

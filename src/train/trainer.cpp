@@ -125,7 +125,7 @@ struct Trainer::Impl {
   TrainerState state;  // as of the last step that was started; updates and seconds: of the last one that is finished
   BestModel best{config.evaluation, config.output, state};
   std::deque<StartedStep> started;
-  RankTimes times{ranks};
+  RankTimes times{grid};
   double finished_at = 0.0;  // when the last result came
   std::optional<double> peak_flops;
   std::string last_checkpoint;      // that is whole

@@ -67,6 +67,9 @@ TEST(TensorParallelSteps, AreThoseOfOneProcess) {
           const RankGrid grid(world.get(), tensor);
           ONDOL_CHECK(grid.tensor() == tensor && grid.data().size() == info.size / tensor, "a grid of another shape");
           const std::vector<Step> got = train(config, grid);
+          // What the groups have done counts, not only what all ranks did together.
+          ONDOL_CHECK((grid.statistics().collectives > world->statistics().collectives) == (tensor > 1),
+                      "statistics of ", grid.statistics().collectives, " collectives");
           for (size_t i = 0; i < wanted.size(); ++i) {
             const auto near = [](double a, double b) { return std::abs(a - b) <= 1e-6 * std::abs(b); };
             ONDOL_CHECK(near(got[i].loss, wanted[i].loss), "step ", i + 1, ": loss ", got[i].loss, ", not ",
