@@ -220,6 +220,10 @@ TEST(Nccl, ADeadRankEndsTheWait) {
         }
         const std::string error =
             error_of([&] { world->all_reduce(Tensor::zeros({4}, DType::f32, kGpu)).synchronize(); });
+        // Where the death was seen before the call, its error may be there before the watching thread has aborted.
+        for (int i = 0; i < 500 && !was_called("abort"); ++i) {
+          std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        }
         ONDOL_CHECK(was_called("abort"), "NCCL was not aborted");
         ONDOL_CHECK(error_of([&] { world->barrier(); }) == error, "later calls do not fail");
         throw Error(error);
