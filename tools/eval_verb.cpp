@@ -13,7 +13,7 @@
 #include "json_output.h"
 #include "model_files.h"
 #include "option_checks.h"
-#include "train_ranks.h"
+#include "own_rank.h"
 #include "verbs.h"
 
 namespace {
@@ -102,20 +102,20 @@ ondol::DataConfig data_of(const Options& options) {
 }
 
 void run_task(const Options& options, const char* objective, const GlobalOptions& global) {
-  TrainRanks ranks(global, /*deterministic=*/true);
+  OwnRank rank(global, /*deterministic=*/true);
   GlobalOptions of_rank = global;
-  of_rank.device = ranks.device();
-  const ondol::TaskEvaluation result = ranks.run([&] {
-    const auto work = ranks.long_work("evaluating");
+  of_rank.device = rank.device();
+  const ondol::TaskEvaluation result = rank.run([&] {
+    const auto work = rank.long_work("evaluating");
     const auto model = load_model_directory(options.model, of_rank);
     const ondol::Tokenizer tokenizer = load_model_tokenizer(options.model, *model);
     return ondol::evaluate_task(*model, tokenizer,
                                 {.objective = objective_of(options, objective, *model),
                                  .data = data_of(options),
                                  .batch_size = options.batch,
-                                 .communicator = ranks.communicator()});
+                                 .communicator = rank.communicator()});
   });
-  if (!ranks.first()) return;
+  if (!rank.first()) return;
   if (!options.predictions.empty()) {
     std::string lines;
     for (const std::string& line : result.predictions) lines += line + "\n";

@@ -9,8 +9,8 @@
 
 #include "option_checks.h"
 #include "output.h"
+#include "own_rank.h"
 #include "train_progress.h"
-#include "train_ranks.h"
 #include "verbs.h"
 
 namespace {
@@ -99,15 +99,15 @@ void run_train(const Options& options, const GlobalOptions& global) {
     return;
   }
   install_signal_handlers();
-  TrainRanks ranks(global, config.deterministic);
+  OwnRank rank(global, config.deterministic);
   ondol::Trainer trainer(std::move(config), {.output = "",
                                              .resume = options.resume,
-                                             .device = ranks.device(),
+                                             .device = rank.device(),
                                              .stop = &stop_requested,
-                                             .communicator = ranks.communicator(),
-                                             .observer = &ranks.observer(progress)});
-  const ondol::TrainResult result = ranks.run([&] { return trainer.run(); });
-  if (!ranks.first()) return;
+                                             .communicator = rank.communicator(),
+                                             .observer = &rank.observer(progress)});
+  const ondol::TrainResult result = rank.run([&] { return trainer.run(); });
+  if (!rank.first()) return;
   if (global.json) {
     const nlohmann::ordered_json out = {
         {"step", result.step}, {"finished", result.finished}, {"directory", result.directory}};

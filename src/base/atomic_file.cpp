@@ -21,11 +21,7 @@ std::string temporary_name(const std::string& path) {
 }
 }  // namespace
 
-AtomicFile::AtomicFile(std::string path, size_t checksum_chunk_bytes)
-    : path_(std::move(path)),
-      temporary_(temporary_name(path_)),
-      with_checksums_(checksum_chunk_bytes > 0),
-      checksum_(with_checksums_ ? checksum_chunk_bytes : 1) {
+AtomicFile::AtomicFile(std::string path) : path_(std::move(path)), temporary_(temporary_name(path_)) {
   fd_ = file_operations().open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (fd_ < 0) throw_error("cannot create file: ", std::strerror(errno), " (", path_, ")");
   buffer_.reserve(kBufferBytes);
@@ -64,7 +60,6 @@ void AtomicFile::flush() {
 void AtomicFile::write(const void* data, size_t size) {
   ONDOL_CHECK(fd_ >= 0, "cannot write file: already committed or failed (", path_, ")");
   if (size == 0) return;
-  if (with_checksums_) checksum_.update(data, size);
   const char* bytes = static_cast<const char*>(data);
   size_ += size;
   if (buffer_.size() + size > kBufferBytes) flush();
@@ -87,10 +82,6 @@ void AtomicFile::commit() {
   if (system.rename(temporary_.c_str(), path_.c_str()) != 0) fail("rename", errno);
   temporary_.clear();
   sync_directory(parent_directory(path_));
-}
-
-std::vector<uint32_t> AtomicFile::checksums() const {
-  return with_checksums_ ? checksum_.values() : std::vector<uint32_t>{};
 }
 
 void write_file_atomic(const std::string& path, std::string_view bytes) {

@@ -150,30 +150,4 @@ std::vector<uint32_t> file_checksums(const std::string& path, size_t chunk_bytes
   return values;
 }
 
-ChunkedChecksum::ChunkedChecksum(size_t chunk_bytes) : chunk_bytes_(chunk_bytes) {
-  ONDOL_CHECK(chunk_bytes > 0, "checksum chunks need at least one byte");
-}
-
-void ChunkedChecksum::update(const void* data, size_t size) {
-  const char* next = static_cast<const char*>(data);
-  while (size > 0) {
-    const size_t part = std::min(size, chunk_bytes_ - filled_);
-    current_ = crc32(current_, next, part);
-    filled_ += part;
-    next += part;
-    size -= part;
-    if (filled_ == chunk_bytes_) {
-      finished_.push_back(current_);
-      current_ = 0;
-      filled_ = 0;
-    }
-  }
-}
-
-std::vector<uint32_t> ChunkedChecksum::values() const {
-  std::vector<uint32_t> all = finished_;
-  if (filled_ > 0) all.push_back(current_);
-  return all;
-}
-
 }  // namespace ondol

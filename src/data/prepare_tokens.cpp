@@ -1,5 +1,4 @@
 #include <cstring>
-#include <limits>
 
 #include <ondol/base/error.h>
 #include <ondol/data/token_file.h>
@@ -14,14 +13,26 @@ constexpr size_t kBatchBytes = size_t{8} << 20;
 constexpr size_t kPieceBytes = size_t{1} << 20;
 constexpr size_t kBatchTexts = 4096;
 
+/// A file, and the checksum of what it was given.
+struct CheckedFile {
+  explicit CheckedFile(const std::string& path) : file(path) {}
+  void write(const void* data, size_t size) {
+    checksum = crc32(checksum, data, size);
+    file.write(data, size);
+  }
+
+  AtomicFile file;
+  uint32_t checksum = 0;
+};
+
 class TokenFileWriter {
  public:
   TokenFileWriter(const TextEncoder& encoder, const std::string& prefix, bool sentences)
       : encoder_(encoder),
         narrow_(encoder.vocab_size <= 65536),
         sentences_(sentences),
-        bin_(prefix + ".bin", std::numeric_limits<size_t>::max()),
-        idx_(prefix + ".idx", std::numeric_limits<size_t>::max()) {
+        bin_(prefix + ".bin"),
+        idx_(prefix + ".idx") {
     detail::IndexHeader header{
         {}, sentences ? detail::kSentenceIndexVersion : detail::kIndexVersion, narrow_ ? 2u : 4u};
     std::memcpy(header.magic, detail::kIndexMagic, sizeof header.magic);
@@ -44,7 +55,7 @@ class TokenFileWriter {
     narrowed_.resize(narrow_ ? ids.size() : 0);
     for (size_t i = 0; i < ids.size(); ++i) {
       ONDOL_CHECK(ids[i] >= 0 && ids[i] < encoder_.vocab_size, "token id ", ids[i], " is outside the vocabulary of ",
-                  encoder_.vocab_size, " (", bin_.path(), ")");
+                  encoder_.vocab_size, " (", bin_.file.path(), ")");
       if (narrow_) narrowed_[i] = static_cast<uint16_t>(ids[i]);
     }
     if (narrow_) {
@@ -56,25 +67,21 @@ class TokenFileWriter {
   }
 
   void commit() {
-    const auto checksum = [](const AtomicFile& file) {
-      const std::vector<uint32_t> values = file.checksums();
-      return uint64_t{values.empty() ? 0 : values[0]};
-    };
     detail::IndexFooter footer{documents_,
                                tokens_,
                                static_cast<uint64_t>(encoder_.vocab_size),
                                encoder_.fingerprint,
                                encoder_.eos_id,
-                               bin_.size(),
-                               checksum(bin_),
+                               bin_.file.size(),
+                               bin_.checksum,
                                0};
     idx_.write(&footer, offsetof(detail::IndexFooter, idx_crc));
-    footer.idx_crc = checksum(idx_);
+    footer.idx_crc = idx_.checksum;
     idx_.write(&footer.idx_crc, sizeof footer.idx_crc);
     // An index of an earlier corpus must never stand beside new tokens.
-    file_operations().unlink(idx_.path().c_str());
-    bin_.commit();
-    idx_.commit();
+    file_operations().unlink(idx_.file.path().c_str());
+    bin_.file.commit();
+    idx_.file.commit();
   }
 
   uint64_t tokens() const { return tokens_; }
@@ -84,8 +91,8 @@ class TokenFileWriter {
   const TextEncoder& encoder_;
   bool narrow_;
   bool sentences_;
-  AtomicFile bin_;
-  AtomicFile idx_;
+  CheckedFile bin_;
+  CheckedFile idx_;
   std::vector<uint16_t> narrowed_;
   uint64_t tokens_ = 0;
   uint64_t documents_ = 0;

@@ -125,28 +125,21 @@ void ModelWeights::for_each_part(const std::string& name,
   }
 }
 
-std::vector<WrittenFile> write_model_weights(const std::string& directory, const NamedTensors& tensors,
-                                             const WeightsWriteOptions& options) {
-  return write_model_weights(directory, tensor_outputs(tensors, directory), options);
+void write_model_weights(const std::string& directory, const NamedTensors& tensors,
+                         const WeightsWriteOptions& options) {
+  write_model_weights(directory, tensor_outputs(tensors, directory), options);
 }
 
-std::vector<WrittenFile> write_model_weights(const std::string& directory, const std::vector<TensorOutput>& tensors,
-                                             const WeightsWriteOptions& options) {
+void write_model_weights(const std::string& directory, const std::vector<TensorOutput>& tensors,
+                         const WeightsWriteOptions& options) {
   const WeightShards shards = shard_weights(outlines_of(tensors, options.file), options.max_shard_bytes);
-  std::vector<WrittenFile> written;
   for (const WeightShards::File& file : shards.files) {
     std::vector<TensorOutput> of_file;
     for (const size_t tensor : file.tensors) of_file.push_back(tensors[tensor]);
-    written.push_back(write_safetensors(directory + "/" + file.name, of_file, options.file));
+    write_safetensors(directory + "/" + file.name, of_file, options.file);
   }
-  if (!shards.index.empty()) {
-    AtomicFile index(directory + "/" + kWeightsIndexName, options.file.checksum_chunk_bytes);
-    index.write(shards.index);
-    index.commit();
-    written.push_back({kWeightsIndexName, index.size(), index.checksums()});
-  }
+  if (!shards.index.empty()) write_file_atomic(directory + "/" + kWeightsIndexName, shards.index);
   remove_other_form(directory, !shards.index.empty());
-  return written;
 }
 
 }  // namespace ondol

@@ -56,16 +56,15 @@ std::vector<TensorOutput> tensor_outputs(const NamedTensors& tensors, const std:
   return outputs;
 }
 
-WrittenFile write_safetensors(const std::string& path, const NamedTensors& tensors,
-                              const SafetensorsWriteOptions& options) {
-  return write_safetensors(path, tensor_outputs(tensors, path), options);
+void write_safetensors(const std::string& path, const NamedTensors& tensors, const SafetensorsWriteOptions& options) {
+  write_safetensors(path, tensor_outputs(tensors, path), options);
 }
 
-WrittenFile write_safetensors(const std::string& path, const std::vector<TensorOutput>& tensors,
-                              const SafetensorsWriteOptions& options) {
+void write_safetensors(const std::string& path, const std::vector<TensorOutput>& tensors,
+                       const SafetensorsWriteOptions& options) {
   const std::vector<TensorOutline> outlines = outlines_of(tensors, options);
   const SafetensorsLayout layout = lay_out_safetensors(outlines, options.metadata, path);
-  AtomicFile file(path, options.checksum_chunk_bytes);
+  AtomicFile file(path);
   file.write(layout.head);
   for (const size_t i : layout.order) {
     const Tensor tensor = tensors[i].data();
@@ -75,7 +74,6 @@ WrittenFile write_safetensors(const std::string& path, const std::vector<TensorO
     file.write(host.raw(), static_cast<size_t>(host.numel()) * dtype_size(host.dtype()));
   }
   file.commit();
-  return {path.substr(path.find_last_of('/') + 1), file.size(), file.checksums()};
 }
 
 }  // namespace ondol

@@ -13,7 +13,7 @@ namespace {
 
 constexpr int64_t kAtTheEnd = std::numeric_limits<int64_t>::max();
 /// Elements of a bucket: enough to make the latency of a collective small, few enough to start early.
-constexpr int64_t kBucket = 4 << 20;
+constexpr int64_t kBucket = ShardLayout::kPiece;  // so that no range is cut
 /// What is complete early, but smaller than this, is not worth a collective of its own.
 constexpr int64_t kWorthSending = 64 << 10;
 

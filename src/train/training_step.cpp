@@ -190,9 +190,8 @@ void TrainingStep::start(const Objective& objective, const Batch& batch, const S
   for (const ops::OptimizerScalarsTensor& group : scalars) {
     ops::upload_learning_rate(group, static_cast<float>(arguments.learning_rate));
   }
-  const std::string shape =
-      concat(objective.settings(), " ", micro_batches_, " ", arguments.micro_batch_size, batch_.layout(), " ",
-             arguments.held_below, " ", model_.info().rope_theta.value_or(0.0));
+  const std::string shape = concat(order_of_, " ", micro_batches_, " ", arguments.micro_batch_size, batch_.layout(),
+                                   " ", arguments.held_below, " ", model_.info().rope_theta.value_or(0.0));
   const Tensor losses = reports_.reshape({reports_.numel()});
   graph_.run(shape, [&] {
     backward(objective);

@@ -40,7 +40,7 @@ void expect_error(const std::string& path, const std::string& why) {
 TEST(ModelWeights, SingleFileAndShardsHoldTheSame) {
   TemporaryDirectory directory;
   const NamedTensors tensors = five_tensors();
-  EXPECT_EQ(write_model_weights(directory.path(), tensors).size(), 1u);
+  write_model_weights(directory.path(), tensors);
   EXPECT_EQ(directory.count(), 1u);
   const auto check = [&] {
     const ModelWeights weights(directory.path());
@@ -53,8 +53,7 @@ TEST(ModelWeights, SingleFileAndShardsHoldTheSame) {
     return weights.files().size();
   };
   EXPECT_EQ(check(), 1u);
-  const auto written = write_model_weights(directory.path(), tensors, {.max_shard_bytes = 80});
-  EXPECT_EQ(written.size(), 4u);
+  write_model_weights(directory.path(), tensors, {.max_shard_bytes = 80});
   EXPECT_EQ(check(), 3u);
   EXPECT_FALSE(std::filesystem::exists(directory / "model.safetensors"));
   EXPECT_TRUE(std::filesystem::exists(directory / "model-00003-of-00003.safetensors"));
@@ -62,7 +61,8 @@ TEST(ModelWeights, SingleFileAndShardsHoldTheSame) {
   EXPECT_EQ(index.at("metadata").at("total_size"), 200);
   EXPECT_EQ(index.at("weight_map").at("layer.2"), "model-00002-of-00003.safetensors");
   // A tensor larger than the limit gets a shard of its own; going back to one file removes the index.
-  EXPECT_EQ(write_model_weights(directory.path(), tensors, {.max_shard_bytes = 1}).size(), 6u);
+  write_model_weights(directory.path(), tensors, {.max_shard_bytes = 1});
+  EXPECT_EQ(check(), 5u);
   write_model_weights(directory.path(), tensors);
   EXPECT_EQ(check(), 1u);
   EXPECT_EQ(ModelWeights(directory / "model.safetensors").names().size(), 5u);

@@ -74,12 +74,8 @@ TEST(Safetensors, WritesEveryDTypeStridedAndAligned) {
                           {"long", Tensor::from_vector<int64_t>({-1, int64_t{1} << 40}, {2})},
                           {"int", Tensor::from_vector<int32_t>({7}, {})},
                           {"scharfes ß \"quoted\"", Tensor::zeros({0})}};
-  const WrittenFile written =
-      write_safetensors(directory / "a", tensors, {.metadata = {{"k", "v"}}, .checksum_chunk_bytes = 64});
+  write_safetensors(directory / "a", tensors, {.metadata = {{"k", "v"}}});
   EXPECT_EQ(directory.count(), 1u);
-  EXPECT_EQ(written.name, "a");
-  EXPECT_EQ(written.bytes, directory.read("a").size());
-  EXPECT_EQ(written.checksums, file_checksums(directory / "a", 64));
   const SafetensorsFile file(directory / "a");
   EXPECT_EQ(file.metadata(), (SafetensorsMetadata{{"k", "v"}}));
   for (const auto& [name, tensor] : tensors) {

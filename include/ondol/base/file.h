@@ -56,26 +56,10 @@ class MappedFile {
   size_t size_ = 0;
 };
 
-/// CRC-32 (zlib) of several chunks of a byte stream, one value for each `chunk_bytes` (the last chunk may be shorter).
-class ChunkedChecksum {
- public:
-  explicit ChunkedChecksum(size_t chunk_bytes);
-  void update(const void* data, size_t size);
-  /// The values so far, the unfinished chunk included. An empty stream has none.
-  std::vector<uint32_t> values() const;
-
- private:
-  size_t chunk_bytes_;
-  size_t filled_ = 0;
-  uint32_t current_ = 0;
-  std::vector<uint32_t> finished_;
-};
-
 class AtomicFile {
  public:
-  /// Creates `<directory>/.<name>.tmp-<process>-<count>`. With `checksum_chunk_bytes` > 0 checksums are kept on the
-  /// way.
-  explicit AtomicFile(std::string path, size_t checksum_chunk_bytes = 0);
+  /// Creates `<directory>/.<name>.tmp-<process>-<count>`.
+  explicit AtomicFile(std::string path);
   ~AtomicFile();
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
@@ -87,8 +71,6 @@ class AtomicFile {
 
   uint64_t size() const { return size_; }
   const std::string& path() const { return path_; }
-  /// Of everything written so far; empty when not asked for.
-  std::vector<uint32_t> checksums() const;
 
  private:
   void flush();
@@ -101,8 +83,6 @@ class AtomicFile {
   int fd_ = -1;
   uint64_t size_ = 0;
   std::vector<char> buffer_;
-  bool with_checksums_;
-  ChunkedChecksum checksum_;
 };
 
 /// The whole file; refused when it is larger than max_bytes.

@@ -3,9 +3,8 @@
 // Legend: B samples, T positions.
 //   input_ids    (B, T) i32
 //   labels       (B, T) i32, the target OF each position, -100 where there is none. From text: the next token of the
-//   same
-//                document (already shifted). From .safetensors rows: as the file has them (labels_shifted is false),
-//                any shape, f32 for regression.
+//                same document (already shifted). From .safetensors rows: as the file has them (labels_shifted is
+//                false), any shape, f32 for regression.
 //   attention_mask (B, T) u8, 0 at padding; undefined when every token counts
 //   document_ids (B, T) i32, 0, 1, … within a row, -1 at padding; undefined when attention may cross documents
 //   positions    (B, T) i32, from 0 in each document; undefined when they are 0 … T-1

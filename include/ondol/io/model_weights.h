@@ -51,10 +51,10 @@ struct WeightsWriteOptions {
 };
 
 /// Writes model.safetensors, or model-0000I-of-0000N.safetensors and the index, and removes what the directory held of
-/// the other form. Returns the files written.
-std::vector<WrittenFile> write_model_weights(const std::string& directory, const NamedTensors& tensors,
-                                             const WeightsWriteOptions& options = {});
-std::vector<WrittenFile> write_model_weights(const std::string& directory, const std::vector<TensorOutput>& tensors,
-                                             const WeightsWriteOptions& options = {});
+/// the other form.
+void write_model_weights(const std::string& directory, const NamedTensors& tensors,
+                         const WeightsWriteOptions& options = {});
+void write_model_weights(const std::string& directory, const std::vector<TensorOutput>& tensors,
+                         const WeightsWriteOptions& options = {});
 
 }  // namespace ondol

@@ -73,15 +73,6 @@ struct SafetensorsWriteOptions {
   SafetensorsMetadata metadata = {{"format", "pt"}};
   /// Floating-point tensors are converted to this on the way, one at a time.
   std::optional<DType> floating_dtype = std::nullopt;
-  /// When not 0, checksums of chunks of this size are returned.
-  size_t checksum_chunk_bytes = 0;
-};
-
-/// What was written, for a manifest.
-struct WrittenFile {
-  std::string name;  // without the directory
-  uint64_t bytes = 0;
-  std::vector<uint32_t> checksums;
 };
 
 /// A tensor to write. `data` is called once, when its turn has come.
@@ -94,10 +85,10 @@ struct TensorOutput {
 
 /// Writes atomically. Tensors of any device and stride are taken one at a time, so that memory stays flat. Data lie in
 /// the order given, those of wider elements first (every tensor is then aligned). Throws on repeated names.
-WrittenFile write_safetensors(const std::string& path, const NamedTensors& tensors,
-                              const SafetensorsWriteOptions& options = {});
-WrittenFile write_safetensors(const std::string& path, const std::vector<TensorOutput>& tensors,
-                              const SafetensorsWriteOptions& options = {});
+void write_safetensors(const std::string& path, const NamedTensors& tensors,
+                       const SafetensorsWriteOptions& options = {});
+void write_safetensors(const std::string& path, const std::vector<TensorOutput>& tensors,
+                       const SafetensorsWriteOptions& options = {});
 
 /// Tensors that are there already, as outputs.
 std::vector<TensorOutput> tensor_outputs(const NamedTensors& tensors, const std::string& path);

@@ -13,12 +13,12 @@
 
 #include "verbs.h"
 
-class TrainRanks {
+class OwnRank {
  public:
   /// Meets the other ranks and shares the host's CPUs and GPUs with those that run there. Throws Error when they do not
   /// come, UsageError when the environment or what was asked of it does not fit.
   /// `deterministic`: sums over the ranks have the same bytes for any number of them.
-  TrainRanks(const GlobalOptions& global, bool deterministic);
+  OwnRank(const GlobalOptions& global, bool deterministic);
 
   bool first() const { return info_.rank == 0; }
   /// Null for one process.

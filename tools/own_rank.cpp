@@ -1,4 +1,4 @@
-#include "train_ranks.h"
+#include "own_rank.h"
 
 #include <algorithm>
 #include <cstdlib>
@@ -13,7 +13,7 @@
 #include "output.h"
 
 /// Rank 0's is shown, all are counted.
-class TrainRanks::Observer final : public ondol::TrainObserver {
+class OwnRank::Observer final : public ondol::TrainObserver {
  public:
   Observer(ondol::Job* job, ondol::TrainObserver* shown) : job_(job), shown_(shown) {}
 
@@ -56,7 +56,7 @@ void end_process(const std::string& message) {
 
 }  // namespace
 
-TrainRanks::TrainRanks(const GlobalOptions& global, bool deterministic)
+OwnRank::OwnRank(const GlobalOptions& global, bool deterministic)
     : info_(ondol::find_rank_info()), device_(global.device) {
   if (info_.size == 1) return;
   if (global.threads == 0) ondol::set_num_threads(std::max(1, ondol::num_threads() / info_.local_size));
@@ -82,17 +82,17 @@ TrainRanks::TrainRanks(const GlobalOptions& global, bool deterministic)
       job_->watch([this] { return world_->last_collective(); }, [this](const std::string& why) { world_->abort(why); });
 }
 
-ondol::TrainObserver& TrainRanks::observer(ondol::TrainObserver& shown) {
+ondol::TrainObserver& OwnRank::observer(ondol::TrainObserver& shown) {
   static ondol::TrainObserver silent;
   observer_ = std::make_shared<Observer>(job_.get(), first() ? &shown : &silent);
   return *observer_;
 }
 
-std::shared_ptr<void> TrainRanks::long_work(const std::string& what) {
+std::shared_ptr<void> OwnRank::long_work(const std::string& what) {
   return job_ == nullptr ? nullptr : job_->long_work(what);
 }
 
-void TrainRanks::give_up(std::exception_ptr error) {
+void OwnRank::give_up(std::exception_ptr error) {
   if (job_ != nullptr) job_->give_up(error);
   std::rethrow_exception(error);
 }
