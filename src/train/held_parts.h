@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <ondol/io/tensor_slices.h>
+#include <ondol/models/tensor_parallel.h>
 #include <ondol/nn/parameter.h>
 
 #include "train/shard_layout.h"
@@ -13,7 +14,8 @@
 namespace ondol {
 
 /// Views of the flat values: own parts, and those that all ranks have. Together with the parts of the other ranks they
-/// are slot.view() of the whole parameter.
-std::vector<TensorPart> held_parts(const ParameterStore& store, const ShardLayout& layout, const WeightSlot& slot);
+/// are slot.view() of the whole parameter. `place`: of this process in its tensor group.
+std::vector<TensorPart> held_parts(const ParameterStore& store, const ShardLayout& layout, const WeightSlot& slot,
+                                   const TensorPlace& place = {});
 
 }  // namespace ondol

@@ -111,7 +111,7 @@ TrainingModel make_training_model(const TrainConfig& config, const std::string& 
   if (!checkpoint.empty()) origin.kind = ModelOrigin::checkpoint;
   for (const StageConfig& stage : config.stages) make_objective(stage.objective)->set_up(*made.model, origin);
   ParameterStore& parameters = made.model->parameters();
-  made.sharding = make_sharding(config.parallel.zero_stage, parameters, grid.data());
+  made.sharding = make_sharding(config.parallel.zero_stage, parameters, grid);
   Tensor master;
   if (config.dtype != DType::f32) {  // the buffer of f32 values becomes the master
     const Tensor values = parameters.flat_values();
@@ -144,7 +144,6 @@ void check_tensor_parallel(const TrainConfig& config) {
     throw UsageError(concat("parallel.tensor is ", tensor, ": it cannot be combined with ", key));
   };
   if (config.lora || is_adapter(config.model.from)) refuse("lora");
-  if (config.parallel.zero_stage > 0) refuse("parallel.zero_stage");
   const std::string& optimizer = config.optimizer.type;
   if (optimizer == "lamb" || optimizer == "adafactor") refuse(concat("optimizer.type ", optimizer));
   for (const StageConfig& stage : config.stages) {

@@ -2,6 +2,8 @@
 
 #include <vector>
 
+#include "train/flat_slices.h"
+
 namespace ondol {
 
 CommEvent Sharding::gather(const Tensor& flat, const ShardRange& range) const {
@@ -17,16 +19,16 @@ void Sharding::gather(const Tensor& flat) const {
 }
 
 TensorSlices Sharding::slices(const std::string& name, const Tensor& shard) const {
-  TensorSlices slices{.name = name, .shape = {layout_.flat_elements()}, .dtype = shard.dtype(), .parts = {}};
+  std::vector<FlatStretch> stretches;
   for (const ShardPart& part : layout_.parts()) {
-    slices.parts.push_back({.begin = part.begin, .values = part.in_shard(shard), .copies = part.replicated ? 0 : 1});
+    stretches.push_back({.begin = part.begin, .values = part.in_shard(shard), .alone = !part.replicated});
   }
-  return slices;
+  return flat_slices(store_, name, stretches, place_);
 }
 
-std::shared_ptr<const Sharding> make_sharding(int64_t stage, const ParameterStore& store, const Ranks& ranks) {
-  if (stage == 0 || ranks.size() == 1) return nullptr;
-  return std::make_shared<const Sharding>(stage, store, ranks);
+std::shared_ptr<const Sharding> make_sharding(int64_t stage, const ParameterStore& store, const RankGrid& grid) {
+  if (stage == 0 || grid.data().size() == 1) return nullptr;
+  return std::make_shared<const Sharding>(stage, store, grid);
 }
 
 }  // namespace ondol

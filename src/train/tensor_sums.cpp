@@ -1,16 +1,34 @@
 #include "train/tensor_sums.h"
 
+#include <algorithm>
+#include <utility>
+
 #include <ondol/distributed/communicator.h>
 
 namespace ondol {
 
-void add_up_shared_gradients(const Model& model, const Tensor& gradients) {
+void add_up_shared_gradients(const Model& model, const Tensor& gradients, const Sharding* sharding) {
   Communicator* const group = model.tensor_group();
   if (group == nullptr) return;
-  const int64_t begin = model.parameters().split_begin(), end = model.parameters().split_end();
-  const CommEvent matrices = group->all_reduce(gradients.narrow(0, 0, begin));
-  group->all_reduce(gradients.narrow(0, end, gradients.numel() - end)).wait();
-  matrices.wait();
+  const ParameterStore& store = model.parameters();
+  std::vector<CommEvent> events;
+  // Elements [begin, begin + length), which lie at `offset`, as far as all ranks of the group hold them whole.
+  const auto add_up = [&](int64_t begin, int64_t length, int64_t offset) {
+    const std::pair<int64_t, int64_t> shared[] = {{0, store.split_begin()},
+                                                  {store.split_end(), store.trainable_elements()}};
+    for (const auto& [first, last] : shared) {
+      const int64_t from = std::max(begin, first), to = std::min(begin + length, last);
+      if (from < to) events.push_back(group->all_reduce(gradients.narrow(0, offset + from - begin, to - from)));
+    }
+  };
+  if (sharding == nullptr) {
+    add_up(0, gradients.numel(), 0);
+  } else {
+    for (const ShardPart& part : sharding->layout().parts()) {
+      add_up(part.begin, part.length, sharding->stage() >= 2 ? part.offset : part.begin);
+    }
+  }
+  for (const CommEvent& event : events) event.wait();
 }
 
 void keep_own_squares(const Model& model, const Tensor& squares) {

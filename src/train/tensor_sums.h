@@ -7,10 +7,13 @@
 
 #include <ondol/models/model.h>
 
+#include "train/sharding.h"
+
 namespace ondol {
 
-/// Gradients (flat), complete but for this, become those of all tokens.
-void add_up_shared_gradients(const Model& model, const Tensor& gradients);
+/// Gradients, complete but for this, become those of all tokens: flat ones, with sharding what this rank keeps of them,
+/// which is the same in all ranks of the group (in a flat tensor up to stage 1, in a shard from stage 2 on).
+void add_up_shared_gradients(const Model& model, const Tensor& gradients, const Sharding* sharding);
 
 /// Of the squares of each block of the gradients (ops::block_squares) the first rank of the group keeps all, the others
 /// those of the split parameters: their sum over the group counts every parameter once.

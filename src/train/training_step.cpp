@@ -151,7 +151,7 @@ void TrainingStep::backward(const Objective& objective) {
   run_micro_batches(objective);
   const auto named = static_cast<int64_t>(objective.loss_names().size());
   sum_.finish();
-  add_up_shared_gradients(model_, sum_.total());
+  add_up_shared_gradients(model_, sum_.total(), sharding_.get());
   add_up_in_group(model_, own_report().narrow(0, 0, (1 + named) * share_.size));
   if (Communicator* all = grid_.all().communicator()) all->all_gather(reports_, own_report()).wait();
   add_squares();

@@ -19,9 +19,6 @@ ValueShards::ValueShards(const ParameterStore& store, std::shared_ptr<const Shar
     throw UsageError("parallel.zero_stage 3 and objective.embedding_sharing \"disentangled\" do not go together",
                      "take zero_stage 2, or share the embeddings");
   }
-  if (store.is_split()) {
-    throw UsageError("parallel.zero_stage 3 and parallel.tensor do not go together", "take zero_stage 2");
-  }
   for (const ShardRange& range : sharding_->layout().ranges()) {
     if (range.chunk == 0) continue;
     const auto found = std::find_if(entries.begin(), entries.end(), [&](const ParameterStore::Entry& entry) {
@@ -88,7 +85,7 @@ void ValueShards::give_back_group(Group& group) {
 }
 
 HeldParts ValueShards::held() const {
-  return [this](const WeightSlot& slot) { return held_parts(store_, sharding_->layout(), slot); };
+  return [this](const WeightSlot& slot) { return held_parts(store_, sharding_->layout(), slot, sharding_->place()); };
 }
 
 void ValueShards::release() {

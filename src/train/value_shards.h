@@ -30,7 +30,7 @@ namespace ondol {
 class ValueShards final : public LayerHooks {
  public:
   /// The store must outlive this. Everything is there at first. Throws UsageError for a store with sums of parameters
-  /// (ParameterStore::set_base), which need both of them whole, and for one that a tensor group splits.
+  /// (ParameterStore::set_base), which need both of them whole.
   ValueShards(const ParameterStore& store, std::shared_ptr<const Sharding> sharding);
   ~ValueShards() override;
   ValueShards(const ValueShards&) = delete;

@@ -1,6 +1,9 @@
 // The parts of all ranks together are the tensors of the files.
 #include <gtest/gtest.h>
 
+#include <ondol/models/tensor_parallel.h>
+
+#include "support/temporary_directory.h"
 #include "train/held_parts.h"
 
 namespace ondol {
@@ -57,6 +60,59 @@ TEST(HeldParts, OfAllRanksAreTheTensor) {
       EXPECT_EQ(counts, std::vector<int>(size, 1)) << slot.name << " on " << ranks;
     }
     EXPECT_GE(shared, 5u) << ranks;
+  }
+}
+
+/// Of models that are split over ranks, too: the parts of all of them are the tensors of the model that is not.
+TEST(HeldParts, OfSplitModelsAreTheTensors) {
+  const testing::TemporaryDirectory directory;
+  const std::vector<std::string> configs = {
+      R"({"model_type":"llama","vocab_size":64,"hidden_size":40,"intermediate_size":72,"num_hidden_layers":1,
+          "num_attention_heads":4,"num_key_value_heads":2,"head_dim":12,"initializer_range":0.1,
+          "max_position_embeddings":32,"attention_bias":true,"tie_word_embeddings":false})",
+      R"({"model_type":"gpt2","architectures":["GPT2LMHeadModel"],"vocab_size":64,"n_positions":32,"n_embd":40,
+          "n_layer":1,"n_head":2,"activation_function":"gelu_new","layer_norm_epsilon":1e-5,"initializer_range":0.1,
+          "resid_pdrop":0.0,"embd_pdrop":0.0,"attn_pdrop":0.0})"};
+  constexpr int kSplit = 2;
+  for (const std::string& text : configs) {
+    const std::string config = directory.write("config.json", text);
+    const auto whole = create_model(config, DType::f32, {}, 5);
+    const auto freeze = [](Model& model) {
+      model.parameters().set_trainable([](const ParameterStore::Entry& entry) {
+        return entry.name.find("gate_proj") == std::string::npos && entry.name.find("c_proj.bias") == std::string::npos;
+      });
+    };
+    for (const int ranks : {1, 2, 3}) {
+      std::vector<std::unique_ptr<Model>> models;  // [rank][place]
+      for (int model = 0; model < ranks * kSplit; ++model) {
+        models.push_back(create_model(config, DType::f32, {}, 5, [&](Model& made) {
+          freeze(made);
+          split_model(made, {model % kSplit, kSplit, nullptr, ranks, model / kSplit});
+        }));
+      }
+      size_t alone = 0;
+      for (size_t i = 0; i < whole->weights().size(); ++i) {
+        const WeightSlot& wanted = whole->weights()[i];
+        const auto size = static_cast<size_t>(wanted.shape.numel());
+        std::vector<float> tensor(size);
+        std::vector<int> counts(size);
+        for (int model = 0; model < ranks * kSplit; ++model) {
+          const ParameterStore& store = models[static_cast<size_t>(model)]->parameters();
+          const ShardLayout layout(store, model / kSplit, ranks);
+          const WeightSlot& slot = models[static_cast<size_t>(model)]->weights()[i];
+          EXPECT_EQ(slot.shape, wanted.shape);
+          for (const TensorPart& part : held_parts(store, layout, slot, {model % kSplit, kSplit})) {
+            alone += part.copies == 1;
+            const int holder = part.copies == 0 ? model : part.copy;
+            ASSERT_LT(holder, part.copies == 0 ? ranks * kSplit : part.copies);
+            if (holder == 0) place(part, tensor, counts);
+          }
+        }
+        EXPECT_EQ(tensor, wanted.view(wanted.parameter.value()).to_vector<float>()) << wanted.name << " on " << ranks;
+        EXPECT_EQ(counts, std::vector<int>(size, 1)) << wanted.name << " on " << ranks;
+      }
+      EXPECT_GE(alone, 8u) << ranks;
+    }
   }
 }
 

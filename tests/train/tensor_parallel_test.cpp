@@ -198,8 +198,6 @@ TEST_F(TensorParallelRuns, WhatDoesNotGoTogetherIsRefused) {
             "parallel.tensor is 2: it cannot be combined with optimizer.type lamb");
   EXPECT_EQ(error(2, 2, {R"(objective={"type":"mlm"})"}),
             "parallel.tensor is 2: it cannot be combined with objective.type mlm");
-  EXPECT_EQ(error(2, 2, {"parallel.zero_stage=1"}),
-            "parallel.tensor is 2: it cannot be combined with parallel.zero_stage");
   EXPECT_EQ(error(3, 2, {}), "parallel.tensor is 2, the run has 3 processes");
   EXPECT_EQ(error(4, 2, {"parallel.data=4"}), "parallel.tensor is 2 and parallel.data is 4, the run has 4 processes");
   EXPECT_EQ(error(4, 4, {}),
