@@ -101,7 +101,7 @@ __global__ void __launch_bounds__(AttentionTiles<T, kDim>::kThreads, 2)
   if (i0 >= sequence.queries) return;
   const Content content(a, at.b);
   const Scoring<T> scoring(a, at.b);
-  const WeightDropout dropout(a);
+  const WeightDropout dropout(a, at.b);
   const Range queries{i0, smaller(i0 + Tiles::kRows, sequence.queries)};
   const auto load =
       key_value_loader<kThreads, kColumns>(tile_k, tile_v, static_cast<int>(a.head_dim), aligned_kv,
@@ -164,7 +164,6 @@ __global__ void __launch_bounds__(AttentionTiles<T, kDim>::kThreads, 2)
   const int j0 = static_cast<int>(blockIdx.x % key_tiles * kColumns);
   const int row0 = 16 * warp_index();
   const auto row_at = [&](int, int half) { return QueryAt{i0 + row0 + accumulator_row(2 * half), h}; };
-  const WeightDropout dropout(a);
   float sum[1][kColumns / 8][4];
   clear(sum);
   for (int64_t b = 0; b < a.batch; ++b) {
@@ -172,6 +171,7 @@ __global__ void __launch_bounds__(AttentionTiles<T, kDim>::kThreads, 2)
     const Sequence sequence(a, b);
     const Content content(a, b);
     const Scoring<T> scoring(a, b);
+    const WeightDropout dropout(a, b);
     const Range queries{i0, smaller(i0 + Tiles::kRows, sequence.queries)};
     const TileMask mask = tile_mask(sequence, content, queries, content.query_span(queries), {j0, j0 + kColumns});
     if (!mask.needed) continue;

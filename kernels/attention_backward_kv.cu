@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(AttentionTiles<T, kDim>::kThreads, 2)
   if (j0 >= keys_stored) return;
   const Content content(a, b);
   const Scoring<T> scoring(a, b);
-  const WeightDropout dropout(a);
+  const WeightDropout dropout(a, b);
   const int dim = static_cast<int>(a.head_dim), row0 = 16 * warp_index();
   const Range keys{j0, smaller(j0 + Tiles::kRows, sequence.keys)};
   // The queries that see any of these keys, in whole tiles.

@@ -99,7 +99,7 @@ __global__ void __launch_bounds__(32 * AttentionTiles<T, kDim>::kDecodeWarps, 2)
   if (count <= 0) return;
   const Content content(a, b);
   const Scoring<T> scoring(a, b);
-  const WeightDropout dropout(a);
+  const WeightDropout dropout(a, b);
   const Range queries{packed(0).i, packed(count - 1).i + 1};
   const auto load =
       key_value_loader<kThreads, kColumns>(tile_k, tile_v, static_cast<int>(a.head_dim), aligned_kv,
@@ -190,7 +190,7 @@ __global__ void attention_combine_kernel(AttentionArgs a, Parts parts, int num_p
       [&](int n, int column) { return parts.values[(n * parts.rows + row) * kDim + column]; });
   T* target = static_cast<T*>(a.out) + sequence.query_offset(a.out_stride_b, a.out_stride_t, b) + i * a.out_stride_t +
               h * a.out_stride_h;
-  sum.finish(a, WeightDropout(a).kept, target, a.lse == nullptr ? nullptr : a.lse + sequence.row(h, i));
+  sum.finish(a, WeightDropout(a, b).kept, target, a.lse == nullptr ? nullptr : a.lse + sequence.row(h, i));
 }
 
 }  // namespace

@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(AttentionTiles<T, kDim>::kThreads, 2)
   if (i0 >= sequence.queries) return;
   const Content content(a, at.b);
   const Scoring<T> scoring(a, at.b);
-  const WeightDropout dropout(a);
+  const WeightDropout dropout(a, at.b);
   const Range queries{i0, smaller(i0 + Tiles::kRows, sequence.queries)};
   const auto row_of_q = query_rows<T>(a, at, sequence);
   const auto load =

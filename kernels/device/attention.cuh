@@ -2,11 +2,10 @@
 // Nothing here knows about shared memory or tensor cores.
 #pragma once
 
-#include <ondol/base/philox.h>
-
 #include "backend/kernel_args.h"
 #include "device/block.cuh"
 #include "device/convert.cuh"
+#include "device/random.cuh"
 
 namespace ondol::ONDOL_CUDA_SPACE {
 
@@ -29,7 +28,7 @@ __device__ inline int within(int value, int64_t low, int64_t high) {
 /// One sequence, as positions alone let its queries see its keys.
 struct Sequence {
   int queries, keys;
-  int64_t first_row;           // of head 0 in lse and in the numbers of dropout
+  int64_t first_row;           // of head 0 in lse
   int64_t row_stride;          // between heads there
   int query_begin, key_begin;  // where the rows of an unpadded batch begin
   bool unpadded;
@@ -219,27 +218,29 @@ struct Scoring {
   }
 };
 
-/// Dropout of weights; that of a query's row (in lse) and key j is number row * kv_len + j of the generator.
+/// Dropout of the weights of sequence b; that of a query's row (in lse) and key j is number first_number + row * kv_len
+/// + j of the generator.
 struct WeightDropout {
   PhiloxKey key;
   float p, kept;  // kept: what keeps the expectation
   int64_t kv_len;
+  int64_t first_number;  // of row 0
 
-  __device__ explicit WeightDropout(const AttentionArgs& a)
-      : key{a.rng.seed, a.rng.stream, 0}, p(a.dropout_p), kept(1.0f / (1.0f - a.dropout_p)), kv_len(a.kv_len) {
+  __device__ WeightDropout(const AttentionArgs& a, int64_t b)
+      : key{a.rng.seed, a.rng.stream, 0},
+        p(a.dropout_p),
+        kept(1.0f / (1.0f - a.dropout_p)),
+        kv_len(a.kv_len),
+        first_number((a.dropout_first_row + b * a.dropout_stride_b) * a.kv_len) {
     if (p > 0.0f && a.rng.step != nullptr) key.step = static_cast<uint32_t>(*a.rng.step);
   }
   __device__ bool on() const { return p > 0.0f; }
   __device__ bool keeps(int64_t row, int j) const {
-    const uint64_t number = static_cast<uint64_t>(row * kv_len + j);
-    const PhiloxBlock block = philox_block(key, number >> 2);
-    const uint32_t low = (number & 1) == 0 ? block.word[0] : block.word[1];  // an index would move the block to memory
-    const uint32_t high = (number & 1) == 0 ? block.word[2] : block.word[3];
-    return word_to_uniform((number & 2) == 0 ? low : high) >= p;
+    return uniform_of(key, static_cast<uint64_t>(first_number + row * kv_len + j)) >= p;
   }
-  /// Four bits for the numbers row * kv_len + j ...; one block of the generator, which must begin there.
+  /// Four bits for the keys j ... j + 3 of a row; one block of the generator, which must begin there.
   __device__ unsigned keeps_four(int64_t row, int j) const {
-    const PhiloxBlock block = philox_block(key, static_cast<uint64_t>(row * kv_len + j) >> 2);
+    const PhiloxBlock block = philox_block(key, static_cast<uint64_t>(first_number + row * kv_len + j) >> 2);
     unsigned bits = 0;
 #pragma unroll
     for (int i = 0; i < 4; ++i) bits |= (word_to_uniform(block.word[i]) >= p ? 1u : 0u) << i;

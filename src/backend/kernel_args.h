@@ -296,7 +296,8 @@ struct GluBackwardArgs {
   GluKind kind;
 };
 
-/// Keys of the counter-based generator; the element index is that of the tensor's contiguous order.
+/// Keys of the counter-based generator; the element index is that of the tensor's contiguous order unless the arguments
+/// say otherwise.
 struct RngArgs {
   uint64_t seed;
   uint32_t stream;
@@ -305,6 +306,7 @@ struct RngArgs {
 
 /// out = in * keep / (1 - p) with keep = uniform(element) >= p, rounded to the data type; with a residual that is then
 /// added. The backward is the same call on the gradient, without the residual. out may be in or residual.
+/// Element i has the number first + i / row_length * row_stride + i % row_length; row_length divides count.
 struct DropoutArgs {
   const void* in;
   const void* residual;  // nullable
@@ -312,6 +314,7 @@ struct DropoutArgs {
   int64_t count;
   float p;
   RngArgs rng;
+  int64_t first, row_length, row_stride;
 };
 
 enum class GemmEpilogue : int { none, gelu_tanh, gelu_erf, relu, silu };
@@ -362,7 +365,8 @@ struct DequantizeArgs {
 /// kv_lengths[b] keys are valid (null: kv_len). key_mask (B, Tk): 0 hides a key. Documents: a query sees only keys with
 /// its own id. bias is added after scaling (and soft-capping: softcap * tanh(s / softcap) when softcap > 0); its
 /// strides may be 0. A query that sees nothing gives 0 and lse -inf.
-/// dropout: element index of the generator is row * kv_len + j with the row (b*H + h)*Tq + i of lse.
+/// dropout: element index of the generator is row * kv_len + j, where row is dropout_first_row + b * dropout_stride_b +
+/// the row (b*H + h)*Tq + i of lse: heads that are some of a larger number of heads have the numbers of those.
 ///
 /// Paged keys and values (block_table): k and v are (num_blocks, block_size, Hkv, D), stride_b lies between blocks; key
 /// j of sequence b is row j % block_size of block block_table[b * block_table_stride + j / block_size]. kv_lengths is
@@ -396,6 +400,7 @@ struct AttentionArgs {
   const int32_t* bias_shift;  // (B), nullable: the bias lies bias_shift[b] * bias_stride_k elements further in front
   float dropout_p;
   RngArgs rng;
+  int64_t dropout_first_row, dropout_stride_b;
   const int32_t* block_table;  // (B, block_table_stride), nullable; forward only
   int64_t num_blocks, block_size, block_table_stride;
   const int32_t *q_offsets, *kv_offsets;  // nullable, both or none

@@ -114,10 +114,6 @@ class Gpt2 final : public CausalModel {
     const Gpt2Config& c = config_values_;
     check_shared_out("n_head", c.num_heads, ranks);
     check_shared_out("n_inner", c.intermediate_size, ranks);
-    if (c.embedding_dropout > 0.0f || c.residual_dropout > 0.0f || c.attention_dropout > 0.0f) {
-      throw UsageError(
-          "the model cannot be split over processes: embd_pdrop, resid_pdrop and attn_pdrop are not all 0");
-    }
   }
 
   Variable own_hidden(const ModelInput& input, const TokenRows& rows, const ForwardContext& context) override {
@@ -125,7 +121,7 @@ class Gpt2 final : public CausalModel {
     const Tensor positions = resolve_positions(input, context, info_);
     Variable h = functions::add(functions::embedding(token_embedding_, rows.own(input.input_ids, 0)),
                                 functions::embedding(position_embedding_, rows.own(positions, 0)));
-    h = drop(h, c.embedding_dropout, context, 0);
+    h = drop(h, c.embedding_dropout, context, 0, rows);
     keep_hidden_state(context, h);
     for (size_t l = 0; l < layers_.size(); ++l) {
       h = run_as_layer(context, layers_[l].parameters,
@@ -145,7 +141,7 @@ class Gpt2 final : public CausalModel {
     const uint32_t stream = 1 + 3 * static_cast<uint32_t>(l);
 
     SelfAttentionSettings settings;
-    settings.num_heads = settings.num_kv_heads = rows.share(c.num_heads);
+    settings.num_heads = settings.num_kv_heads = c.num_heads;
     settings.head_dim = info_.head_dim;
     settings.scale = c.scale_attention ? 1.0f / std::sqrt(static_cast<float>(info_.head_dim)) : 1.0f;
     if (c.scale_by_inverse_layer) settings.scale /= static_cast<float>(l + 1);
@@ -154,7 +150,7 @@ class Gpt2 final : public CausalModel {
 
     Variable normed = functions::layer_norm(h, layer.ln_1_weight, layer.ln_1_bias, c.norm_eps);
     Variable qkv = rows.column_linear(normed, {.weight = layer.qkv_weight, .bias = layer.qkv_bias});
-    Variable mixed = self_attention(qkv, l, settings, masks, context.cache);
+    Variable mixed = self_attention(qkv, l, rows.share(settings), masks, context.cache);
     Variable attended =
         close_branch(h, mixed, {layer.o_proj_weight, layer.o_proj_bias}, c.residual_dropout, context, stream + 1, rows);
 

@@ -31,8 +31,9 @@ RngKey rng_stream(const ForwardContext& context, uint32_t site) {
   return key;
 }
 
-Variable drop(const Variable& x, float p, const ForwardContext& context, uint32_t site) {
-  return context.training ? functions::dropout(x, p, rng_stream(context, site)) : x;
+Variable drop(const Variable& x, float p, const ForwardContext& context, uint32_t site, const TokenRows& rows) {
+  if (!context.training) return x;
+  return functions::dropout(x, p, rows.of_rows(rng_stream(context, site), x.shape()[-1]));
 }
 
 Variable close_branch(const Variable& residual, const Variable& x, const Dense& projection, float p,
@@ -41,7 +42,7 @@ Variable close_branch(const Variable& residual, const Variable& x, const Dense& 
     return rows.row_linear(x, {.weight = projection.weight, .bias = projection.bias, .residual = residual});
   }
   const Variable branch = rows.row_linear(x, {.weight = projection.weight, .bias = projection.bias});
-  return functions::dropout_add(branch, residual, p, rng_stream(context, site));
+  return functions::dropout_add(branch, residual, p, rows.of_rows(rng_stream(context, site), branch.shape()[-1]));
 }
 
 void keep_hidden_state(const ForwardContext& context, const Variable& h, const std::string& prefix) {

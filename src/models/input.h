@@ -15,8 +15,8 @@ Tensor resolve_positions(const ModelInput& input, const ForwardContext& context,
 /// The generator for one dropout site.
 RngKey rng_stream(const ForwardContext& context, uint32_t site);
 
-/// Dropout in training, x itself otherwise.
-Variable drop(const Variable& x, float p, const ForwardContext& context, uint32_t site);
+/// Dropout in training, x itself otherwise; x has the own rows of the tokens.
+Variable drop(const Variable& x, float p, const ForwardContext& context, uint32_t site, const TokenRows& rows = {});
 
 /// residual + dropout(x w^T + b); without dropout the sum is part of the product.
 struct Dense {

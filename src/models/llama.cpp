@@ -113,9 +113,6 @@ class Llama final : public CausalModel {
     check_shared_out("num_attention_heads", config_values_.num_heads, ranks);
     check_shared_out("num_key_value_heads", config_values_.num_kv_heads, ranks);
     check_shared_out("intermediate_size", config_values_.intermediate_size, ranks);
-    if (config_values_.attention_dropout > 0.0f) {
-      throw UsageError("the model cannot be split over processes: attention_dropout is not 0");
-    }
   }
 
   Variable own_hidden(const ModelInput& input, const TokenRows& rows, const ForwardContext& context) override {
@@ -198,8 +195,8 @@ class Llama final : public CausalModel {
     const LlamaConfig& c = config_values_;
     const LlamaLayer& layer = layers_[static_cast<size_t>(l)];
     SelfAttentionSettings settings;
-    settings.num_heads = rows.share(c.num_heads);
-    settings.num_kv_heads = rows.share(c.num_kv_heads);
+    settings.num_heads = c.num_heads;
+    settings.num_kv_heads = c.num_kv_heads;
     settings.head_dim = c.head_dim;
     settings.rope = &rope;
     settings.dropout_p = context.training ? c.attention_dropout : 0.0f;
@@ -208,7 +205,7 @@ class Llama final : public CausalModel {
 
     Variable normed = functions::rms_norm(h, layer.input_norm, c.norm_eps);
     Variable qkv = rows.column_linear(normed, {.weight = layer.qkv_weight, .bias = layer.qkv_bias});
-    Variable mixed = self_attention(qkv, l, settings, masks, context.cache);
+    Variable mixed = self_attention(qkv, l, rows.share(settings), masks, context.cache);
     Variable attended =
         rows.row_linear(mixed, {.weight = layer.o_proj_weight, .bias = layer.o_proj_bias, .residual = h});
 

@@ -13,6 +13,8 @@ Variable cross_attention(const Variable& q, const Variable& kv, const SelfAttent
   packed.options.key_mask = input.key_mask;
   packed.options.dropout_p = settings.dropout_p;
   packed.options.rng = input.rng;
+  packed.options.first_head = settings.first_head;
+  packed.options.all_heads = settings.all_heads;
   return functions::packed_cross_attention(q, kv, packed);
 }
 

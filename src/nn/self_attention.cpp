@@ -41,6 +41,8 @@ Variable self_attention(const Variable& qkv, int64_t layer, const SelfAttentionS
   options.q_sequences = options.kv_sequences = input.sequences;
   options.dropout_p = settings.dropout_p;
   options.rng = input.rng;
+  options.first_head = settings.first_head;
+  options.all_heads = settings.all_heads;
   functions::PackedAttention packed;
   packed.num_heads = settings.num_heads;
   packed.num_kv_heads = settings.num_kv_heads;

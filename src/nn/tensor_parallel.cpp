@@ -14,6 +14,28 @@ int64_t TokenRows::share(int64_t count) const {
   return count / group_->size();
 }
 
+SelfAttentionSettings TokenRows::share(SelfAttentionSettings whole) const {
+  if (group_ == nullptr) return whole;
+  whole.all_heads = whole.num_heads;
+  whole.num_heads = share(whole.num_heads);
+  whole.num_kv_heads = share(whole.num_kv_heads);
+  whole.first_head = group_->rank() * whole.num_heads;
+  return whole;
+}
+
+RngKey TokenRows::of_rows(RngKey key, int64_t width) const {
+  if (group_ != nullptr) key.first += group_->rank() * functions::rows_of_rank(tokens_.numel(), *group_) * width;
+  return key;
+}
+
+RngKey TokenRows::of_columns(RngKey key, int64_t width) const {
+  if (group_ == nullptr) return key;
+  key.row_length = share(width);
+  key.row_stride = width;
+  key.first += group_->rank() * key.row_length;
+  return key;
+}
+
 Tensor TokenRows::own(const Tensor& values, int32_t fill) const {
   if (group_ == nullptr) return values;
   ONDOL_CHECK(values.shape() == tokens_ && values.dtype() == DType::i32, "values ", values.shape(), " of tokens ",

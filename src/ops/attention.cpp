@@ -141,6 +141,19 @@ void set_relative_bias(const char* op, const Tensor& q, const AttentionOptions& 
               (origin - first) * bias.stride(1) * static_cast<int64_t>(dtype_size(bias.dtype()));
 }
 
+void set_dropout(const char* op, const Tensor& q, const AttentionOptions& options, AttentionArgs& args) {
+  args.dropout_p = options.dropout_p;
+  args.rng = rng_args(op, options.rng, q);
+  ONDOL_CHECK(options.rng.first == 0 && options.rng.row_length == 0, "[", op, "] the random key is that of a part");
+  if (options.all_heads == 0) return;
+  const int64_t others = options.all_heads - args.num_heads;
+  ONDOL_CHECK(options.first_head >= 0 && options.first_head <= others, "[", op, "] ", args.num_heads, " heads from ",
+              options.first_head, " on are not some of ", options.all_heads);
+  const int64_t head_rows = args.q_offsets != nullptr ? args.total_queries : args.q_len;
+  args.dropout_first_row = options.first_head * head_rows;
+  args.dropout_stride_b = args.q_offsets != nullptr ? 0 : others * head_rows;
+}
+
 /// Everything but out and lse.
 AttentionArgs attention_args(const char* op, const Tensor& q, const Tensor& k, const Tensor& v,
                              const AttentionOptions& options) {
@@ -204,8 +217,7 @@ AttentionArgs attention_args(const char* op, const Tensor& q, const Tensor& k, c
     args.bias_stride_q = bias.stride(2), args.bias_stride_k = bias.stride(3);
   }
   if (options.relative_bias.defined()) set_relative_bias(op, q, options, args);
-  args.dropout_p = options.dropout_p;
-  if (options.dropout_p > 0.0f) args.rng = rng_args(op, options.rng, q);
+  if (options.dropout_p > 0.0f) set_dropout(op, q, options, args);
   return args;
 }
 

@@ -239,7 +239,10 @@ TYPED_TEST(CudaTransformerRows, Dropout) {
                                                       dout.data(),
                                                       static_cast<int64_t>(count),
                                                       p,
-                                                      {.seed = 99, .stream = 7, .step = dstep.data()}});
+                                                      {.seed = 99, .stream = 7, .step = dstep.data()},
+                                                      0,
+                                                      static_cast<int64_t>(count),
+                                                      0});
         expect_close(dout.host(), expected, concat("dropout ", count));
       });
     }

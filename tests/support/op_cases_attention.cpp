@@ -19,6 +19,7 @@ struct AttentionKind {
   bool key_mask = false, documents = false, kv_lengths = false, q_start = false;
   enum class Bias { none, full, per_head, per_key, by_distance } bias = Bias::none;
   float softcap = 0, dropout_p = 0, scale = 0;
+  int64_t first_head = 0, more_heads = 0;  // more_heads > 0: there are so many besides these
 };
 
 int add_input(OpCase& c, Input input) {
@@ -105,6 +106,8 @@ OpCase attention_case(DType dtype, const AttentionSizes& s, const AttentionKind&
     options.documents = optional(documents);
     options.dropout_p = k.dropout_p;
     options.rng = {seed, 3, {}};
+    options.first_head = k.first_head;
+    options.all_heads = k.more_heads > 0 ? s.heads + k.more_heads : 0;
     const ops::AttentionResult r = ops::attention(in[0], in[1], in[2], options, true);
     OpResult result{{r.out, r.lse}, {}};
     if (!gradients) return result;
@@ -137,6 +140,8 @@ OpCase attention_case(DType dtype, const AttentionSizes& s, const AttentionKind&
     a.documents = optional(documents);
     a.dropout_p = k.dropout_p;
     a.key = {seed, 3, 0};
+    a.first_head = k.first_head;
+    a.all_heads = s.heads + k.more_heads;
     return reference::attention(a);
   });
   c.grad_outputs = 1;
@@ -223,6 +228,12 @@ void add_attention_cases(std::vector<OpCase>& cases, bool large) {
       {.name = "bias per key", .bias = Bias::per_key},
       {.name = "dropout", .dropout_p = 0.3f},
       {.name = "causal, dropout, softcap", .causal = true, .softcap = 3.0f, .dropout_p = 0.2f},
+      {.name = "causal, dropout of some heads", .causal = true, .dropout_p = 0.3f, .first_head = 2, .more_heads = 3},
+      {.name = "dropout of some heads, bias",
+       .bias = Bias::per_head,
+       .dropout_p = 0.3f,
+       .first_head = 2,
+       .more_heads = 2},
       {.name = "documents", .documents = true},
       {.name = "causal, documents", .causal = true, .documents = true},
       {.name = "causal, window 33, softcap", .causal = true, .window = 33, .softcap = 1.5f},

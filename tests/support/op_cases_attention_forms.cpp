@@ -13,6 +13,7 @@ struct FormKind {
   int64_t window = 0;
   float softcap = 0, dropout_p = 0;
   bool bias = false, starts = false;
+  int64_t first_head = 0, all_heads = 0;
 };
 
 struct Heads {
@@ -24,6 +25,7 @@ constexpr PhiloxKey kKey{99, 3, 0};
 AttentionOptions options_of(const FormKind& k) {
   AttentionOptions options{.softcap = k.softcap, .causal = k.causal, .window = k.window};
   options.dropout_p = k.dropout_p;
+  options.first_head = k.first_head, options.all_heads = k.all_heads;
   options.rng = {kKey.seed, kKey.stream, {}};
   return options;
 }
@@ -37,6 +39,7 @@ reference::AttentionInputs<T> reference_of(const FormKind& k, const Array<T>& q,
   in.causal = k.causal;
   in.window = k.window;
   in.dropout_p = k.dropout_p;
+  in.first_head = k.first_head, in.all_heads = k.all_heads;
   in.key = kKey;
   return in;
 }
@@ -263,6 +266,10 @@ void add_attention_form_cases(std::vector<OpCase>& cases) {
       cases.push_back(paged_case(dtype, kind, {140}, 40, {9, 16}, {2, 1, 64}));
       cases.push_back(paged_case(dtype, kind, {317, 129}, 1, {10, 32}, {4, 1, 16}));
     }
+    const FormKind some{.name = "dropout of some heads", .dropout_p = 0.3f, .first_head = 3, .all_heads = 8};
+    cases.push_back(unpadded_case(dtype, some, {7, 0, 1, 12}, {7, 0, 1, 12}, {4, 2, 16}));
+    cases.push_back(unpadded_case(dtype, some, {70, 3, 27}, {70, 3, 27}, {2, 1, 32}));
+    cases.push_back(paged_case(dtype, some, {317, 129}, 1, {10, 32}, {4, 1, 16}));
     const FormKind bias{.name = "bias", .bias = true};
     cases.push_back(unpadded_case(dtype, bias, {7, 0, 1, 12}, {7, 3, 1, 12}, {4, 2, 16}));
     cases.push_back(unpadded_case(dtype, bias, {65, 5}, {40, 66}, {2, 1, 32}));

@@ -352,6 +352,49 @@ void add_dropout(std::vector<OpCase>& cases, bool large) {
   }
 }
 
+/// A tensor that is part of a larger one, whose mask it has: rows of it, columns of it, on and off the bounds of the
+/// generator's blocks of four.
+void add_dropout_of_parts(std::vector<OpCase>& cases) {
+  struct Part {
+    Shape shape;
+    int64_t first, row_length, row_stride;
+  };
+  const Part parts[] = {{{5, 24}, 48, 0, 0},    {{5, 24}, 7, 0, 0},
+                        {{7, 300}, 4001, 0, 0}, {{3, 5, 8}, 16, 8, 32},
+                        {{3, 5, 7}, 14, 7, 21}, {{9, 130}, 130, 130, 260},
+                        {{2, 1000}, 2, 10, 40}, {{40, 64}, 64, 64, 256},
+                        {{0, 8}, 8, 8, 16},     {{4, 8}, int64_t{1} << 35, 8, int64_t{1} << 33}};
+  for (const DType dtype : kDataTypes) {
+    for (const Part& part : parts) {
+      OpCase c;
+      c.op = "dropout_add";
+      c.name = concat("dropout_add of a part ", dtype_name(dtype), " ", part.shape, " from ", part.first, ", rows of ",
+                      part.row_length, " in ", part.row_stride);
+      c.dtype = dtype;
+      c.inputs = {{.shape = part.shape, .dtype = dtype, .differentiable = true},
+                  {.shape = part.shape, .dtype = dtype, .differentiable = true}};
+      constexpr float p = 0.4f;
+      c.run = [part](const std::vector<Tensor>& in, bool) {
+        const RngKey key{4, 7, {}, part.first, part.row_length, part.row_stride};
+        return OpResult{{ops::dropout_add(in[0], in[1], p, key)}, [key](const std::vector<Tensor>& grads) {
+                          return std::vector<Tensor>{ops::dropout(grads[0], p, key), grads[0]};
+                        }};
+      };
+      set_reference(c, [part]<class T>(const std::vector<Array<T>>& in, Round round) {
+        Array<T> out(in[0].shape);
+        for (int64_t i = 0; i < out.numel(); ++i) {
+          const int64_t within = part.row_length == 0 ? i : i / part.row_length * part.row_stride + i % part.row_length;
+          const bool keeps = reference::keeps({4, 7, 0}, part.first + within, p);
+          out[i] = in[1][i] + round(keeps ? in[0][i] / (T(1) - static_cast<T>(p)) : T(0));
+        }
+        return std::vector<Array<T>>{out};
+      });
+      c.grad_outputs = 1;
+      cases.push_back(std::move(c));
+    }
+  }
+}
+
 /// The reference rounds in between, as a pass of its own would.
 void add_dropout_add(std::vector<OpCase>& cases, bool large) {
   for (const float p : {0.0f, 0.3f}) {
@@ -417,6 +460,7 @@ void add_elementwise_cases(std::vector<OpCase>& cases, bool large) {
   add_glu(cases, large);
   add_dropout(cases, large);
   add_dropout_add(cases, large);
+  if (!large) add_dropout_of_parts(cases);
 }
 
 }  // namespace ondol::testing

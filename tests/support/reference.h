@@ -348,9 +348,9 @@ struct AttentionInputs {
   const Array<T>*q_start = nullptr, *kv_lengths = nullptr, *key_mask = nullptr, *documents = nullptr;
   float dropout_p = 0;
   PhiloxKey key;
-  // The weight of query i of head h (of all sequences) and key j is number (first_row + h * row_stride + i) *
-  // number_stride + j of the generator; strides of 0 stand for Tq and Tk.
-  int64_t first_row = 0, row_stride = 0, number_stride = 0;
+  // The weight of query i of head h of sequence b and key j is number (first_row + (b * all_heads + first_head + h) *
+  // row_stride + i) * number_stride + j of the generator; 0 stands for H, Tq and Tk.
+  int64_t first_row = 0, row_stride = 0, number_stride = 0, first_head = 0, all_heads = 0;
 };
 
 /// Softmax attention, all scores of a query at once. Gives out (B, Tq, H, D) and lse (B, H, Tq).
@@ -390,7 +390,8 @@ std::vector<Array<T>> attention(const AttentionInputs<T>& in) {
         for (int64_t j = 0; !blind && j < kv_len; ++j) {
           T p = std::exp(score[static_cast<size_t>(j)] - total);
           if (in.dropout_p > 0) {
-            const int64_t row = in.first_row + (b * heads + h) * (in.row_stride != 0 ? in.row_stride : q_len) + i;
+            const int64_t head = b * (in.all_heads != 0 ? in.all_heads : heads) + in.first_head + h;
+            const int64_t row = in.first_row + head * (in.row_stride != 0 ? in.row_stride : q_len) + i;
             const int64_t element = row * (in.number_stride != 0 ? in.number_stride : kv_len) + j;
             p = keeps(in.key, element, in.dropout_p) ? p / (T(1) - static_cast<T>(in.dropout_p)) : T(0);
           }

@@ -16,7 +16,8 @@ struct SelfAttentionSettings {
   float scale = 0.0f;  // 0: 1 / sqrt(head_dim)
   float softcap = 0.0f;
   int64_t window = 0;
-  float dropout_p = 0.0f;  // of the attention weights, in training
+  float dropout_p = 0.0f;                 // of the attention weights, in training
+  int64_t first_head = 0, all_heads = 0;  // for dropout, where num_heads are some of a model's heads (AttentionOptions)
 };
 
 /// A learned bias by distance (T5): what AttentionOptions takes as relative_bias.

@@ -4,7 +4,7 @@
 //   const TokenRows rows(group, input_ids.shape());                           // group null: one process
 //   Variable h = functions::embedding(table, rows.own(input_ids, 0));         // (1, n, C); without a group (B, T, C)
 //   Variable qkv = rows.column_linear(functions::rms_norm(h, norm, eps), {.weight = qkv_weight});       // (B, T, ..)
-//   Variable mixed = self_attention(qkv, layer, {.num_heads = rows.share(num_heads), ...}, masks, nullptr);
+//   Variable mixed = self_attention(qkv, layer, rows.share({.num_heads = 8, ...}), masks, nullptr);
 //   h = rows.row_linear(mixed, {.weight = o_proj_weight, .residual = h});                               // (1, n, C)
 //
 // Norms, dropout, residuals, embeddings and the loss see the own rows of all B T tokens only (sequence parallelism,
@@ -14,6 +14,7 @@
 
 #include <ondol/autograd/functions.h>
 #include <ondol/distributed/communicator.h>
+#include <ondol/nn/self_attention.h>
 
 namespace ondol {
 
@@ -26,6 +27,8 @@ class TokenRows {
   bool is_split() const { return group_ != nullptr; }
   /// Of what is shared out evenly: heads, columns. Throws Error when it cannot be.
   int64_t share(int64_t count) const;
+  /// Attention of this rank's heads, as dropout knows them among all.
+  SelfAttentionSettings share(SelfAttentionSettings whole) const;
 
   /// A value for each token (B, T) -> those of the own rows (1, n), with `fill` for what is behind the last token.
   Tensor own(const Tensor& values, int32_t fill) const;
@@ -36,6 +39,11 @@ class TokenRows {
   Variable column_linear(const Variable& x, const functions::LinearInputs& inputs) const;
   /// (B, T, in) -> (1, n, C): the weight's columns are this rank's, bias and residual whole.
   Variable row_linear(const Variable& x, const functions::LinearInputs& inputs) const;
+
+  /// The random key of (B, T, width) -> that of the own rows (1, n, width) of it.
+  RngKey of_rows(RngKey key, int64_t width) const;
+  /// The random key of (B, T, width) -> that of the own columns (B, T, width / P) of it.
+  RngKey of_columns(RngKey key, int64_t width) const;
 
  private:
   Communicator* group_ = nullptr;

@@ -49,7 +49,10 @@ struct AttentionOptions {
   Tensor relative_bias;
   int64_t relative_origin = 0;
   float dropout_p = 0.0f;
-  RngKey rng;
+  RngKey rng;  // with the numbers of whole tensors: numbers of dropout are those of (B, H, Tq, Tk)
+  // H heads that are some of `all_heads`, from number first_head on, are dropped as they are among all of them; 0: H is
+  // all there are.
+  int64_t first_head = 0, all_heads = 0;
 
   // Unpadded batch, both or none: q is (1, all queries, H, D), k and v (1, all keys, Hkv, D); every row belongs to a
   // sequence. q_start is (B), a bias (B or 1, .., max. queries, max. keys) and gets no gradient; kv_lengths, key_mask,

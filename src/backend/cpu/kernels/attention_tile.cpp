@@ -176,8 +176,9 @@ void dropout_factors(const AttentionArgs& args, const QueryBlock& block, KeyRang
   const int64_t step = args.rng.step == nullptr ? 0 : *args.rng.step;
   const PhiloxKey key{args.rng.seed, args.rng.stream, static_cast<uint32_t>(step)};
   const float kept = 1.0f / (1.0f - args.dropout_p);
+  const int64_t first_row = args.dropout_first_row + block.batch * args.dropout_stride_b;
   for (int64_t lane = 0; lane < lanes; ++lane) {
-    const int64_t row = row_of(args, block.batch, block.head_of(lane), block.query_of(lane));
+    const int64_t row = first_row + row_of(args, block.batch, block.head_of(lane), block.query_of(lane));
     const uint64_t begin = static_cast<uint64_t>(row * args.kv_len + keys.begin);
     const uint64_t end = begin + static_cast<uint64_t>(count);
     float* out = workspace + lane * count;

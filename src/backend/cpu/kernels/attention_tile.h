@@ -49,7 +49,7 @@ inline int64_t key_offset(const AttentionArgs& args, int64_t batch, int64_t stri
   return args.kv_offsets == nullptr ? batch * stride_b : args.kv_offsets[batch] * stride_t;
 }
 
-/// Row of a query in lse, in the workspace of the backward and in the numbers of dropout.
+/// Row of a query in lse and in the workspace of the backward.
 inline int64_t row_of(const AttentionArgs& args, int64_t batch, int64_t head, int64_t query) {
   if (args.q_offsets != nullptr) return head * args.total_queries + args.q_offsets[batch] + query;
   return (batch * args.num_heads + head) * args.q_len + query;

@@ -24,17 +24,29 @@ void dropout(const DropoutArgs& args, Stream) {
   T* out = static_cast<T*>(args.out);
   const PhiloxLanesKey key(args.rng);
   const Floats threshold = splat(dropout_threshold(args.p)), factor = splat(1.0f / (1.0f - args.p));
-  parallel_for(args.count, kGrain, [&](int64_t begin, int64_t end) {
-    for (int64_t first = begin; first < end; first += kPhiloxWords) {
-      alignas(64) uint32_t words[kPhiloxWords];
-      philox_words(key, static_cast<uint64_t>(first) / 4, words);
-      const int64_t count = end - first < kPhiloxWords ? end - first : kPhiloxWords;
+  /// Elements begin ... end - 1, whose numbers follow each other.
+  const auto run = [&](int64_t begin, int64_t end, uint64_t number) {
+    alignas(64) uint32_t words[kPhiloxWords + kLanes] = {};  // the last ones are read and not used
+    for (int64_t first = begin; first < end;) {
+      philox_words(key, number / 4, words);
+      const auto skipped = static_cast<int64_t>(number % 4);
+      const int64_t room = kPhiloxWords - skipped, count = end - first < room ? end - first : room;
       for_each_vector(count, [&](int64_t i, auto n) {
         Floats value = load_lanes(in + first + i, n) * factor;
-        value = select(leading_bits(words + i) >= threshold, value, splat(0.0f));
+        value = select(leading_bits(words + skipped + i) >= threshold, value, splat(0.0f));
         if (residual != nullptr) value = load_lanes(residual + first + i, n) + rounded<T>(value);
         store_lanes(out + first + i, value, n);
       });
+      first += count;
+      number += static_cast<uint64_t>(count);
+    }
+  };
+  parallel_for(args.count, kGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t first = begin; first < end;) {
+      const int64_t row = first / args.row_length, column = first % args.row_length;
+      const int64_t left = args.row_length - column, last = end - first < left ? end : first + left;
+      run(first, last, static_cast<uint64_t>(args.first + row * args.row_stride + column));
+      first = last;
     }
   });
 }
