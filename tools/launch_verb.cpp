@@ -1,6 +1,8 @@
 // ondol launch --processes N VERB ...: runs a verb in several processes that work together.
 #include <algorithm>
 #include <cstdlib>
+#include <memory>
+#include <set>
 #include <thread>
 
 #include <unistd.h>
@@ -96,10 +98,15 @@ ondol::LaunchOptions launch_options(const Options& options, const GlobalOptions&
   launch.keep_terminal = ::isatty(STDERR_FILENO) == 1;  // where rank 0 shows its progress
   launch.program = "/proc/self/exe";
   launch.variables = {"ONDOL_TRANSPORT=" + options.transport};
-  launch.arguments = [flags = flags_of(global, threads), command](const ondol::RankInfo&, int attempt) {
+  // What is wrong with a configuration, all ranks say: it is shown once.
+  const auto complaints = std::make_shared<std::set<std::string>>();
+  launch.arguments = [flags = flags_of(global, threads), command, complaints](const ondol::RankInfo&, int attempt) {
+    complaints->clear();
     return rank_command(flags, command, attempt);
   };
-  launch.on_line = [](int rank, const std::string& line) {
+  launch.on_line = [complaints](int rank, const std::string& line) {
+    const bool complaint = line.starts_with("error: ") || line.starts_with("hint: ");
+    if (complaint && !complaints->insert(line).second) return;
     const std::string text = concat("[", rank, "] ", line, "\n");
     [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());
   };

@@ -142,8 +142,8 @@ std::string TrainProgress::communication() const {
                                ranks_.size(), 100.0 * in_collectives / seconds, 100.0 * hidden / seconds);
   text += formatted("and ranks waited for them %.1f %%", 100.0 * exposed_share(ranks_));
   if (const std::optional<size_t> late = ondol::straggler(ranks_)) {
-    text +=
-        formatted("; rank %zu was late for %.1f %%", *late, 100.0 * ranks_[*late].late_seconds / ranks_[*late].seconds);
+    const double share = ranks_[*late].late_seconds / ondol::longest_seconds(ranks_);
+    text += formatted("; rank %zu was late for %.1f %%", *late, 100.0 * share);
   }
   return text;
 }

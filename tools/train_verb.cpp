@@ -88,12 +88,18 @@ void report_dry_run(const ondol::DryRunReport& report, bool json) {
 
 void run_train(const Options& options, const GlobalOptions& global) {
   ondol::TrainConfig config = load_config(options, global);
+  const ondol::RankInfo info = ondol::find_rank_info();
+  if (info.rank != 0 && (options.dump_config || options.dry_run)) return;  // rank 0 answers
   if (options.dump_config) {
     write_output(config.resolved_json());
     return;
   }
   TrainProgress progress(global.quiet);
   if (options.dry_run) {
+    if (info.size > 1) {
+      ondol::check_process_count(config, info.size);
+      config.parallel.data = info.size / config.parallel.tensor;
+    }
     ondol::Trainer trainer(std::move(config), {.device = global.device, .observer = &progress});
     report_dry_run(trainer.dry_run(), global.json);
     return;

@@ -9,7 +9,8 @@ std::vector<RankMetrics> rank_metrics(const std::vector<RankReport>& reports) {
   std::vector<RankMetrics> metrics;
   for (const RankReport& report : reports) {
     RankMetrics rank;
-    const double exposed = report.exposed_seconds, seconds = report.seconds;
+    // What was waited for between steps, at a checkpoint for example, is not the step's.
+    const double seconds = report.seconds, exposed = std::min<double>(report.exposed_seconds, seconds);
     rank.seconds = seconds;
     rank.communication_seconds = report.communication_seconds;
     rank.exposed_seconds = exposed;
@@ -19,7 +20,8 @@ std::vector<RankMetrics> rank_metrics(const std::vector<RankReport>& reports) {
   }
   for (const RankReport& report : reports) {
     RankMetrics& awaited = metrics.at(static_cast<size_t>(report.awaited_rank));
-    awaited.late_seconds = std::max<double>(awaited.late_seconds, report.awaited_seconds);
+    const double waited = std::min(report.awaited_seconds, report.seconds);
+    awaited.late_seconds = std::max(awaited.late_seconds, waited);
   }
   return metrics;
 }
@@ -50,6 +52,12 @@ void RankTimes::end(int64_t tokens, double seconds) {
   before_ = now;
 }
 
+double longest_seconds(const std::vector<RankMetrics>& ranks) {
+  double longest = 0.0;
+  for (const RankMetrics& rank : ranks) longest = std::max(longest, rank.seconds);
+  return longest;
+}
+
 std::optional<size_t> straggler(const std::vector<RankMetrics>& ranks) {
   constexpr double kLateShare = 0.1;
   const auto latest = std::max_element(ranks.begin(), ranks.end(), [](const RankMetrics& a, const RankMetrics& b) {
@@ -57,7 +65,7 @@ std::optional<size_t> straggler(const std::vector<RankMetrics>& ranks) {
   });
   if (latest == ranks.end()) return std::nullopt;
   // Ranks that wait for each other in turn are all late and all waiting.
-  if (latest->late_seconds - latest->exposed_seconds < kLateShare * latest->seconds) return std::nullopt;
+  if (latest->late_seconds - latest->exposed_seconds < kLateShare * longest_seconds(ranks)) return std::nullopt;
   return static_cast<size_t>(latest - ranks.begin());
 }
 

@@ -518,16 +518,19 @@ TrainResult Trainer::Impl::run() {
   }
 }
 
+void check_process_count(const TrainConfig& config, int processes) {
+  const int64_t tensor = config.parallel.tensor, sharing = config.parallel.data;
+  if (processes % tensor == 0 && (sharing == 1 || sharing * tensor == processes)) return;
+  throw UsageError(
+      concat(tensor > 1 ? concat("parallel.tensor is ", tensor) : "", tensor > 1 && sharing > 1 ? " and " : "",
+             sharing > 1 ? concat("parallel.data is ", sharing) : "", ", the run has ", processes,
+             processes == 1 ? " process" : " processes"),
+      concat("start it with: ondol launch --processes ", sharing * tensor, " train ..."));
+}
+
 /// What only one process may do in the run directory, the first rank does.
 TrainResult Trainer::Impl::run_in(std::optional<NewDirectory>& directory, std::optional<DirectoryLock>& lock) {
-  const int64_t tensor = config.parallel.tensor, sharing = config.parallel.data;
-  if (ranks.size() % tensor != 0 || (sharing > 1 && sharing * tensor != ranks.size())) {
-    throw UsageError(
-        concat(tensor > 1 ? concat("parallel.tensor is ", tensor) : "", tensor > 1 && sharing > 1 ? " and " : "",
-               sharing > 1 ? concat("parallel.data is ", sharing) : "", ", the run has ", ranks.size(),
-               ranks.size() == 1 ? " process" : " processes"),
-        concat("start it with: ondol launch --processes ", sharing * tensor, " train ..."));
-  }
+  check_process_count(config, ranks.size());
   const std::string checkpoint = ranks.from_first([&] {
     directory.emplace(config.output);
     lock.emplace(config.output);

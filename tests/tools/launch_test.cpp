@@ -63,7 +63,10 @@ TEST(Launch, TheCodeOfTheFirstFailedRankIsThatOfTheLauncher) {
   const ProgramResult failed = run_program({"launch", "--processes", "2", "--restarts", "3", "inspect", "/nowhere"});
   const ProgramResult alone = run_program({"inspect", "/nowhere"});
   EXPECT_EQ(failed.code, alone.code);
-  EXPECT_NE(failed.err.find("[0] " + alone.err.substr(0, alone.err.find('\n'))), std::string::npos) << failed.err;
+  const std::string complaint = "] " + alone.err.substr(0, alone.err.find('\n'));
+  const size_t first = failed.err.find(complaint);
+  EXPECT_NE(first, std::string::npos) << failed.err;
+  EXPECT_EQ(failed.err.find(complaint, first + 1), std::string::npos) << failed.err;
   EXPECT_NE(failed.err.find("failed first: exit code " + std::to_string(alone.code)), std::string::npos) << failed.err;
 }
 

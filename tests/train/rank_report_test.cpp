@@ -41,6 +41,20 @@ TEST(RankReports, BecomeMetricsByRank) {
   EXPECT_EQ(straggler(metrics), std::optional<size_t>(1));
 }
 
+TEST(RankReports, WhatIsWaitedForBetweenStepsIsNotTheirs) {
+  const std::vector<RankMetrics> metrics = rank_metrics({{.seconds = 0.5f,
+                                                          .communication_seconds = 3.0f,
+                                                          .exposed_seconds = 3.0f,
+                                                          .awaited_rank = 1,
+                                                          .awaited_seconds = 3.0f},
+                                                         {.seconds = 0.25f}});
+  ASSERT_EQ(metrics.size(), 2u);
+  EXPECT_EQ(metrics[0].exposed_seconds, 0.5);
+  EXPECT_EQ(metrics[1].late_seconds, 0.5);
+  EXPECT_EQ(longest_seconds(metrics), 0.5);
+  EXPECT_EQ(straggler(metrics), std::optional<size_t>(1));
+}
+
 TEST(RankReports, NothingIsKnownOfOneProcessOrBeforeTheFirstStepHasEnded) {
   EXPECT_TRUE(rank_metrics({{.tokens = 5, .seconds = 1.0f}}).empty());
   EXPECT_TRUE(rank_metrics({{.tokens = 5}, {.tokens = 5}}).empty());

@@ -34,6 +34,9 @@ struct RankMetrics {
   double late_seconds = 0.0;           // in which another rank waited for this one more than for any other
 };
 
+/// Of a step, or of several added up: how long the rank that took longest was in it.
+double longest_seconds(const std::vector<RankMetrics>& ranks);
+
 /// The rank that others wait for during a tenth of the step or more; none when they wait for each other in turn.
 std::optional<size_t> straggler(const std::vector<RankMetrics>& ranks);
 
@@ -129,6 +132,9 @@ struct DryRunReport {
   uint64_t peak_memory_bytes = 0;  // seen in one step
   RankMemory rank;                 // of parallel.data processes
 };
+
+/// Throws UsageError when that many processes cannot be shared out as parallel.data and parallel.tensor say.
+void check_process_count(const TrainConfig& config, int processes);
 
 class Trainer {
  public:

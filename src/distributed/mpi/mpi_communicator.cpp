@@ -84,8 +84,9 @@ class MpiCommunicator final : public MessageCommunicator {
     }
     ONDOL_CHECK(session.rank == world_rank(rank()), "MPI says that this is rank ", session.rank, ", the job ",
                 world_rank(rank()));
-    ONDOL_CHECK(*std::max_element(world_ranks().begin(), world_ranks().end()) < session.size, "MPI knows ",
-                session.size, " ranks only");
+    ONDOL_CHECK(*std::max_element(world_ranks().begin(), world_ranks().end()) < session.size,
+                "cannot use transport mpi: MPI knows of ", session.size,
+                " of the ranks only; start them with mpirun or srun");
     open();
   }
   ~MpiCommunicator() override { close(); }
