@@ -243,9 +243,9 @@ Variable BartModel::run_decoder(const ModelInput& input, const Variable& encoded
   return h;
 }
 
-Variable BartModel::source_keys_values(int64_t layer, const Variable& encoded) {
+Variable BartModel::source_keys_values(int64_t layer, const Variable& encoded, const TokenRows& rows) {
   const BartAttention& cross = decoder_.layers[static_cast<size_t>(layer)].cross;
-  return functions::linear(encoded, {.weight = cross.kv_weight, .bias = cross.kv_bias});
+  return rows.column_linear(encoded, {.weight = cross.kv_weight, .bias = cross.kv_bias});
 }
 
 SelfAttentionSettings BartModel::settings(const LayerCall& call, bool causal) const {

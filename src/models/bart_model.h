@@ -77,7 +77,7 @@ class BartModel : public EncoderDecoder {
   /// Embeddings, layers, final norm.
   Variable run_encoder(const Tensor& ids, const Tensor& attention_mask, const ForwardContext& context) override;
   Variable run_decoder(const ModelInput& input, const Variable& encoded, const ForwardContext& context) override;
-  Variable source_keys_values(int64_t layer, const Variable& encoded) override;
+  Variable source_keys_values(int64_t layer, const Variable& encoded, const TokenRows& rows) override;
 
   /// How a layer goes through its branches. `site` is its first number for dropout.
   struct LayerCall {

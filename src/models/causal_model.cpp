@@ -113,9 +113,7 @@ Variable CausalModel::head_scores(const Variable& h, const ModelInput& input, co
 }
 
 Variable CausalModel::hidden(const ModelInput& input, const ForwardContext& context) {
-  const TokenRows rows(tensor_group_, input.input_ids.shape());
-  ONDOL_CHECK(!rows.is_split() || context.hidden_states == nullptr,
-              "hidden states of layers are not kept where a model is split over processes");
+  const TokenRows rows = token_rows(input.input_ids, context);
   return rows.whole(own_hidden(input, rows, context));
 }
 
@@ -128,10 +126,7 @@ NamedOutputs CausalModel::forward(const ModelInput& input, const ForwardContext&
 
 TokenPredictions CausalModel::predict_tokens(const ModelInput& input, const ForwardContext& context) {
   const OutputProjection output = output_projection();
-  if (tensor_group_ != nullptr) {
-    throw UsageError(
-        "losses of their own on the scores of tokens cannot be had of a model that is split over processes");
-  }
+  check_predictions();
   const Variable h = hidden(input, context);
   return {h, h, output};
 }
@@ -143,10 +138,11 @@ std::vector<int64_t> CausalModel::count_targets(const ModelInput& prepared) cons
 std::vector<Variable> CausalModel::losses(const ModelInput& prepared, const std::vector<LossScale>& scales,
                                           const ForwardContext& context) {
   if (!prepared.labels.defined()) return {Variable()};
-  const TokenRows rows(tensor_group_, prepared.input_ids.shape());
+  const TokenRows rows = token_rows(prepared.input_ids, context);
   const Variable h = own_hidden(prepared, rows, context);
   if (label_head_) {
-    return {label_loss(info_.head, labels_, head_scores(h, prepared, context), prepared.labels, scales.at(0))};
+    const Variable scores = head_scores(rows.whole(h), prepared, context);
+    return {label_loss(info_.head, labels_, scores, prepared.labels, rows.share(scales.at(0)))};
   }
   functions::LinearCrossEntropyInputs inputs;
   inputs.weight = output_.weight;

@@ -124,18 +124,24 @@ Variable EncoderDecoder::head_scores(const Variable& h, const ModelInput& input,
 
 Variable EncoderDecoder::hidden(const ModelInput& input, const ForwardContext& context) {
   if (context.cache != nullptr) return run_decoder(input, {}, context);
+  return token_rows(input.decoder_input_ids, context).whole(own_hidden(input, context));
+}
+
+Variable EncoderDecoder::own_hidden(const ModelInput& input, const ForwardContext& context) {
   return run_decoder(input, run_encoder(input.input_ids, input.attention_mask, context), context);
 }
 
 NamedOutputs EncoderDecoder::forward(const ModelInput& input, const ForwardContext& context) {
-  const Variable encoded = run_encoder(input.input_ids, input.attention_mask, context);
-  const Variable h = run_decoder(input, encoded, context);
+  const Variable own = run_encoder(input.input_ids, input.attention_mask, context);
+  const Variable h = token_rows(input.decoder_input_ids, context).whole(run_decoder(input, own, context));
+  const Variable encoded = token_rows(input.input_ids, context).whole(own);
   const Variable scores = has_label_head() ? head_scores(h, input, context) : Variable(logits(h.value()));
   return {{"logits", scores}, {"last_hidden_state", h}, {"encoder_last_hidden_state", encoded}};
 }
 
 TokenPredictions EncoderDecoder::predict_tokens(const ModelInput& input, const ForwardContext& context) {
   OutputProjection output = output_projection();
+  check_predictions();
   const Variable h = hidden(input, context);
   const Variable features = output.scale == 1.0f ? h : functions::scale(h, output.scale);
   output.scale = 1.0f;
@@ -149,18 +155,19 @@ std::vector<int64_t> EncoderDecoder::count_targets(const ModelInput& prepared) c
 std::vector<Variable> EncoderDecoder::losses(const ModelInput& prepared, const std::vector<LossScale>& scales,
                                              const ForwardContext& context) {
   if (!prepared.labels.defined()) return {Variable()};
+  const TokenRows rows = token_rows(prepared.decoder_input_ids, context);
   if (has_label_head()) {
     const Variable scores = head_scores(hidden(prepared, context), prepared, context);
-    return {label_loss(info_.head, labels_, scores, prepared.labels, scales.at(0))};
+    return {label_loss(info_.head, labels_, scores, prepared.labels, rows.share(scales.at(0)))};
   }
   const OutputProjection output = output_projection();
   functions::LinearCrossEntropyInputs inputs;
   inputs.weight = output.weight;
   inputs.bias = output.bias;
   inputs.scale = scales.at(0);
-  Variable h = hidden(prepared, context);
+  Variable h = own_hidden(prepared, context);
   if (output.scale != 1.0f) h = functions::scale(h, output.scale);
-  return {functions::linear_cross_entropy(h, prepared.labels, inputs)};
+  return {functions::linear_cross_entropy(h, rows.own(prepared.labels, kIgnoreIndex), inputs)};
 }
 
 void EncoderDecoder::encode(const Tensor& sources, const std::vector<int32_t>& lengths, KvCache& cache) {
@@ -180,7 +187,7 @@ void EncoderDecoder::encode(const Tensor& sources, const std::vector<int32_t>& l
   CrossKeyValues source;
   source.lengths = Tensor::from_vector(lengths, {batch}, device());
   for (int64_t layer = 0; layer < info_.num_layers; ++layer) {
-    source.layers.push_back(source_keys_values(layer, encoded).value());
+    source.layers.push_back(source_keys_values(layer, encoded, {}).value());
   }
   cache.set_source(std::move(source));
 }
@@ -189,7 +196,8 @@ Variable EncoderDecoder::attend_source(const Variable& q, int64_t layer, const S
                                        const ModelInput& input, const Variable& encoded, const ForwardContext& context,
                                        uint32_t site) {
   if (context.cache != nullptr) return cross_attention(q, layer, settings, *context.cache);
-  return cross_attention(q, source_keys_values(layer, encoded), settings,
+  const TokenRows rows = token_rows(input.input_ids, context);
+  return cross_attention(q, source_keys_values(layer, encoded, rows), rows.share(settings),
                          {input.attention_mask, rng_stream(context, site)});
 }
 

@@ -41,11 +41,12 @@ class EncoderDecoder : public FamilyModel {
   /// Where the decoder's numbers of dropout sites begin.
   static constexpr uint32_t kDecoderSites = 1u << 14;
 
-  /// The encoder's states (B, T, C) after its final norm.
+  /// The encoder's states (B, T, C) after its final norm; of a split model those of the own rows, (1, n, C).
   virtual Variable run_encoder(const Tensor& ids, const Tensor& attention_mask, const ForwardContext& context) = 0;
-  /// Keys and values of a decoder layer's cross-attention, side by side (B, T, 2 H D).
-  virtual Variable source_keys_values(int64_t layer, const Variable& encoded) = 0;
-  /// The decoder's states (B, S, C) after its final norm, from decoder_input_ids. `encoded` is undefined with a cache.
+  /// Keys and values of a decoder layer's cross-attention, side by side (B, T, 2 H D). `rows` are those of the source.
+  virtual Variable source_keys_values(int64_t layer, const Variable& encoded, const TokenRows& rows) = 0;
+  /// The decoder's states (B, S, C) after its final norm, from decoder_input_ids; of a split model those of the own
+  /// rows. `encoded` is undefined with a cache.
   virtual Variable run_decoder(const ModelInput& input, const Variable& encoded, const ForwardContext& context) = 0;
 
   /// Cross-attention of q (B, S, H D) on `encoded`, or on what the cache has of the source.
@@ -61,6 +62,8 @@ class EncoderDecoder : public FamilyModel {
   OutputProjection output_;
 
  private:
+  /// hidden() of the own rows of target tokens.
+  Variable own_hidden(const ModelInput& input, const ForwardContext& context);
   Variable head_scores(const Variable& h, const ModelInput& input, const ForwardContext& context) const;
   ModelInput complete_text(ModelInput input) const;
   void shift_right(std::vector<int32_t>& tokens, size_t length) const;

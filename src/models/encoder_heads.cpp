@@ -142,6 +142,7 @@ NamedOutputs EncoderModel::forward(const ModelInput& input, const ForwardContext
 
 TokenPredictions EncoderModel::predict_tokens(const ModelInput& input, const ForwardContext& context) {
   if (!lm_head_) return FamilyModel::predict_tokens(input, context);
+  check_predictions();
   const Variable h = hidden(input, context);
   const Variable rows = input.target_positions.defined() ? functions::take_rows(h, input.target_positions) : h;
   return {h, transform(rows), lm_head_->output};
@@ -156,25 +157,36 @@ std::vector<int64_t> EncoderModel::count_targets(const ModelInput& prepared) con
   return counts;
 }
 
+/// The loss of the own rows: of the tokens or, where the targets were gathered, of these.
+Variable EncoderModel::masked_loss(const Variable& own, const Variable& whole, const ModelInput& prepared,
+                                   const TokenRows& rows, const LossScale& scale) const {
+  functions::LinearCrossEntropyInputs inputs;
+  inputs.weight = lm_head_->output.weight;
+  inputs.bias = lm_head_->output.bias;
+  inputs.scale = scale;
+  if (prepared.target_positions.defined()) {
+    const TokenRows targets(tensor_group_, prepared.target_positions.shape());
+    const Variable states = targets.own(functions::take_rows(whole, prepared.target_positions));
+    return functions::linear_cross_entropy(transform(states), targets.own(prepared.target_labels, kIgnoreIndex),
+                                           inputs);
+  }
+  if (!prepared.labels.defined()) return {};
+  return functions::linear_cross_entropy(transform(own), rows.own(prepared.labels, kIgnoreIndex), inputs);
+}
+
 std::vector<Variable> EncoderModel::losses(const ModelInput& prepared, const std::vector<LossScale>& scales,
                                            const ForwardContext& context) {
-  const Variable h = hidden(prepared, context), pooled = pool(h, prepared);
+  const TokenRows rows = token_rows(prepared.input_ids, context);
+  const Variable own = own_hidden(prepared, rows, context);
+  const bool of_own_rows = lm_head_ && !pooler_.weight.defined() && !prepared.target_positions.defined();
+  const Variable h = of_own_rows ? own : rows.whole(own), pooled = pool(h, prepared);
   std::vector<Variable> terms(1 + (info_.head == Head::question_answering || next_sentence_.weight.defined()));
   const Tensor& labels = prepared.labels;
   if (lm_head_) {
-    functions::LinearCrossEntropyInputs inputs;
-    inputs.weight = lm_head_->output.weight;
-    inputs.bias = lm_head_->output.bias;
-    inputs.scale = scales.at(0);
-    if (prepared.target_positions.defined()) {
-      const Variable rows = functions::take_rows(h, prepared.target_positions);
-      terms[0] = functions::linear_cross_entropy(transform(rows), prepared.target_labels, inputs);
-    } else if (labels.defined()) {
-      terms[0] = functions::linear_cross_entropy(transform(h), labels, inputs);
-    }
+    terms[0] = masked_loss(own, h, prepared, rows, scales.at(0));
     if (next_sentence_.weight.defined() && prepared.next_sentence_label.defined()) {
       const Variable scores = functions::linear(pooled, {.weight = next_sentence_.weight, .bias = next_sentence_.bias});
-      terms[1] = functions::cross_entropy(scores, prepared.next_sentence_label, scales.at(1));
+      terms[1] = functions::cross_entropy(scores, prepared.next_sentence_label, rows.share(scales.at(1)));
     }
     return terms;
   }
@@ -182,10 +194,10 @@ std::vector<Variable> EncoderModel::losses(const ModelInput& prepared, const std
   const Variable scores = head_scores(h, pooled, prepared, context);
   if (info_.head == Head::question_answering) {  // the mean of both
     if (prepared.start_positions.defined()) {
-      terms[0] = functions::cross_entropy(column(scores, 0), prepared.start_positions, half(scales.at(0)));
+      terms[0] = functions::cross_entropy(column(scores, 0), prepared.start_positions, half(rows.share(scales.at(0))));
     }
     if (prepared.end_positions.defined()) {
-      terms[1] = functions::cross_entropy(column(scores, 1), prepared.end_positions, half(scales.at(1)));
+      terms[1] = functions::cross_entropy(column(scores, 1), prepared.end_positions, half(rows.share(scales.at(1))));
     }
     return terms;
   }
@@ -194,9 +206,9 @@ std::vector<Variable> EncoderModel::losses(const ModelInput& prepared, const std
     // sigmoid(x) is the softmax of (0, x) for class 1.
     const Variable zeros(Tensor::zeros(flat(scores).shape(), scores.dtype(), scores.device()));
     const Variable classes = functions::concat({zeros, flat(scores)}, 1);
-    terms[0] = functions::cross_entropy(classes, labels.reshape({labels.numel()}), scales.at(0));
+    terms[0] = functions::cross_entropy(classes, labels.reshape({labels.numel()}), rows.share(scales.at(0)));
   } else {
-    terms[0] = label_loss(info_.head, labels_, scores, labels, scales.at(0));
+    terms[0] = label_loss(info_.head, labels_, scores, labels, rows.share(scales.at(0)));
   }
   return terms;
 }

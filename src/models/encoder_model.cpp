@@ -170,36 +170,54 @@ void EncoderModel::add_layer(const EncoderLayerNames& names) {
   layer.down_proj = add_dense(names.down, hidden, settings_.intermediate_size);
   layer.output_norm = add_norm(names.output_norm, hidden);
   parameters_.end_layer();
+  for (const Dense& dense : {layer.qkv, layer.up_proj}) {
+    share_rows(dense.weight);
+    share_rows(dense.bias);
+  }
+  for (const Dense& dense : {layer.o_proj, layer.down_proj}) share_columns(dense.weight);
   layers_.push_back(layer);
 }
 
-Variable EncoderModel::embed(const ModelInput& input, const ForwardContext& context) const {
+void EncoderModel::check_tensor_ranks(int ranks) const {
+  check_shared_out("the number of attention heads", settings_.num_heads, ranks);
+  check_shared_out("the inner size of the MLP", settings_.intermediate_size, ranks);
+}
+
+Variable EncoderModel::embed(const ModelInput& input, const TokenRows& rows, const ForwardContext& context) const {
   ONDOL_CHECK(input.positions.defined() && (settings_.token_types == 0 || input.token_type_ids.defined()),
               "input of a ", info_.model_type, " model was not prepared");
   const Norm& norm = embeddings_.norm;
-  const Variable words = functions::embedding(embeddings_.words, input.input_ids, static_cast<int>(padding_id()));
-  Variable rest = functions::embedding(embeddings_.positions, input.positions, settings_.position_padding.value_or(-1));
+  const Variable words =
+      functions::embedding(embeddings_.words, rows.own(input.input_ids, 0), static_cast<int>(padding_id()));
+  Variable rest = functions::embedding(embeddings_.positions, rows.own(input.positions, 0),
+                                       settings_.position_padding.value_or(-1));
   if (settings_.token_types > 0) {
-    rest = functions::add(rest, functions::embedding(embeddings_.token_types, input.token_type_ids));
+    rest = functions::add(rest, functions::embedding(embeddings_.token_types, rows.own(input.token_type_ids, 0)));
   }
   Variable h = functions::add_layer_norm(words, rest, norm.weight, norm.bias, settings_.norm_eps).out;
-  h = drop(h, settings_.hidden_dropout, context, 0);
+  h = drop(h, settings_.hidden_dropout, context, 0, rows);
   if (!embedding_projection_.weight.defined()) return h;
   return functions::linear(h, {.weight = embedding_projection_.weight, .bias = embedding_projection_.bias});
 }
 
 Variable EncoderModel::hidden(const ModelInput& input, const ForwardContext& context) {
   if (context.cache != nullptr) output_projection();  // throws: an encoder generates nothing
-  Variable h = embed(input, context);
+  const TokenRows rows = token_rows(input.input_ids, context);
+  return rows.whole(own_hidden(input, rows, context));
+}
+
+Variable EncoderModel::own_hidden(const ModelInput& input, const TokenRows& rows, const ForwardContext& context) {
+  Variable h = embed(input, rows, context);
   keep_hidden_state(context, h);
   for (size_t l = 0; l < layers_.size(); ++l) {
-    h = run_as_layer(context, layers_[l].parameters, [=, this] { return run_layer(l, h, input, context); });
+    h = run_as_layer(context, layers_[l].parameters, [=, this] { return run_layer(l, h, input, rows, context); });
     keep_hidden_state(context, h);
   }
   return h;
 }
 
-Variable EncoderModel::run_layer(size_t l, const Variable& h, const ModelInput& input, const ForwardContext& context) {
+Variable EncoderModel::run_layer(size_t l, const Variable& h, const ModelInput& input, const TokenRows& rows,
+                                 const ForwardContext& context) {
   const EncoderSettings& s = settings_;
   const Layer& layer = layers_[l];
   const uint32_t stream = 1 + 3 * static_cast<uint32_t>(l);
@@ -211,15 +229,15 @@ Variable EncoderModel::run_layer(size_t l, const Variable& h, const ModelInput& 
   const SelfAttentionInput masks{
       input.attention_mask, input.documents, {}, rng_stream(context, stream), input.sequences};
 
-  const Variable qkv = functions::linear(h, {.weight = layer.qkv.weight, .bias = layer.qkv.bias});
-  const Variable mixed = self_attention(qkv, static_cast<int64_t>(l), attention, masks, nullptr);
-  Variable sum = close_branch(h, mixed, layer.o_proj, s.attention_output_dropout, context, stream + 1);
+  const Variable qkv = rows.column_linear(h, {.weight = layer.qkv.weight, .bias = layer.qkv.bias});
+  const Variable mixed = self_attention(qkv, static_cast<int64_t>(l), rows.share(attention), masks, nullptr);
+  Variable sum = close_branch(h, mixed, layer.o_proj, s.attention_output_dropout, context, stream + 1, rows);
   const Variable attended =
       functions::layer_norm(sum, layer.attention_norm.weight, layer.attention_norm.bias, s.norm_eps);
 
-  const Variable up = functions::linear(
+  const Variable up = rows.column_linear(
       attended, {.weight = layer.up_proj.weight, .bias = layer.up_proj.bias, .activation = s.activation});
-  sum = close_branch(attended, up, layer.down_proj, s.hidden_dropout, context, stream + 2);
+  sum = close_branch(attended, up, layer.down_proj, s.hidden_dropout, context, stream + 2, rows);
   return functions::layer_norm(sum, layer.output_norm.weight, layer.output_norm.bias, s.norm_eps);
 }
 

@@ -68,6 +68,7 @@ class EncoderModel : public FamilyModel {
  protected:
   EncoderModel(const JsonReader& config, const EncoderSettings& settings);
   ModelInput complete(ModelInput input) const override;
+  void check_tensor_ranks(int ranks) const override;
 
   /// The head that one of the architectures of a family stands for, from the config's "architectures".
   struct Architecture {
@@ -114,8 +115,13 @@ class EncoderModel : public FamilyModel {
     Norm attention_norm, output_norm;
   };
   static void gather_targets(ModelInput& input);
-  Variable embed(const ModelInput& input, const ForwardContext& context) const;
-  Variable run_layer(size_t l, const Variable& h, const ModelInput& input, const ForwardContext& context);
+  /// hidden() of the own rows of tokens.
+  Variable own_hidden(const ModelInput& input, const TokenRows& rows, const ForwardContext& context);
+  Variable embed(const ModelInput& input, const TokenRows& rows, const ForwardContext& context) const;
+  Variable run_layer(size_t l, const Variable& h, const ModelInput& input, const TokenRows& rows,
+                     const ForwardContext& context);
+  Variable masked_loss(const Variable& own, const Variable& whole, const ModelInput& prepared, const TokenRows& rows,
+                       const LossScale& scale) const;
   Variable first_positions(const Variable& h, const ModelInput& input) const;
   Variable pool(const Variable& h, const ModelInput& input) const;
   Variable transform(const Variable& h) const;

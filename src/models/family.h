@@ -8,6 +8,7 @@
 
 #include <ondol/models/model.h>
 #include <ondol/models/tensor_parallel.h>
+#include <ondol/nn/tensor_parallel.h>
 #include <ondol/ops/elementwise.h>
 
 #include "base/json_reader.h"
@@ -61,6 +62,10 @@ class FamilyModel : public Model {
   void share_columns(const Variable& parameter);
   /// Throws UsageError where so many ranks cannot share the model; by default no number of them can.
   virtual void check_tensor_ranks(int ranks) const;
+  /// Which rows of tokens (B, T) a forward computes here.
+  TokenRows token_rows(const Tensor& tokens, const ForwardContext& context) const;
+  /// Throws UsageError where the model is split: predict_tokens.
+  void check_predictions() const;
   /// Throws UsageError naming the key of the configuration.
   void check_shared_out(const char* key, int64_t count, int ranks) const;
 

@@ -119,6 +119,7 @@ class T5Layers : public Base {
     stack.relative_bias =
         this->add_weight(name + ".block.0.layer.0.SelfAttention.relative_attention_bias.weight",
                          {c.num_buckets, c.num_heads}, Init::normal(c.initializer_factor / root(c.hidden_size)));
+    this->share_columns(stack.relative_bias);
     for (int64_t l = 0; l < num_layers; ++l) {
       const std::string p = concat(name, ".block.", l, ".layer.");
       T5Layer layer;
@@ -133,14 +134,23 @@ class T5Layers : public Base {
       layer.mlp_norm = this->add_weight(mlp + "layer_norm.weight", {c.hidden_size}, ones);
       add_mlp(mlp + "DenseReluDense.", layer);
       this->parameters_.end_layer();
+      for (const Variable& weight : {layer.qkv, layer.cross_q, layer.cross_kv, layer.up_proj}) this->share_rows(weight);
+      for (const Variable& weight : {layer.o_proj, layer.cross_o_proj, layer.down_proj}) {
+        if (weight.defined()) this->share_columns(weight);
+      }
       stack.layers.push_back(layer);
     }
     stack.final_norm = this->add_weight(name + ".final_layer_norm.weight", {c.hidden_size}, ones);
   }
 
+  void check_tensor_ranks(int ranks) const override {
+    this->check_shared_out("num_heads", config_values_.num_heads, ranks);
+    this->check_shared_out("d_ff", config_values_.intermediate_size, ranks);
+  }
+
   /// x = dropout(embeddings), for both stacks.
-  Variable embed(const Tensor& ids, const ForwardContext& context, uint32_t site) {
-    return drop(functions::embedding(shared_, ids), config_values_.dropout, context, site);
+  Variable embed(const Tensor& ids, const TokenRows& rows, const ForwardContext& context, uint32_t site) {
+    return drop(functions::embedding(shared_, rows.own(ids, 0)), config_values_.dropout, context, site, rows);
   }
 
   Variable norm(const Variable& h, const Variable& weight) {
@@ -166,37 +176,39 @@ class T5Layers : public Base {
     return settings;
   }
 
-  /// h + dropout(x w^T); without dropout the sum is part of the product.
-  Variable close_branch(const Variable& h, const Variable& x, const Variable& weight, const ForwardContext& context,
-                        uint32_t site) {
-    if (!context.training || config_values_.dropout == 0.0f) {
-      return functions::linear(x, {.weight = weight, .residual = h});
-    }
-    return functions::dropout_add(functions::linear(x, {.weight = weight}), h, config_values_.dropout,
-                                  rng_stream(context, site));
+  /// h + dropout(x w^T).
+  Variable close_branch(const Variable& h, const Variable& x, const Variable& weight, const TokenRows& rows,
+                        const ForwardContext& context, uint32_t site) {
+    return ondol::close_branch(h, x, {weight, {}}, config_values_.dropout, context, site, rows);
   }
 
   /// The three branches of a layer use sites of 2 numbers each, cross-attention those in between.
   static uint32_t site_of(uint32_t first, size_t layer) { return first + 1 + 8 * static_cast<uint32_t>(layer); }
 
   Variable self_branch(const T5Layer& layer, int64_t l, const Variable& h, const SelfAttentionInput& masks, bool causal,
-                       const ForwardContext& context, uint32_t site) {
-    Variable qkv = functions::linear(norm(h, layer.attention_norm), {.weight = layer.qkv});
-    Variable mixed = self_attention(qkv, l, attention_settings(causal, context), masks, context.cache);
-    return close_branch(h, mixed, layer.o_proj, context, site);
+                       const TokenRows& rows, const ForwardContext& context, uint32_t site) {
+    Variable qkv = rows.column_linear(norm(h, layer.attention_norm), {.weight = layer.qkv});
+    Variable mixed = self_attention(qkv, l, rows.share(attention_settings(causal, context)), masks, context.cache);
+    return close_branch(h, mixed, layer.o_proj, rows, context, site);
   }
 
-  Variable mlp_branch(const T5Layer& layer, const Variable& h, const ForwardContext& context, uint32_t site) {
+  Variable mlp_branch(const T5Layer& layer, const Variable& h, const TokenRows& rows, const ForwardContext& context,
+                      uint32_t site) {
     const T5Config& c = config_values_;
     const Variable normed = norm(h, layer.mlp_norm);
-    Variable inner = c.gated ? functions::glu(functions::linear(normed, {.weight = layer.up_proj}), c.activation)
-                             : functions::linear(normed, {.weight = layer.up_proj, .activation = c.activation});
-    return close_branch(h, drop(inner, c.dropout, context, site + 1), layer.down_proj, context, site);
+    Variable inner = c.gated ? functions::glu(rows.column_linear(normed, {.weight = layer.up_proj}), c.activation)
+                             : rows.column_linear(normed, {.weight = layer.up_proj, .activation = c.activation});
+    if (context.training) {
+      const RngKey key = rows.of_columns(rng_stream(context, site + 1), c.intermediate_size);
+      inner = functions::dropout(inner, c.dropout, key);
+    }
+    return close_branch(h, inner, layer.down_proj, rows, context, site);
   }
 
   Variable encoder_states(const Tensor& ids, const Tensor& attention_mask, const ForwardContext& context,
                           const std::string& prefix) {
-    Variable h = embed(ids, context, 0);
+    const TokenRows rows = this->token_rows(ids, context);
+    Variable h = embed(ids, rows, context, 0);
     keep_hidden_state(context, h, prefix);
     const RelativeBias bias = biases(encoder_, ids.size(1), {});
     for (size_t l = 0; l < encoder_.layers.size(); ++l) {
@@ -205,12 +217,12 @@ class T5Layers : public Base {
       const SelfAttentionInput masks{attention_mask, {}, {}, rng_stream(context, site + 1), {}, bias};
       h = run_as_layer(context, layer.parameters, [=, this, &layer] {
         const Variable attended =
-            self_branch(layer, static_cast<int64_t>(l), h, masks, /*causal=*/false, context, site);
-        return mlp_branch(layer, attended, context, site + 2);
+            self_branch(layer, static_cast<int64_t>(l), h, masks, /*causal=*/false, rows, context, site);
+        return mlp_branch(layer, attended, rows, context, site + 2);
       });
       if (l + 1 < encoder_.layers.size()) keep_hidden_state(context, h, prefix);
     }
-    h = drop(norm(h, encoder_.final_norm), config_values_.dropout, context, site_of(0, encoder_.layers.size()));
+    h = drop(norm(h, encoder_.final_norm), config_values_.dropout, context, site_of(0, encoder_.layers.size()), rows);
     keep_hidden_state(context, h, prefix);
     return h;
   }
@@ -295,13 +307,14 @@ class T5 final : public T5Layers<EncoderDecoder> {
     return encoder_states(ids, attention_mask, context, "encoder_hidden_states");
   }
 
-  Variable source_keys_values(int64_t layer, const Variable& encoded) override {
-    return functions::linear(encoded, {.weight = decoder_.layers[static_cast<size_t>(layer)].cross_kv});
+  Variable source_keys_values(int64_t layer, const Variable& encoded, const TokenRows& rows) override {
+    return rows.column_linear(encoded, {.weight = decoder_.layers[static_cast<size_t>(layer)].cross_kv});
   }
 
   Variable run_decoder(const ModelInput& input, const Variable& encoded, const ForwardContext& context) override {
     const Tensor& ids = input.decoder_input_ids;
-    Variable h = embed(ids, context, kDecoderSites);
+    const TokenRows rows = token_rows(ids, context);
+    Variable h = embed(ids, rows, context, kDecoderSites);
     keep_hidden_state(context, h, "decoder_hidden_states");
     const RelativeBias bias = biases(decoder_, ids.size(1), context);
     for (size_t l = 0; l < decoder_.layers.size(); ++l) {
@@ -310,16 +323,17 @@ class T5 final : public T5Layers<EncoderDecoder> {
       const uint32_t site = site_of(kDecoderSites, l);
       const SelfAttentionInput masks{input.decoder_attention_mask, {}, {}, rng_stream(context, site + 1), {}, bias};
       h = run_as_layer(context, layer.parameters, [=, this, &layer] {
-        const Variable own = self_branch(layer, number, h, masks, /*causal=*/true, context, site);
-        Variable q = functions::linear(norm(own, layer.cross_norm), {.weight = layer.cross_q});
+        const Variable own = self_branch(layer, number, h, masks, /*causal=*/true, rows, context, site);
+        Variable q = rows.column_linear(norm(own, layer.cross_norm), {.weight = layer.cross_q});
         Variable mixed =
             attend_source(q, number, attention_settings(false, context), input, encoded, context, site + 5);
-        return mlp_branch(layer, close_branch(own, mixed, layer.cross_o_proj, context, site + 4), context, site + 2);
+        const Variable crossed = close_branch(own, mixed, layer.cross_o_proj, rows, context, site + 4);
+        return mlp_branch(layer, crossed, rows, context, site + 2);
       });
       if (l + 1 < decoder_.layers.size()) keep_hidden_state(context, h, "decoder_hidden_states");
     }
     h = drop(norm(h, decoder_.final_norm), config_values_.dropout, context,
-             site_of(kDecoderSites, decoder_.layers.size()));
+             site_of(kDecoderSites, decoder_.layers.size()), rows);
     keep_hidden_state(context, h, "decoder_hidden_states");
     return h;
   }
@@ -347,7 +361,8 @@ class T5Encoder final : public T5Layers<FamilyModel> {
   }
   Variable hidden(const ModelInput& input, const ForwardContext& context) override {
     ONDOL_CHECK(context.cache == nullptr, "an encoder has no cache");
-    return encoder_states(input.input_ids, input.attention_mask, context, "hidden_states");
+    const Variable own = encoder_states(input.input_ids, input.attention_mask, context, "hidden_states");
+    return token_rows(input.input_ids, context).whole(own);
   }
   NamedOutputs forward(const ModelInput& input, const ForwardContext& context) override {
     return {{"last_hidden_state", hidden(input, context)}};

@@ -19,6 +19,18 @@ void FamilyModel::check_shared_out(const char* key, int64_t count, int ranks) co
       concat("the model cannot be split over ", ranks, " processes: they do not divide ", key, ", which is ", count));
 }
 
+TokenRows FamilyModel::token_rows(const Tensor& tokens, const ForwardContext& context) const {
+  const TokenRows rows(tensor_group_, tokens.shape());
+  ONDOL_CHECK(!rows.is_split() || context.hidden_states == nullptr,
+              "hidden states of layers are not kept where a model is split over processes");
+  return rows;
+}
+
+void FamilyModel::check_predictions() const {
+  if (tensor_group_ == nullptr) return;
+  throw UsageError("losses of their own on the scores of tokens cannot be had of a model that is split over processes");
+}
+
 void FamilyModel::share_rows(const Variable& parameter, std::vector<int64_t> parts) {
   if (!parameter.defined()) return;
   if (parts.empty()) {
@@ -34,10 +46,6 @@ void FamilyModel::share_columns(const Variable& parameter) { shares_.push_back({
 
 void FamilyModel::split(const TensorPlace& place) {
   check_tensor_ranks(place.ranks);
-  if (info_.head != Head::causal_language_model) {
-    throw UsageError(concat("a ", info_.architecture,
-                            " model cannot be split over processes (tensor parallelism): only language models can"));
-  }
   for (const Share& share : shares_) {
     Shape whole;
     for (const ParameterStore::Entry& entry : parameters_.entries()) {

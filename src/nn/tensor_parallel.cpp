@@ -23,6 +23,11 @@ SelfAttentionSettings TokenRows::share(SelfAttentionSettings whole) const {
   return whole;
 }
 
+LossScale TokenRows::share(LossScale whole) const {
+  if (group_ != nullptr) whole.value /= static_cast<float>(group_->size());
+  return whole;
+}
+
 RngKey TokenRows::of_rows(RngKey key, int64_t width) const {
   if (group_ != nullptr) key.first += group_->rank() * functions::rows_of_rank(tokens_.numel(), *group_) * width;
   return key;
@@ -48,6 +53,16 @@ Tensor TokenRows::own(const Tensor& values, int32_t fill) const {
     rows = padded;
   }
   return rows.narrow(0, group_->rank() * count, count).reshape({1, count});
+}
+
+Variable TokenRows::own(const Variable& states) const {
+  if (group_ == nullptr) return states;
+  const int64_t all = tokens_.numel(), count = functions::rows_of_rank(all, *group_), width = states.shape()[-1];
+  Variable rows = functions::reshape(states, {all, width});
+  if (const int64_t missing = count * group_->size() - all; missing > 0) {
+    rows = functions::concat({rows, Variable(Tensor::zeros({missing, width}, states.dtype(), states.device()))}, 0);
+  }
+  return functions::reshape(functions::narrow(rows, 0, group_->rank() * count, count), {1, count, width});
 }
 
 Variable TokenRows::whole(const Variable& own) const {

@@ -1,6 +1,7 @@
 #include "train/model_setup.h"
 
 #include <filesystem>
+#include <set>
 
 #include <ondol/base/file.h>
 #include <ondol/tensor/allocator.h>
@@ -147,9 +148,11 @@ void check_tensor_parallel(const TrainConfig& config) {
   const std::string& optimizer = config.optimizer.type;
   if (optimizer == "lamb" || optimizer == "adafactor") refuse(concat("optimizer.type ", optimizer));
   for (const StageConfig& stage : config.stages) {
-    const std::string type = parse_json(stage.objective, "objective")["type"];
-    const bool plain = type == "clm" || type == "tensors" || type == "sft" || type == "fim" || type == "prefix_lm";
-    if (!plain) refuse(concat("objective.type ", type));
+    const Json objective = parse_json(stage.objective, "objective");
+    const std::string type = objective["type"];
+    const std::set<std::string> plain = {"clm", "fim", "mlm", "prefix_lm", "sft", "span_corruption", "tensors", "ul2"};
+    if (!plain.contains(type)) refuse(concat("objective.type ", type));
+    if (objective.value("span_boundary", false)) refuse("objective.span_boundary");
   }
 }
 

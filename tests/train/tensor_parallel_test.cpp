@@ -24,6 +24,20 @@ constexpr const char* kLlama =
     R"("num_attention_heads":4,"num_key_value_heads":2,"initializer_range":0.1,"max_position_embeddings":32,)"
     R"("attention_bias":true,"tie_word_embeddings":true})";
 
+constexpr const char* kGpt2WithDropout =
+    R"({"model_type":"gpt2","vocab_size":64,"n_positions":32,"n_embd":32,"n_layer":2,"n_head":4,)"
+    R"("initializer_range":0.1,"embd_pdrop":0.1,"resid_pdrop":0.1,"attn_pdrop":0.1})";
+
+constexpr const char* kBert =
+    R"({"model_type":"bert","architectures":["BertForMaskedLM"],"vocab_size":64,"hidden_size":32,)"
+    R"("num_hidden_layers":2,"num_attention_heads":4,"intermediate_size":48,"max_position_embeddings":32,)"
+    R"("initializer_range":0.1,"hidden_dropout_prob":0.1,"attention_probs_dropout_prob":0.1})";
+constexpr const char* kT5 =
+    R"({"model_type":"t5","architectures":["T5ForConditionalGeneration"],"vocab_size":64,"d_model":32,"d_kv":8,)"
+    R"("d_ff":48,"num_layers":2,"num_heads":4,"relative_attention_num_buckets":8,)"
+    R"("relative_attention_max_distance":12,"dropout_rate":0.1,"pad_token_id":0,"eos_token_id":1,)"
+    R"("decoder_start_token_id":0})";
+
 Batch batch_of(int64_t step) {
   std::vector<int32_t> ids;
   for (int i = 0; i < 6 * 15; ++i)
@@ -136,6 +150,24 @@ class TensorParallelRuns : public ::testing::Test {
     }
   }
 
+  /// On several grids, and going on from one to another; what is left behind lies as one process leaves it.
+  void expect_runs_of_one_process(std::vector<std::string> settings = {}) const {
+    settings.push_back("optimizer.learning_rate=1e-3");
+    const auto run = [&](int ranks, int tensor, const std::string& name, int64_t stop = 0) {
+      ASSERT_EQ(train_on(ranks, tensor, name, stop, settings), std::vector<std::string>(static_cast<size_t>(ranks)));
+    };
+    run(1, 1, "one");
+    run(2, 2, "two");
+    run(4, 2, "four");
+    run(4, 2, "parts", 4);
+    run(1, 1, "parts", 6);
+    run(2, 2, "parts");
+    for (const char* name : {"two", "four", "parts"}) {
+      expect_near_run(name, "one");
+      expect_near_weights(name, "one", 2e-4);
+    }
+  }
+
   TemporaryDirectory directory;
 };
 
@@ -155,6 +187,30 @@ TEST_F(TensorParallelRuns, AreThoseOfOneProcess) {
       expect_near_weights(run, one, c.tolerance);
     }
   }
+}
+
+TEST_F(TensorParallelRuns, DropWhatOneProcessDrops) {
+  directory.write("model.json", kGpt2WithDropout);
+  expect_runs_of_one_process();
+}
+
+TEST_F(TensorParallelRuns, OfMaskedLanguageModels) {
+  directory.write("model.json", kBert);
+  for (const char* name : {"train", "valid"}) {  // without labels: the objective chooses its own
+    const SafetensorsFile given(directory / (std::string(name) + ".safetensors"));
+    const Tensor ids = given.tensor("input_ids").clone();
+    write_safetensors(directory / (std::string(name) + ".safetensors"), {{"input_ids", ids}});
+  }
+  expect_runs_of_one_process({R"(objective={"type":"mlm","mask_token_id":4,"probability":0.2,"random_fraction":0.0})"});
+}
+
+TEST_F(TensorParallelRuns, OfEncoderDecoders) {
+  directory.write("model.json", kT5);
+  expect_runs_of_one_process();
+  const std::vector<std::string> shared = {"optimizer.learning_rate=1e-3", "parallel.zero_stage=3"};
+  ASSERT_EQ(train_on(4, 2, "shared", 0, shared), std::vector<std::string>(4));
+  expect_near_run("shared", "one");
+  expect_near_weights("shared", "one", 2e-4);
 }
 
 /// Exactly what was saved is gone on with: ranks that are added or taken away change nothing of it.
@@ -196,8 +252,10 @@ TEST_F(TensorParallelRuns, WhatDoesNotGoTogetherIsRefused) {
   };
   EXPECT_EQ(error(2, 2, {"optimizer.type=lamb"}),
             "parallel.tensor is 2: it cannot be combined with optimizer.type lamb");
-  EXPECT_EQ(error(2, 2, {R"(objective={"type":"mlm"})"}),
-            "parallel.tensor is 2: it cannot be combined with objective.type mlm");
+  EXPECT_EQ(error(2, 2, {R"(objective={"type":"rtd"})"}),
+            "parallel.tensor is 2: it cannot be combined with objective.type rtd");
+  EXPECT_EQ(error(2, 2, {R"(objective={"type":"mlm","masking":"span","span_boundary":true})"}),
+            "parallel.tensor is 2: it cannot be combined with objective.span_boundary");
   EXPECT_EQ(error(3, 2, {}), "parallel.tensor is 2, the run has 3 processes");
   EXPECT_EQ(error(4, 2, {"parallel.data=4"}), "parallel.tensor is 2 and parallel.data is 4, the run has 4 processes");
   EXPECT_EQ(error(4, 4, {}),

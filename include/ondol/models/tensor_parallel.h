@@ -8,8 +8,8 @@
 //
 // The loss of a rank is that of its own rows: their sum over the group is the loss. So are gradients of what every rank
 // holds whole (ParameterStore::split_begin); those of the split parameters are complete. A model directory is read and
-// drawn as for one process, each rank taking its part. What a split model cannot do (decode with a cache, labels of
-// sequences and tokens, scores of tokens) throws.
+// drawn as for one process, each rank taking its part. What a split model cannot do (decode with a cache, scores of
+// tokens) throws.
 #pragma once
 
 #include <ondol/models/model.h>

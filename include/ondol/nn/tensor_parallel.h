@@ -15,6 +15,7 @@
 #include <ondol/autograd/functions.h>
 #include <ondol/distributed/communicator.h>
 #include <ondol/nn/self_attention.h>
+#include <ondol/ops/loss.h>
 
 namespace ondol {
 
@@ -29,9 +30,14 @@ class TokenRows {
   int64_t share(int64_t count) const;
   /// Attention of this rank's heads, as dropout knows them among all.
   SelfAttentionSettings share(SelfAttentionSettings whole) const;
+  /// Of a loss that every rank computes whole: what each of them counts of it.
+  LossScale share(LossScale whole) const;
 
   /// A value for each token (B, T) -> those of the own rows (1, n), with `fill` for what is behind the last token.
   Tensor own(const Tensor& values, int32_t fill) const;
+  /// States of all tokens (B, T, C), the same in every rank -> those of the own rows (1, n, C), zeros behind the last
+  /// token. The backward leaves the gradient of other rows to the other ranks.
+  Variable own(const Variable& states) const;
   /// States of the own rows (1, n, C) -> of all tokens (B, T, C). The backward adds up the gradients of all ranks: of
   /// what follows each must compute its own part.
   Variable whole(const Variable& own) const;
