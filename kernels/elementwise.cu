@@ -5,8 +5,10 @@
 // Mapping: one thread for each vector of 128 bits where all operands are contiguous and aligned, else for each element.
 //          unary_backward with a bias gradient: 32 x 8 threads for kBiasRows rows (device/columns.cuh); the partial
 //          sums of the blocks are added by a second kernel.
-// Accumulation: f32, one rounding at the store.
+// Accumulation: f32, one rounding at the store; binary of f64: f64.
 // Tuning: kThreads, kBiasRows, untuned: not run on a GPU yet.
+#include <type_traits>
+
 #include "column_sums.h"
 #include "device/activation.cuh"
 #include "device/columns.cuh"
@@ -21,7 +23,8 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int64_t kBiasRows = 64;  // rows of a block
 
-__device__ float apply_binary(BinaryKind kind, float a, float b) {
+template <class C>
+__device__ C apply_binary(BinaryKind kind, C a, C b) {
   switch (kind) {
     case BinaryKind::add:
       return a + b;
@@ -32,7 +35,7 @@ __device__ float apply_binary(BinaryKind kind, float a, float b) {
     case BinaryKind::div:
       return a / b;
   }
-  return 0.0f;
+  return C{};
 }
 
 template <class T>
@@ -40,7 +43,11 @@ __global__ void binary_kernel(const T* a, const T* b, T* out, BinaryKind kind, N
   const int64_t i = global_thread();
   if (i >= nest.count) return;
   const Offsets<2> at = offsets(nest, i);
-  out[i] = from_float<T>(apply_binary(kind, to_float(a[at.of[0]]), to_float(b[at.of[1]])));
+  if constexpr (std::is_same_v<T, double>) {
+    out[i] = apply_binary(kind, a[at.of[0]], b[at.of[1]]);
+  } else {
+    out[i] = from_float<T>(apply_binary(kind, to_float(a[at.of[0]]), to_float(b[at.of[1]])));
+  }
 }
 
 template <class T>
@@ -64,10 +71,12 @@ void binary(const BinaryArgs& args, Stream stream) {
   if (nest.count == 0) return;
   const T *a = static_cast<const T*>(args.a), *b = static_cast<const T*>(args.b);
   T* out = static_cast<T*>(args.out);
-  constexpr int kWide = kVector128<T>;
-  if (nest.ndim == 1 && nest.stride[0][0] == 1 && nest.stride[1][0] == 1 && aligned(16, a, b, out)) {
-    const unsigned blocks = blocks_for("binary", (nest.count + kWide - 1) / kWide, kThreads);
-    return launch("binary", binary_wide_kernel<T>, blocks, kThreads, 0, stream, a, b, out, args.kind, nest.count);
+  if constexpr (!std::is_same_v<T, double>) {
+    constexpr int kWide = kVector128<T>;
+    if (nest.ndim == 1 && nest.stride[0][0] == 1 && nest.stride[1][0] == 1 && aligned(16, a, b, out)) {
+      const unsigned blocks = blocks_for("binary", (nest.count + kWide - 1) / kWide, kThreads);
+      return launch("binary", binary_wide_kernel<T>, blocks, kThreads, 0, stream, a, b, out, args.kind, nest.count);
+    }
   }
   launch("binary", binary_kernel<T>, blocks_for("binary", nest.count, kThreads), kThreads, 0, stream, a, b, out,
          args.kind, nest);
@@ -232,6 +241,7 @@ void unary_backward(const UnaryBackwardArgs& args, Stream stream) {
 void add_elementwise_rows(KernelTable& table) {
   table.binary.set(DType::f32, binary<float>);
   table.binary.set(DType::bf16, binary<bfloat16>);
+  table.binary.set(DType::f64, binary<double>);
   table.unary.set(DType::f32, unary<float>);
   table.unary.set(DType::bf16, unary<bfloat16>);
   table.unary_backward.set(DType::f32, unary_backward<float>);

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include <ondol/ops/elementwise.h>
+#include <ondol/ops/optimizer.h>
 
 #include "tensor/give_back.h"
 
@@ -184,6 +185,7 @@ void GradientSum::end_round() {
   }
   under_way_.clear();
   sent_ = 0;
+  finish_flag();
   partials_.push_back({0, std::move(shard_)});
   shard_ = Tensor();
   merge_equals();
@@ -278,8 +280,35 @@ Tensor GradientSum::add_up(int64_t begin, int64_t end) {
   return sum;
 }
 
+/// Before the sum of all ranks is written over it.
+void GradientSum::add_squares(const Tensor& own) {
+  if (ranks_.rank() >= contributors_) return;
+  if (!bucket_squares_.defined()) {
+    const auto most = static_cast<int64_t>(store_.entries().size()) + store_.trainable_elements() / kBucket + 1;
+    bucket_squares_ = Tensor::zeros({most}, DType::f64, own.device());
+  }
+  for (int64_t begin = 0; begin < own.numel(); begin += kBucket) {
+    const Tensor piece = own.narrow(0, begin, std::min(kBucket, own.numel() - begin));
+    const Tensor squares = Tensor::empty({ops::squares_blocks(piece.numel())}, DType::f64, own.device());
+    ops::block_squares(squares, piece);
+    ops::sum_all(bucket_squares_.narrow(0, looked_at_++, 1), squares);
+  }
+}
+
+void GradientSum::finish_flag() {
+  if (!own_flag_.defined()) own_flag_ = Tensor::zeros({1}, DType::f64, store_.flat_values().device());
+  if (looked_at_ == 0) {
+    own_flag_.zero();
+  } else {
+    ops::sum_all(own_flag_, bucket_squares_.narrow(0, 0, looked_at_));
+    own_flag_.copy_from(ops::sub(own_flag_, own_flag_));
+  }
+  looked_at_ = 0;
+}
+
 /// Elements of a bucket to all ranks, or each rank's to that rank.
 void GradientSum::send(const Bucket& bucket, const Tensor& flat) {
+  add_squares(flat.narrow(0, bucket.begin, bucket.end - bucket.begin));
   if (in_rounds() && !shard_.defined()) shard_ = take_shard();
   Communicator& world = *ranks_.communicator();
   const ReduceOptions options{.contributors = contributors_};
@@ -341,6 +370,7 @@ void GradientSum::finish() {
     for (const Sending& sending : under_way_) sending.event.wait();
     under_way_.clear();
     sent_ = 0;
+    finish_flag();
   } else {
     add_up(0, store_.trainable_elements());
   }

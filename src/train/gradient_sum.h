@@ -27,6 +27,9 @@
 // as soon as a bucket has been sent. In the very first round, where the order is not known, the matrices of a layer are
 // sent with the layer if all ranks have a micro-batch. The tree is that of one process when the number of ranks is a
 // power of two.
+//
+// Of its own sum each rank also knows, before it is added to those of others, whether it is finite (own_flag): from the
+// sum of its squares.
 #pragma once
 
 #include <cstdint>
@@ -67,6 +70,9 @@ class GradientSum final : public LayerHooks {
   void finish();
   /// The sum: flat, in rounds a shard.
   const Tensor& total() const { return total_; }
+  /// f64 (1), with several ranks: 0, or NaN when an element of this rank's own gradients is not finite, of the round
+  /// that has ended last or of all its micro-batches.
+  const Tensor& own_flag() const { return own_flag_; }
 
   /// Another loss may use the parameters in another order: what was seen of it is forgotten. On all ranks together.
   void forget_order() { order_ = Order(); }
@@ -108,6 +114,8 @@ class GradientSum final : public LayerHooks {
   std::vector<Bucket> cut(const Bucket& bucket) const;
   void send_until(int64_t layers);
   Tensor add_up(int64_t begin, int64_t end);
+  void add_squares(const Tensor& own);
+  void finish_flag();
   void send(const Bucket& bucket, const Tensor& flat);
   void end_round();
   void give_back_sent();
@@ -120,6 +128,9 @@ class GradientSum final : public LayerHooks {
   Tensor current_;                                  // where a backward writes
   Tensor shard_;                                    // in rounds: the sum of the round under way
   Tensor total_;
+  Tensor bucket_squares_;  // f64: of what this rank has sent so far, in pieces
+  Tensor own_flag_;
+  int64_t looked_at_ = 0;  // pieces
   bool last_ = false;
   int64_t layers_ = 0;  // done in this backward
   size_t sent_ = 0;     // buckets of this step, or of the round

@@ -332,9 +332,16 @@ std::string Trainer::Impl::not_finite(const StartedStep& from, const GradientRes
                             " (", samples(0, from.batch_size), " of the training data");
   const auto first =
       std::find_if(result.losses.begin(), result.losses.end(), [](double x) { return !std::isfinite(x); });
-  if (first == result.losses.end()) return text + "; the loss of each micro-batch is finite";
+  const int64_t rows = from.micro_batch_samples;
+  if (first == result.losses.end()) {
+    text += "; the loss of each micro-batch is finite";
+    if (!result.not_finite) return text;
+    const GradientResult::NotFinite& of = *result.not_finite;
+    return text +
+           concat(", first gradient that is not: ", samples(of.first * rows, of.count * rows), ", on rank ", of.rank);
+  }
   const int64_t micro_batch = first - result.losses.begin();
-  text += concat("; first not finite: ", samples(micro_batch * from.micro_batch_samples, from.micro_batch_samples));
+  text += concat("; first not finite: ", samples(micro_batch * rows, rows));
   if (ranks.size() == 1) return text;
   return text + concat(", on rank ", step->rank_of(micro_batch, static_cast<int64_t>(result.losses.size())));
 }

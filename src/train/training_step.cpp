@@ -66,7 +66,7 @@ void TrainingStep::upload_inputs(const Objective& objective, const Batch& batch,
   micro_batches_ = (batch.size() + arguments.micro_batch_size - 1) / arguments.micro_batch_size;
   share_ = share_of(micro_batches_, ranks_.rank());
   const auto named = static_cast<int64_t>(objective.loss_names().size());
-  const Shape wanted{grid_.all().size(), (1 + named) * share_.size + kRankReportFloats};
+  const Shape wanted{grid_.all().size(), (1 + named) * share_.size + own_flags(share_.size) + kRankReportFloats};
   if (!reports_.defined() || reports_.shape() != wanted) {
     reports_ = Tensor::zeros(wanted, DType::f32, model_.device());
   } else if (micro_batches_ != before) {
@@ -143,6 +143,7 @@ void TrainingStep::run_micro_batches(const Objective& objective) {
     if (counts) loss_of(i).copy_from(loss.value().reshape({1}));
     tape.backward(loss);
     sum_.end();
+    if (counts && sum_.in_rounds()) flag_of(i).copy_from(sum_.own_flag());
   }
 }
 
@@ -151,6 +152,7 @@ void TrainingStep::backward(const Objective& objective) {
   run_micro_batches(objective);
   const auto named = static_cast<int64_t>(objective.loss_names().size());
   sum_.finish();
+  if (ranks_.size() > 1 && !sum_.in_rounds()) flag_of(0).copy_from(sum_.own_flag());
   add_up_shared_gradients(model_, sum_.total(), sharding_.get());
   add_up_in_group(model_, own_report().narrow(0, 0, (1 + named) * share_.size));
   if (Communicator* all = grid_.all().communicator()) all->all_gather(reports_, own_report()).wait();
@@ -192,7 +194,7 @@ void TrainingStep::start(const Objective& objective, const Batch& batch, const S
   }
   const std::string shape = concat(order_of_, " ", micro_batches_, " ", arguments.micro_batch_size, batch_.layout(),
                                    " ", arguments.held_below, " ", model_.info().rope_theta.value_or(0.0));
-  const Tensor losses = reports_.reshape({reports_.numel()});
+  const Tensor losses = reports_.reshape({reports_.numel()});  // flags are not finite only where the total is not
   graph_.run(shape, [&] {
     backward(objective);
     for (const ops::OptimizerScalarsTensor& group : scalars) {
@@ -210,7 +212,8 @@ GradientResult TrainingStep::wait() {
   const std::vector<float> reports = result.reports.wait_values<float>();
   const auto length = reports.size() / static_cast<size_t>(grid_.all().size());
   const auto share = static_cast<size_t>(result.share_size);
-  const size_t of_losses = length - kRankReportFloats;
+  const auto gradients = static_cast<size_t>(own_flags(result.share_size));
+  const size_t of_losses = length - kRankReportFloats - gradients;
   // Loss and terms, each by micro-batch.
   std::vector<std::vector<double>> values(of_losses / share,
                                           std::vector<double>(static_cast<size_t>(result.micro_batches)));
@@ -223,8 +226,14 @@ GradientResult TrainingStep::wait() {
         values[kind][static_cast<size_t>(computed.index(i))] = report[kind * share + static_cast<size_t>(i)];
       }
     }
+    for (size_t i = 0; i < gradients; ++i) {
+      if (std::isfinite(report[of_losses + i])) continue;
+      const int64_t first = computed.index(static_cast<int64_t>(i));
+      if (gradient.not_finite && gradient.not_finite->first <= first) continue;
+      gradient.not_finite = {rank, first, sum_.in_rounds() ? 1 : computed.count};
+    }
     std::array<float, kRankReportFloats> told;
-    std::copy_n(report + of_losses, told.size(), told.begin());
+    std::copy_n(report + of_losses + gradients, told.size(), told.begin());
     gradient.ranks.push_back(std::bit_cast<RankReport>(told));
   }
   gradient.loss = tree_sum(values[0]);

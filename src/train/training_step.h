@@ -38,6 +38,13 @@ struct GradientResult {
   double grad_norm = 0.0;      // before clipping
   std::vector<double> terms;   // of the loss, where the objective names them
   std::vector<double> losses;  // what each micro-batch adds to the loss
+  /// Of several ranks the first whose own gradient is not finite, before it was added to those of the others, and the
+  /// micro-batches that it is the sum of.
+  struct NotFinite {
+    int rank = 0;
+    int64_t first = 0, count = 0;
+  };
+  std::optional<NotFinite> not_finite;
   std::vector<RankReport> ranks;
   bool finite() const;
   /// Some rank wants the run to end.
@@ -118,15 +125,22 @@ class TrainingStep {
     int64_t share_size;
   };
   MicroBatchShare share_of(int64_t micro_batches, int rank) const;
+  /// Flags that a rank tells: of each micro-batch where ranks add up after each, else of all of a step.
+  int64_t own_flags(int64_t share) const { return ranks_.size() == 1 ? 0 : sum_.in_rounds() ? share : 1; }
   void upload_inputs(const Objective& objective, const Batch& batch, const StepArguments& arguments);
   void run_micro_batches(const Objective& objective);
   void backward(const Objective& objective);
   void add_squares();
   void start_reading();
-  /// What a rank reports of a step: the losses of its micro-batches, each named term of theirs, its RankReport.
+  /// What a rank reports of a step: the losses of its micro-batches, each named term of theirs, the flags of its own
+  /// gradients (GradientSum::own_flag), its RankReport.
   Tensor loss_of(int64_t micro_batch) const { return own_report().narrow(0, micro_batch, 1); }
   Tensor term_of(int64_t term, int64_t micro_batch) const {
     return own_report().narrow(0, (term + 1) * share_.size + micro_batch, 1);
+  }
+  Tensor flag_of(int64_t gradient) const {
+    const int64_t first = reports_.size(1) - kRankReportFloats - own_flags(share_.size);
+    return own_report().narrow(0, first + gradient, 1);
   }
   Tensor own_report() const { return reports_.narrow(0, grid_.all().rank(), 1).reshape({reports_.size(1)}); }
 
@@ -145,7 +159,8 @@ class TrainingStep {
   DeviceBatch batch_;
   Tensor step_;         // i64, read by dropout
   Tensor loss_scales_;  // f32: 1 / number of targets, for each term of the loss
-  Tensor reports_;      // f32 (ranks, (1 + named terms) * share + kRankReportFloats); what nobody fills is 0
+  /// f32 (ranks, (1 + named terms) * share + own_flags + kRankReportFloats); what nobody fills is 0.
+  Tensor reports_;
   Tensor squares_;      // f64, of the gradients of each block
   Tensor sum_squares_;  // their sum
   std::deque<Result> started_;

@@ -10,6 +10,7 @@
 
 #include "support/ranks.h"
 #include "support/temporary_directory.h"
+#include "train/model_setup.h"
 #include "train/run_watch.h"
 #include "train/tiny_run.h"
 #include "train/training_step.h"
@@ -130,50 +131,143 @@ TEST_P(NonFiniteOnOneRank, IsLeftOutByAll) {
   testing::expect_same_run(directory, "alone", "run");
 }
 
-/// Its losses are finite; the gradient of a micro-batch with the token is not.
+/// Its losses are finite; the gradient of a micro-batch with the token is not, on ranks that are `poisoned`.
 class PoisonedGradient final : public Objective {
  public:
+  explicit PoisonedGradient(bool poisoned) : poisoned_(poisoned) {}
   std::string settings() const override { return R"({"type":"poisoned"})"; }
   std::vector<Variable> losses(Model& model, const Batch& rows, const std::vector<LossScale>& scales,
                                const ForwardContext& context) const override {
     std::vector<Variable> terms = Objective::losses(model, rows, scales, context);
     const std::vector<int32_t> ids = rows.input_ids.to_vector<int32_t>();
-    if (std::find(ids.begin(), ids.end(), kPoison) == ids.end()) return terms;
+    if (!poisoned_ || std::find(ids.begin(), ids.end(), kPoison) == ids.end()) return terms;
     Tape::current()->record([&model] {
       const Variable& parameter = model.parameters().entries().back().variable;
       parameter.add_grad(Tensor::full(parameter.value().shape(), std::numeric_limits<double>::infinity()));
     });
     return terms;
   }
+
+ private:
+  const bool poisoned_;
 };
 
-TEST(NonFiniteGradientOnOneRank, ChangesNoWeightOnAnyRank) {
+/// Five micro-batches of one sample, of which `poisoned` have the token; the ranks from `from` on spoil their gradient.
+struct GradientCase {
+  int ranks, tensor, stage;
+  std::vector<int> poisoned;
+  int from;
+  GradientResult::NotFinite wanted;
+};
+
+class NonFiniteGradient : public ::testing::TestWithParam<GradientCase> {};
+INSTANTIATE_TEST_SUITE_P(
+    Ranks, NonFiniteGradient,
+    ::testing::Values(GradientCase{2, 1, 0, {4}, 0, {1, 4, 1}}, GradientCase{2, 1, 0, {2}, 0, {0, 0, 4}},
+                      GradientCase{4, 1, 0, {3}, 0, {1, 2, 2}}, GradientCase{4, 1, 1, {3, 4}, 0, {1, 2, 2}},
+                      GradientCase{3, 1, 1, {2, 3}, 0, {1, 2, 2}}, GradientCase{2, 1, 2, {3}, 0, {1, 3, 1}},
+                      GradientCase{4, 1, 2, {4}, 0, {0, 4, 1}}, GradientCase{3, 1, 3, {4, 2}, 0, {2, 2, 1}},
+                      GradientCase{4, 2, 0, {4}, 0, {2, 4, 1}}, GradientCase{4, 2, 1, {4}, 3, {3, 4, 1}},
+                      GradientCase{4, 2, 2, {1, 2}, 1, {2, 1, 1}}, GradientCase{4, 2, 3, {2}, 1, {1, 2, 1}}),
+    [](const auto& tested) {
+      return concat("Case", tested.index, "On", tested.param.ranks, "Tensor", tested.param.tensor, "Stage",
+                    tested.param.stage);
+    });
+
+TEST_P(NonFiniteGradient, ChangesNoWeightAndTheFirstRankIsNamed) {
   const TemporaryDirectory directory;
   testing::write_tiny_inputs(directory);
-  const auto errors = run_ranks(2, [&](const RankInfo& info, const std::shared_ptr<Rendezvous>& meeting) {
+  const GradientCase& c = GetParam();
+  const auto errors = run_ranks(c.ranks, [&](const RankInfo& info, const std::shared_ptr<Rendezvous>& meeting) {
     const auto world = make_communicator(info, meeting);
-    const Ranks ranks(world.get());
-    const auto model = create_model(directory / "model.json", DType::f32, {}, 1);
-    const auto optimizer = make_optimizer({.type = "adamw"}, model->parameters());
-    TrainingStep step(*model, *optimizer, {.seed = 1, .max_grad_norm = 1.0}, ranks);
-    const PoisonedGradient objective;
-    const auto run = [&](int32_t last_token, int64_t number) {
-      std::vector<int32_t> ids(4 * 8, 5);
-      ids.back() = last_token;  // in the last micro-batch, which rank 1 computes
+    const RankGrid grid(world.get(), c.tensor);
+    TrainConfig config = testing::tiny_config(
+        directory, "run", {concat("parallel.tensor=", c.tensor), concat("parallel.zero_stage=", c.stage)});
+    const TrainingModel made = make_training_model(config, "cpu", "", grid);
+    TrainingStep step(*made.model, *made.optimizer, {.seed = 1, .max_grad_norm = 1.0}, grid, made.sharding,
+                      made.values.get());
+    const PoisonedGradient objective(info.rank >= c.from);
+    const auto run = [&](bool poisoned, int64_t number) {
+      std::vector<int32_t> ids(5 * 8, 5);
+      for (const int sample : c.poisoned) ids[static_cast<size_t>(sample * 8 + 3)] = poisoned ? kPoison : 7;
       Batch batch;
-      batch.input_ids = batch.labels = Tensor::from_vector(ids, {4, 8});
+      batch.input_ids = batch.labels = Tensor::from_vector(ids, {5, 8});
       batch.labels_shifted = false;
-      batch = objective.prepare(std::move(batch), {.model = *model});
+      batch = objective.prepare(std::move(batch), {.model = *made.model});
       step.start(objective, batch, {.micro_batch_size = 1, .step = number, .learning_rate = 0.1});
       return step.wait();
     };
-    const std::string before = weights_of(*model);
-    const GradientResult poisoned = run(kPoison, 1);
-    ONDOL_CHECK(std::isfinite(poisoned.loss) && !std::isfinite(poisoned.grad_norm), poisoned.loss, poisoned.grad_norm);
-    ONDOL_CHECK(weights_of(*model) == before, "a weight was changed");
-    ONDOL_CHECK(run(7, 2).finite() && weights_of(*model) != before, "the next step does not train");
+    const auto weights = [&] {
+      const ValueShards::Whole whole(made.values.get());
+      return weights_of(*made.model);
+    };
+    const std::string before = weights();
+    for (int64_t number = 1; number <= 4; number += 2) {  // before and after the order of the layers is known
+      const GradientResult poisoned = run(true, number);
+      ONDOL_CHECK(std::isfinite(poisoned.loss) && !std::isfinite(poisoned.grad_norm), poisoned.loss);
+      ONDOL_CHECK(poisoned.not_finite.has_value(), "no rank is named");
+      const GradientResult::NotFinite& got = *poisoned.not_finite;
+      ONDOL_CHECK(got.rank == c.wanted.rank && got.first == c.wanted.first && got.count == c.wanted.count, "rank ",
+                  got.rank, ", micro-batches from ", got.first, ", ", got.count, " of them");
+      ONDOL_CHECK(number > 1 || weights() == before, "a weight was changed");
+      const GradientResult good = run(false, number + 1);
+      ONDOL_CHECK(good.finite() && !good.not_finite && weights() != before, "the next step does not train");
+    }
   });
-  EXPECT_EQ(errors, std::vector<std::string>(2));
+  EXPECT_EQ(errors, std::vector<std::string>(static_cast<size_t>(c.ranks)));
+}
+
+/// Embeddings of zeros in a stream that nothing else is added to: the norm behind it multiplies gradients, which the
+/// output projection makes large, by more than f32 holds.
+TEST(NonFiniteGradientOfARun, NamesSamplesAndRank) {
+  const TemporaryDirectory directory;
+  testing::write_tiny_inputs(directory);
+  const std::string config = directory.write("llama.json", R"({"model_type": "llama",
+      "architectures": ["LlamaForCausalLM"], "vocab_size": 64, "hidden_size": 16, "intermediate_size": 24,
+      "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 32,
+      "rms_norm_eps": 1e-37, "tie_word_embeddings": false, "initializer_range": 0.1})");
+  const auto model = create_model(config, DType::f32, {}, 3);
+  for (const auto& entry : model->parameters().entries()) {
+    const Tensor values = entry.variable.value();
+    if (entry.name.find("embed_tokens") != std::string::npos) values.narrow(0, kPoison, 1).zero();
+    if (entry.name.find("o_proj") != std::string::npos || entry.name.find("down_proj") != std::string::npos) {
+      values.zero();
+    }
+    if (entry.name.find("lm_head") != std::string::npos) {
+      std::vector<float> large = values.to_vector<float>();
+      for (float& value : large) value *= 1e23f;
+      values.copy_from(Tensor::from_vector(large, values.shape()));
+    }
+  }
+  save_model(*model, directory / "steep");
+  std::vector<int32_t> ids;
+  for (int i = 0; i < 24 * 16; ++i) ids.push_back(static_cast<int32_t>(philox_word({1, 0, 0}, i) % kPoison));
+  ids[2 * 16 + 3] = kPoison;
+  const Tensor rows = Tensor::from_vector(ids, {24, 16});
+  write_safetensors(directory / "train.safetensors", {{"input_ids", rows}, {"labels", rows}});
+  struct Case {
+    int ranks, tensor, stage;
+    const char* wanted;
+  };
+  for (const Case& c :
+       {Case{1, 1, 0, "; the loss of each micro-batch is finite; no weight"},
+        Case{2, 1, 0, " is finite, first gradient that is not: samples 2 to 3, on rank 1; no weight"},
+        Case{2, 1, 2, " is finite, first gradient that is not: samples 2 to 2, on rank 0; no weight"},
+        Case{4, 2, 1, " is finite, first gradient that is not: samples 2 to 3, on rank 2; no weight"}}) {
+    const auto errors = run_ranks(c.ranks, [&](const RankInfo& info, const std::shared_ptr<Rendezvous>& meeting) {
+      const auto world = make_communicator(info, meeting);
+      TrainConfig run =
+          testing::tiny_config(directory, concat("run", c.ranks, c.tensor, c.stage),
+                               {"train.micro_batch_size=1", "data.shuffle=false", "evaluation.every=0",
+                                concat("parallel.tensor=", c.tensor), concat("parallel.zero_stage=", c.stage)});
+      run.model = {.config = "", .from = directory / "steep"};
+      Trainer(run, {.device = "cpu", .communicator = info.size > 1 ? world.get() : nullptr}).run();
+    });
+    for (const std::string& error : errors) {
+      EXPECT_TRUE(error.starts_with("training stopped at step 1: loss ")) << error;
+      EXPECT_NE(error.find(c.wanted), std::string::npos) << error;
+    }
+  }
 }
 
 }  // namespace

@@ -4,7 +4,7 @@
 //   Tensor a = ops::activation(x, Activation::gelu_tanh);
 //   ops::accumulate(total, part);                       // total += part
 //
-// Both operands have the same dtype (f32 or bf16); arithmetic is f32, rounded once. Errors name both shapes.
+// Both operands have the same dtype, f32 or bf16, of + - * / also f64; arithmetic is f32 (f64 of f64), rounded once.
 #pragma once
 
 #include <string>

@@ -28,15 +28,20 @@ struct Operand {
   Floats gather(int64_t i, AllLanes) const { return gather(i, SomeLanes{kLanes}); }
 };
 
-template <class T, class Function>
-void run_binary(const BinaryArgs& args, Function function) {
+/// Over a, b and out, which is contiguous.
+Nest<3> nest_of(const BinaryArgs& args) {
   int64_t out_stride[kMaxDims];
   int64_t dense = 1;
   for (int d = args.ndim - 1; d >= 0; --d) {
     out_stride[d] = dense;
     dense *= args.shape[d];
   }
-  const Nest<3> nest(args.ndim, args.shape, {args.a_stride, args.b_stride, out_stride});
+  return Nest<3>(args.ndim, args.shape, {args.a_stride, args.b_stride, out_stride});
+}
+
+template <class T, class Function>
+void run_binary(const BinaryArgs& args, Function function) {
+  const Nest<3> nest = nest_of(args);
   const T* a = static_cast<const T*>(args.a);
   const T* b = static_cast<const T*>(args.b);
   T* out = static_cast<T*>(args.out);
@@ -70,11 +75,40 @@ void binary(const BinaryArgs& args, Stream) {
   }
 }
 
+/// Norms and losses: a few numbers.
+void binary_f64(const BinaryArgs& args, Stream) {
+  const Nest<3> nest = nest_of(args);
+  const double *a = static_cast<const double*>(args.a), *b = static_cast<const double*>(args.b);
+  double* const out = static_cast<double*>(args.out);
+  const int64_t a_stride = nest.stride[0][nest.ndim - 1], b_stride = nest.stride[1][nest.ndim - 1];
+  nest.for_each_run(kGrain, [&](const int64_t* offsets, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) {
+      const double x = a[offsets[0] + i * a_stride], y = b[offsets[1] + i * b_stride];
+      double& to = out[offsets[2] + i];
+      switch (args.kind) {
+        case BinaryKind::add:
+          to = x + y;
+          break;
+        case BinaryKind::sub:
+          to = x - y;
+          break;
+        case BinaryKind::mul:
+          to = x * y;
+          break;
+        case BinaryKind::div:
+          to = x / y;
+          break;
+      }
+    }
+  });
+}
+
 }  // namespace
 
 void add_binary_rows(KernelTable& table) {
   table.binary.set(DType::f32, binary<float>);
   table.binary.set(DType::bf16, binary<bfloat16>);
+  table.binary.set(DType::f64, binary_f64);
 }
 
 }  // namespace ondol::cpu::ONDOL_ISA
