@@ -173,7 +173,7 @@ __global__ void __launch_bounds__(AttentionTiles<T, kDim>::kThreads, 2)
     const Scoring<T> scoring(a, b);
     const WeightDropout dropout(a, b);
     const Range queries{i0, smaller(i0 + Tiles::kRows, sequence.queries)};
-    const TileMask mask = tile_mask(sequence, content, queries, content.query_span(queries), {j0, j0 + kColumns});
+    const TileMask mask = tile_mask(sequence, content, QueryTile(sequence, content, queries), {j0, j0 + kColumns});
     if (!mask.needed) continue;
     const auto row_of_q = query_rows<T>(a, at, sequence);
     const auto row_of_g = out_rows(a, static_cast<const T*>(args.grad_out), at, sequence);

@@ -103,7 +103,7 @@ __global__ void __launch_bounds__(AttentionTiles<T, kDim>::kThreads, 2)
     for (; head < group; ++head, i = queries.begin) {
       for (; i < queries.end; i += kColumns) {
         const Range tile{i, smaller(i + kColumns, sequence.queries)};
-        next_mask = tile_mask(sequence, content, tile, content.query_span(tile), {j0, j0 + Tiles::kRows});
+        next_mask = tile_mask(sequence, content, QueryTile(sequence, content, tile), {j0, j0 + Tiles::kRows});
         if (next_mask.needed) return;
       }
     }

@@ -98,12 +98,11 @@ __device__ inline void copy_tiles(const HopperMemory<kDim>& memory, const Sequen
       }
     }
   }
-  const DocumentSpan documents = content.query_span(queries);
-  const Range keys = sequence.keys_of_any(queries);
+  const QueryTile seen(sequence, content, queries);
   RingPlace<Tiles::kStages> place;
-  for (int j = keys.begin / Tiles::kKeys * Tiles::kKeys; j < keys.end; j += Tiles::kKeys) {
-    const bool needed = tile_mask(sequence, content, queries, documents, {j, j + 64}).needed ||
-                        tile_mask(sequence, content, queries, documents, {j + 64, j + 128}).needed;
+  for (int j = seen.any.begin / Tiles::kKeys * Tiles::kKeys; j < seen.any.end; j += Tiles::kKeys) {
+    const bool needed = tile_mask(sequence, content, seen, {j, j + 64}).needed ||
+                        tile_mask(sequence, content, seen, {j + 64, j + 128}).needed;
     if (!needed) continue;
     if (leader) memory.ring.fill(place, map_k, map_v, kv_h, j, b);
     warp_barrier();
@@ -116,11 +115,11 @@ __device__ inline void copy_tiles(const HopperMemory<kDim>& memory, const Sequen
 struct HopperMask {
   bool partial;
   uint64_t shown[2];
-  __device__ HopperMask(const Sequence& sequence, const Content& content, Range queries, DocumentSpan documents, int j)
+  __device__ HopperMask(const Sequence& sequence, const Content& content, const QueryTile& queries, int j)
       : partial(false) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const TileMask mask = tile_mask(sequence, content, queries, documents, {j + 64 * half, j + 64 * half + 64});
+      const TileMask mask = tile_mask(sequence, content, queries, {j + 64 * half, j + 64 * half + 64});
       partial = partial || mask.partial || !mask.needed;
       shown[half] = mask.shown;
     }
@@ -178,7 +177,7 @@ __global__ void __launch_bounds__(HopperTiles<kDim>::kThreads, 1)
   // A group without queries of its own goes through the same motions with the last one.
   const int first = i0 + group * Tiles::kGroupRows;
   const Range mine{smaller(first, sequence.queries - 1), smaller(first + Tiles::kGroupRows, sequence.queries)};
-  const DocumentSpan documents = content.query_span(mine);
+  const QueryTile seen(sequence, content, mine);
   const int row0 = 16 * (warp_index() % 4);
   const auto row_at = [&](int, int half) { return QueryAt{first + row0 + accumulator_row(2 * half), at.h}; };
   const QueryInfo<1> rows(sequence, content, row_at);
@@ -213,7 +212,7 @@ __global__ void __launch_bounds__(HopperTiles<kDim>::kThreads, 1)
     wgmma_commit();
   };
   const auto weigh = [&](int j0) {
-    const HopperMask mask(sequence, content, mine, documents, j0);
+    const HopperMask mask(sequence, content, seen, j0);
     if (mask.partial) {
       hide_scores_between<0, kHalf>(scores, rows, content, mask.shown[0], sequence.keys, j0, 0);
       hide_scores_between<kHalf, kScoreBlocks>(scores, rows, content, mask.shown[1], sequence.keys, j0 + 64, 0);

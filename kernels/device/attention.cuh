@@ -32,8 +32,9 @@ struct Sequence {
   int64_t row_stride;          // between heads there
   int query_begin, key_begin;  // where the rows of an unpadded batch begin
   bool unpadded;
-  int start;   // key position of query 0
-  int window;  // 0: none
+  int start;                   // key position of query 0
+  int window;                  // 0: none
+  const int32_t* prefix_ends;  // of query 0; null: none
   bool causal;
 
   __device__ Sequence(const AttentionArgs& a, int64_t b)
@@ -44,6 +45,7 @@ struct Sequence {
         query_begin(0),
         key_begin(0),
         unpadded(a.q_offsets != nullptr),
+        prefix_ends(a.prefix_ends == nullptr ? nullptr : a.prefix_ends + b * a.q_len),
         causal(a.causal) {
     if (unpadded) {  // offsets that are wrong lead nowhere outside the tensors
       query_begin = within(a.q_offsets[b], 0, a.total_queries);
@@ -74,20 +76,40 @@ struct Sequence {
     if (window > 0) range.begin = larger(0, position - window + 1);
     if (causal) {
       range.end = smaller(keys, position + 1);
+      if (prefix_ends != nullptr && i < queries) range.end = within_prefix(i, range.end);
     } else if (window > 0) {
       range.end = smaller(keys, position + window);
     }
     return range;
   }
+  /// The end of the keys that query i sees, where causality alone says `end`.
+  __device__ int within_prefix(int i, int end) const {
+    const int last = window > 0 ? smaller(keys, start + i + window) : keys;
+    return larger(end, smaller(prefix_ends[i], last));
+  }
   /// The keys that any of the queries sees, and those that each of them sees.
   __device__ Range keys_of_any(Range q) const { return {keys_of(q.begin).begin, keys_of(q.end - 1).end}; }
   __device__ Range keys_of_each(Range q) const { return {keys_of(q.end - 1).begin, keys_of(q.begin).end}; }
 
+  /// The first query that sees key j, or `end` where none before it does.
+  __device__ int first_query_of(int j, int end) const {
+    int first = 0;
+    while (first < end) {
+      const int middle = (first + end) / 2;
+      if (keys_of(middle).end > j) {
+        end = middle;
+      } else {
+        first = middle + 1;
+      }
+    }
+    return first;
+  }
   /// The queries that see key j; both ends grow with j.
   __device__ Range queries_of(int j) const {
     Range range{0, j < keys ? queries : 0};
     if (causal) {
       range.begin = larger(0, j - start);
+      if (prefix_ends != nullptr) range.begin = first_query_of(j, smaller(range.begin, queries));
     } else if (window > 0) {
       range.begin = larger(0, j - window + 1 - start);
     }
@@ -151,6 +173,17 @@ struct Content {
   }
 };
 
+/// What a tile of queries (at least one) sees, found out once; for the whole warp.
+struct QueryTile {
+  Range any, each;  // keys that one of the queries sees by position, and those that all of them see
+  DocumentSpan documents;
+
+  __device__ QueryTile(const Sequence& sequence, const Content& content, Range queries)
+      : any(sequence.keys_of_any(queries)),
+        each(sequence.keys_of_each(queries)),
+        documents(content.query_span(queries)) {}
+};
+
 /// What a tile of queries has to do with a tile of keys.
 struct TileMask {
   bool needed;   // some query may see some key
@@ -158,18 +191,16 @@ struct TileMask {
   uint64_t shown;
 };
 
-/// For the whole warp. `queries` holds at least one; keys outside the sequence do not count.
-__device__ inline TileMask tile_mask(const Sequence& sequence, const Content& content, Range queries,
-                                     DocumentSpan documents, Range tile) {
-  const Range any = sequence.keys_of_any(queries);
-  const Range keys{larger(tile.begin, any.begin), smaller(tile.end, any.end)};
+/// For the whole warp; keys outside the sequence do not count.
+__device__ inline TileMask tile_mask(const Sequence& sequence, const Content& content, const QueryTile& queries,
+                                     Range tile) {
+  const Range keys{larger(tile.begin, queries.any.begin), smaller(tile.end, queries.any.end)};
   if (keys.empty()) return {false, true, 0};
-  const Range each = sequence.keys_of_each(queries);
-  TileMask mask{true, tile.begin < each.begin || tile.end > each.end, ~uint64_t{0}};
+  TileMask mask{true, tile.begin < queries.each.begin || tile.end > queries.each.end, ~uint64_t{0}};
   if (content.query_documents != nullptr) {
     const DocumentSpan of_keys = content.key_span(keys);
-    mask.needed = documents.meets(of_keys);
-    mask.partial = mask.partial || !documents.uniform_with(of_keys);
+    mask.needed = queries.documents.meets(of_keys);
+    mask.partial = mask.partial || !queries.documents.uniform_with(of_keys);
   }
   if (content.key_mask != nullptr && mask.needed) {
     mask.shown = content.shown({tile.begin, smaller(tile.end, sequence.keys)});
@@ -224,23 +255,23 @@ struct WeightDropout {
   PhiloxKey key;
   float p, kept;  // kept: what keeps the expectation
   int64_t kv_len;
-  int64_t first_number;  // of row 0
+  int64_t first_row;  // of the generator's, that row 0 is
 
   __device__ WeightDropout(const AttentionArgs& a, int64_t b)
       : key{a.rng.seed, a.rng.stream, 0},
         p(a.dropout_p),
         kept(1.0f / (1.0f - a.dropout_p)),
         kv_len(a.kv_len),
-        first_number((a.dropout_first_row + b * a.dropout_stride_b) * a.kv_len) {
+        first_row(a.dropout_first_row + b * a.dropout_stride_b) {
     if (p > 0.0f && a.rng.step != nullptr) key.step = static_cast<uint32_t>(*a.rng.step);
   }
   __device__ bool on() const { return p > 0.0f; }
   __device__ bool keeps(int64_t row, int j) const {
-    return uniform_of(key, static_cast<uint64_t>(first_number + row * kv_len + j)) >= p;
+    return uniform_of(key, static_cast<uint64_t>((first_row + row) * kv_len + j)) >= p;
   }
   /// Four bits for the keys j ... j + 3 of a row; one block of the generator, which must begin there.
   __device__ unsigned keeps_four(int64_t row, int j) const {
-    const PhiloxBlock block = philox_block(key, static_cast<uint64_t>(first_number + row * kv_len + j) >> 2);
+    const PhiloxBlock block = philox_block(key, static_cast<uint64_t>((first_row + row) * kv_len + j) >> 2);
     unsigned bits = 0;
 #pragma unroll
     for (int i = 0; i < 4; ++i) bits |= (word_to_uniform(block.word[i]) >= p ? 1u : 0u) << i;

@@ -134,25 +134,22 @@ class KeyTileLoop {
  public:
   /// Of `keys`, those that any of `queries` (at least one) sees.
   __device__ KeyTileLoop(const Sequence& sequence, const Content& content, Range queries, Range keys)
-      : sequence_(sequence),
-        content_(content),
-        queries_(queries),
-        documents_(content.query_span(queries)),
-        end_(keys.end) {
+      : sequence_(sequence), content_(content), queries_(sequence, content, queries) {
+    queries_.any = {0, keys.end};  // no tile ends in front of the keys: their begin need not be kept
     j_ = next_from(keys.begin / kColumns * kColumns);
   }
 
   template <class Load>
   __device__ void begin(Load load) {
-    if (kStages == 2 && j_ < end_) load(j_, 0);
+    if (kStages == 2 && j_ < queries_.any.end) load(j_, 0);
     commit_copies();
   }
   template <class Load, class Body>
   __device__ void run(Load load, Body body) {
     int stage = 0;
-    while (j_ < end_) {
+    while (j_ < queries_.any.end) {
       const int j = j_;
-      const TileMask mask = mask_;
+      const bool partial = partial_;
       j_ = next_from(j + kColumns);
       if (kStages == 1) {
         block_barrier();  // everybody is done with the tile before
@@ -162,30 +159,32 @@ class KeyTileLoop {
       wait_copies<0>();
       block_barrier();
       if (kStages == 2) {
-        if (j_ < end_) load(j_, stage ^ 1);
+        if (j_ < queries_.any.end) load(j_, stage ^ 1);
         commit_copies();
       }
-      body(j, stage, mask);
+      // Found out twice where keys are hidden, so that what is known of the next tile need not be kept.
+      body(
+          j, stage,
+          TileMask{true, partial, partial ? content_.shown({j, smaller(j + kColumns, sequence_.keys)}) : ~uint64_t{0}});
       if (kStages == 2) stage ^= 1;
     }
   }
 
  private:
   __device__ int next_from(int j) {
-    for (; j < end_; j += kColumns) {
-      mask_ = tile_mask(sequence_, content_, queries_, documents_, {j, j + kColumns});
-      if (mask_.needed) break;
+    for (; j < queries_.any.end; j += kColumns) {
+      const TileMask mask = tile_mask(sequence_, content_, queries_, {j, j + kColumns});
+      partial_ = mask.partial;
+      if (mask.needed) break;
     }
     return j;
   }
 
   const Sequence& sequence_;
   const Content& content_;
-  const Range queries_;
-  const DocumentSpan documents_;
-  const int end_;
-  int j_;  // the next tile and what is hidden in it
-  TileMask mask_{};
+  QueryTile queries_;
+  int j_;                 // the next tile
+  bool partial_ = false;  // something is hidden in it
 };
 
 /// A row of a tile of queries.

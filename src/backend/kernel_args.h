@@ -362,6 +362,8 @@ struct DequantizeArgs {
 /// contiguous, the others have strides (b, t, h). H is a multiple of Hkv (grouped queries).
 /// Query i of sequence b stands at key position q_start[b] + i (null: kv_length_b - q_len); causal lets it see keys
 /// j <= that position, window > 0 only j > position - window (and, when not causal, j < position + window).
+/// prefix_ends (B, Tq), with causal: the query also sees all keys j < prefix_ends[b, i] (with a window only
+/// j < position + window); what it sees never ends before what the query in front of it sees.
 /// kv_lengths[b] keys are valid (null: kv_len). key_mask (B, Tk): 0 hides a key. Documents: a query sees only keys with
 /// its own id. bias is added after scaling (and soft-capping: softcap * tanh(s / softcap) when softcap > 0); its
 /// strides may be 0. A query that sees nothing gives 0 and lse -inf.
@@ -391,6 +393,7 @@ struct AttentionArgs {
   bool causal;
   int64_t window;
   const int32_t* q_start;       // (B), nullable
+  const int32_t* prefix_ends;   // (B, Tq), nullable; only when causal, null for an unpadded batch
   const int32_t* kv_lengths;    // (B), nullable
   const uint8_t* key_mask;      // (B, Tk), nullable
   const int32_t* q_documents;   // (B, Tq), nullable

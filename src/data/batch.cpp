@@ -53,6 +53,8 @@ std::string describe_batch(const Batch& batch, const std::function<std::string(i
   const std::vector<int32_t> mask = values_of(batch.attention_mask, batch.input_ids);
   const std::vector<int32_t> documents = values_of(batch.document_ids, batch.input_ids);
   const std::vector<int32_t> positions = values_of(batch.positions, batch.input_ids);
+  const Tensor* prefixes = batch.find("prefix_ends");
+  const std::vector<int32_t> prefix_ends = values_of(prefixes != nullptr ? *prefixes : Tensor(), batch.input_ids);
   const auto row_text = [](const Tensor& tensor, int64_t row) {
     std::ostringstream text;
     const std::vector<double> values = tensor.narrow(0, row, 1).to_vector<double>();
@@ -66,6 +68,7 @@ std::string describe_batch(const Batch& batch, const std::function<std::string(i
     if (!labels.empty()) out << "  label";
     if (!mask.empty()) out << "  mask";
     if (!documents.empty()) out << "  document";
+    if (!prefix_ends.empty()) out << "  prefix";
     out << (token_text ? "  text\n" : "\n");
     for (int64_t t = 0; t < length; ++t) {
       const size_t i = static_cast<size_t>(b * length + t);
@@ -73,11 +76,15 @@ std::string describe_batch(const Batch& batch, const std::function<std::string(i
       if (!labels.empty()) out << "  " << labels[i];
       if (!mask.empty()) out << "  " << mask[i];
       if (!documents.empty()) out << "  " << documents[i];
+      if (!prefix_ends.empty()) out << (prefix_ends[i] > t ? "  yes" : "  no");
       if (token_text) out << "  " << token_text(ids[i]);
       out << '\n';
     }
     if (batch.labels.defined() && labels.empty()) out << "  labels: " << row_text(batch.labels, b) << '\n';
-    for (const auto& [name, tensor] : batch.others) out << "  " << name << ": " << row_text(tensor, b) << '\n';
+    for (const auto& [name, tensor] : batch.others) {
+      if (prefixes == &tensor && !prefix_ends.empty()) continue;
+      out << "  " << name << ": " << row_text(tensor, b) << '\n';
+    }
   }
   return out.str();
 }

@@ -1,6 +1,7 @@
 #include <ondol/generate/perplexity.h>
 
 #include <algorithm>
+#include <utility>
 
 #include <ondol/autograd/functions.h>
 
@@ -18,15 +19,17 @@ struct Windows {
 double run_windows(Model& model, const Windows& windows, int64_t length) {
   const Shape shape{windows.rows, length};
   ModelInput input;
-  input.input_ids = Tensor::from_vector(windows.ids, shape, model.device());
+  input.input_ids = Tensor::from_vector(windows.ids, shape);
+  input.labels = Tensor::from_vector(windows.labels, shape);
+  input.labels_shifted = true;
+  input = model.prepare(std::move(input), "text").to(model.device());
   const NoGrad no_grad;
   const OutputProjection output = model.output_projection();
   const Tensor hidden = model.hidden(input, {}).value();
-  const Tensor labels = Tensor::from_vector(windows.labels, shape, model.device());
   functions::LinearCrossEntropyInputs loss;
   loss.weight = output.weight;
   loss.bias = output.bias;
-  return functions::linear_cross_entropy(Variable(hidden), labels, loss).value().item();
+  return functions::linear_cross_entropy(Variable(hidden), input.labels, loss).value().item();
 }
 
 }  // namespace

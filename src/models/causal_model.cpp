@@ -4,9 +4,13 @@
 
 #include <ondol/autograd/functions.h>
 
+#include "models/prefix.h"
+
 namespace ondol {
 
 namespace {
+
+constexpr const char* kPrefixKey = "bidirectional_prefix";  // of config.json, this project's own
 
 /// labels[b, t] becomes labels[b, t + 1], the last column kIgnoreIndex: the target of each position.
 Tensor shift_labels(const Tensor& labels) {
@@ -28,6 +32,7 @@ int64_t count_labels(const Tensor& labels) {
 CausalModel::CausalModel(const JsonReader& config, Names names) : FamilyModel(config), names_(std::move(names)) {
   info_.architecture = names_.language_model;
   info_.head = Head::causal_language_model;
+  info_.bidirectional_prefix = config.get<bool>(kPrefixKey, false);
   const Head wanted = label_head_of(config, names_.family);
   if (wanted == Head::none) return;
   info_.architecture = listed_architecture(config);
@@ -37,6 +42,16 @@ CausalModel::CausalModel(const JsonReader& config, Names names) : FamilyModel(co
     const JsonRange range = half_open(0.0, 1.0);
     label_head_->dropout =
         config.get<float>("classifier_dropout", config.get<float>("hidden_dropout", 0.1f, range), range);
+  }
+}
+
+void CausalModel::set_bidirectional_prefix(bool on) {
+  if (label_head_) return Model::set_bidirectional_prefix(on);
+  info_.bidirectional_prefix = on;
+  if (on) {
+    config_[kPrefixKey] = true;
+  } else {
+    config_.erase(kPrefixKey);
   }
 }
 
@@ -68,6 +83,7 @@ std::vector<InputSpec> CausalModel::inputs() const {
       {.name = "input_ids", .shape = tokens, .limit = vocabulary, .role = InputSpec::needed},
       {.name = "attention_mask", .shape = tokens, .dtype = DType::u8},
       {.name = "position_ids", .shape = tokens, .limit = info_.max_positions},
+      {.name = "prefix_ends", .shape = tokens, .limit = info_.max_positions + 1},
   };
   if (label_head_) {
     for (const InputSpec& spec : label_specs(info_.head, labels_)) specs.push_back(spec);
@@ -102,6 +118,11 @@ ModelInput CausalModel::complete(ModelInput input) const {
   if (!label_head_ && input.labels.defined() && !input.labels_shifted) {
     input.labels = shift_labels(input.labels);
     input.labels_shifted = true;
+  }
+  if (input.prefix_ends.defined()) {
+    check_prefix_ends(input.prefix_ends);
+  } else if (info_.bidirectional_prefix && !label_head_) {
+    input.prefix_ends = prompt_ends(input);
   }
   return input;
 }

@@ -18,6 +18,7 @@ namespace ondol {
 class CausalModel : public FamilyModel {
  public:
   std::vector<InputSpec> inputs() const override;
+  void set_bidirectional_prefix(bool on) override;
   Variable hidden(const ModelInput& input, const ForwardContext& context) final;
   NamedOutputs forward(const ModelInput& input, const ForwardContext& context) override;
   std::vector<int64_t> count_targets(const ModelInput& prepared) const override;

@@ -201,6 +201,10 @@ std::optional<Tokenizer> find_tokenizer(const Checkpoint& source) {
 ConvertResult to_gguf(const Checkpoint& source, const std::string& destination, const Target& target) {
   const JsonReader config(source.config, source.config_name);
   const GgufArchitecture& architecture = gguf_architecture_of(config);
+  if (config.get<bool>("bidirectional_prefix", false)) {
+    throw UsageError(concat("cannot convert: GGUF files cannot say that a model reads prompts in both directions (",
+                            source.path, ")"));
+  }
   const int64_t query_heads = config.get<int64_t>("num_attention_heads", 1, at_least(1));
   const int64_t key_heads = config.get<int64_t>("num_key_value_heads", query_heads, at_least(1));
   std::vector<GgufTensorOutput> tensors;

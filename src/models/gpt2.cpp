@@ -146,7 +146,9 @@ class Gpt2 final : public CausalModel {
     settings.scale = c.scale_attention ? 1.0f / std::sqrt(static_cast<float>(info_.head_dim)) : 1.0f;
     if (c.scale_by_inverse_layer) settings.scale /= static_cast<float>(l + 1);
     settings.dropout_p = context.training ? c.attention_dropout : 0.0f;
+    settings.bidirectional_prompt = info_.bidirectional_prefix;
     SelfAttentionInput masks{input.attention_mask, input.documents, {}, rng_stream(context, stream)};
+    masks.prefix_ends = input.prefix_ends;
 
     Variable normed = functions::layer_norm(h, layer.ln_1_weight, layer.ln_1_bias, c.norm_eps);
     Variable qkv = rows.column_linear(normed, {.weight = layer.qkv_weight, .bias = layer.qkv_bias});

@@ -200,8 +200,10 @@ class Llama final : public CausalModel {
     settings.head_dim = c.head_dim;
     settings.rope = &rope;
     settings.dropout_p = context.training ? c.attention_dropout : 0.0f;
-    const SelfAttentionInput masks{input.attention_mask, input.documents, positions,
-                                   rng_stream(context, static_cast<uint32_t>(l))};
+    settings.bidirectional_prompt = info_.bidirectional_prefix;
+    SelfAttentionInput masks{input.attention_mask, input.documents, positions,
+                             rng_stream(context, static_cast<uint32_t>(l))};
+    masks.prefix_ends = input.prefix_ends;
 
     Variable normed = functions::rms_norm(h, layer.input_norm, c.norm_eps);
     Variable qkv = rows.column_linear(normed, {.weight = layer.qkv_weight, .bias = layer.qkv_bias});

@@ -38,6 +38,11 @@ void Model::change_rotary_positions(double, int64_t) {
   throw UsageError(concat("a ", info_.model_type, " model has no rotary positions, its length cannot be changed"));
 }
 
+void Model::set_bidirectional_prefix(bool) {
+  throw UsageError(concat("the attention of a ", info_.model_type, " model (", info_.architecture,
+                          ") takes no prefix that is read in both directions"));
+}
+
 TokenPredictions Model::predict_tokens(const ModelInput&, const ForwardContext&) {
   throw UsageError(concat("a ", info_.model_type, " model (", info_.architecture, ") does not predict tokens"));
 }

@@ -23,6 +23,7 @@ constexpr std::array kFields = {
     Field{"attention_mask", &ModelInput::attention_mask},
     Field{"token_type_ids", &ModelInput::token_type_ids},
     Field{"position_ids", &ModelInput::positions},
+    Field{"prefix_ends", &ModelInput::prefix_ends},
     Field{"decoder_input_ids", &ModelInput::decoder_input_ids},
     Field{"decoder_attention_mask", &ModelInput::decoder_attention_mask},
     Field{"labels", &ModelInput::labels},

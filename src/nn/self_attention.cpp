@@ -14,6 +14,7 @@ Variable attend_with_cache(const Tensor& qkv, int64_t layer, const SelfAttention
   }
   cache.append(layer, split.narrow(2, heads, kv_heads), split.narrow(2, heads + kv_heads, kv_heads));
   AttentionOptions options = base;
+  options.causal = base.causal && !(settings.bidirectional_prompt && length > 1);
   options.q_start = cache.query_starts();
   options.kv_lengths = cache.kv_lengths();
   const int64_t reach = cache.reach();
@@ -38,6 +39,7 @@ Variable self_attention(const Variable& qkv, int64_t layer, const SelfAttentionS
 
   options.key_mask = input.attention_mask;
   options.documents = input.documents;
+  options.prefix_ends = input.prefix_ends;
   options.q_sequences = options.kv_sequences = input.sequences;
   options.dropout_p = settings.dropout_p;
   options.rng = input.rng;

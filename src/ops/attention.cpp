@@ -154,6 +154,25 @@ void set_dropout(const char* op, const Tensor& q, const AttentionOptions& option
   args.dropout_stride_b = args.q_offsets != nullptr ? 0 : others * head_rows;
 }
 
+/// prefix_ends; on the host also that no query sees less far than the one before it.
+void set_prefixes(const char* op, const Tensor& q, const AttentionOptions& options, AttentionArgs& args) {
+  ONDOL_CHECK(args.causal, "[", op, "] prefix_ends need causal attention");
+  ONDOL_CHECK(args.q_offsets == nullptr, "[", op, "] prefix_ends do not go with unpadded batches");
+  args.prefix_ends = row_ints(op, "prefix_ends", options.prefix_ends, q, {args.batch, args.q_len});
+  if (q.device().type != DeviceType::cpu) return;
+  for (int64_t b = 0; b < args.batch; ++b) {
+    const int64_t keys = args.kv_lengths == nullptr ? args.kv_len : args.kv_lengths[b];
+    const int64_t start = args.q_start == nullptr ? keys - args.q_len : args.q_start[b];
+    int64_t before = 0;
+    for (int64_t i = 0; i < args.q_len; ++i) {
+      const int64_t end = std::max<int64_t>(start + i + 1, args.prefix_ends[b * args.q_len + i]);
+      ONDOL_CHECK(end >= before, "[", op, "] prefix_ends of sequence ", b, ": query ", i, " sees the keys before ", end,
+                  ", the query in front of it those before ", before);
+      before = end;
+    }
+  }
+}
+
 /// Everything but out and lse.
 AttentionArgs attention_args(const char* op, const Tensor& q, const Tensor& k, const Tensor& v,
                              const AttentionOptions& options) {
@@ -217,6 +236,7 @@ AttentionArgs attention_args(const char* op, const Tensor& q, const Tensor& k, c
     args.bias_stride_q = bias.stride(2), args.bias_stride_k = bias.stride(3);
   }
   if (options.relative_bias.defined()) set_relative_bias(op, q, options, args);
+  if (options.prefix_ends.defined()) set_prefixes(op, q, options, args);
   if (options.dropout_p > 0.0f) set_dropout(op, q, options, args);
   return args;
 }

@@ -17,6 +17,7 @@ struct AttentionCase {
   float softcap = 0.0f;
   float dropout_p = 0.0f;
   std::vector<int32_t> q_start, kv_lengths, q_documents, kv_documents;
+  std::vector<int32_t> prefix_ends;  // (batch, q_len)
   std::vector<uint8_t> key_mask;
   bool bias = false;
   bool bias_per_batch = false;  // otherwise one bias (heads, q, k) for all sequences
@@ -27,9 +28,10 @@ struct AttentionCase {
     const int64_t length = kv_lengths.empty() ? kv_len : kv_lengths[b];
     const int64_t position = i + (q_start.empty() ? length - q_len : q_start[b]);
     if (j >= length) return false;
-    if (causal && j > position) return false;
+    const bool in_prefix = !prefix_ends.empty() && j < prefix_ends[b * q_len + i];
+    if (causal && j > position && !in_prefix) return false;
     if (window > 0 && j <= position - window) return false;
-    if (window > 0 && !causal && j >= position + window) return false;
+    if (window > 0 && j >= position + window) return false;
     if (!key_mask.empty() && key_mask[b * kv_len + j] == 0) return false;
     if (!q_documents.empty()) {
       const int32_t of_key = kv_documents.empty() ? q_documents[b * q_len + j] : kv_documents[b * kv_len + j];

@@ -112,6 +112,7 @@ class AttentionRun {
     a.causal = c.causal;
     a.window = c.window;
     a.q_start = c.q_start.empty() ? nullptr : c.q_start.data();
+    a.prefix_ends = c.prefix_ends.empty() ? nullptr : c.prefix_ends.data();
     a.kv_lengths = c.kv_lengths.empty() ? nullptr : c.kv_lengths.data();
     a.key_mask = c.key_mask.empty() ? nullptr : c.key_mask.data();
     a.q_documents = c.q_documents.empty() ? nullptr : c.q_documents.data();
@@ -197,6 +198,30 @@ std::vector<NamedCase> cases() {
   add("key mask", mask);
   add("documents", documents);
   add("causal documents", [&](AttentionCase& c) { c.causal = true, documents(c); });
+  // In each stretch of 47 keys a prefix of 29, but for the second sequence, whose prefix is long; what starts inside
+  // one of them, with q_len < kv_len, is seen from there on.
+  const auto prefixes = [](AttentionCase& c) {
+    c.causal = true;
+    for (int64_t b = 0; b < c.batch; ++b) {
+      for (int64_t i = 0; i < c.q_len; ++i) {
+        const int64_t position = i + (c.q_start.empty() ? c.kv_len - c.q_len : c.q_start[b]);
+        const int64_t begin = b == 0 ? position / 47 * 47 : 0, end = b == 0 ? begin + 29 : c.kv_len * 3 / 4;
+        c.prefix_ends.push_back(static_cast<int32_t>(position < end ? end : 0));
+      }
+    }
+  };
+  add("prefixes", prefixes);
+  add("prefixes, window", [&](AttentionCase& c) { c.window = 12, prefixes(c); });
+  add("prefixes, documents, mask, dropout, softcap", [&](AttentionCase& c) {
+    c.dropout_p = 0.2f, c.softcap = 2.0f;
+    prefixes(c), mask(c);
+    for (int64_t i = 0; i < c.batch * c.q_len; ++i) c.q_documents.push_back(static_cast<int32_t>(i % c.q_len / 47));
+  });
+  add("prefixes, lengths, bias", [&](AttentionCase& c) {
+    c.kv_lengths = {static_cast<int32_t>(c.kv_len), 5}, c.q_start = {0, 0}, c.bias = true;
+    prefixes(c);
+  });
+  add("prefixes, more keys than queries", [&](AttentionCase& c) { c.kv_len += 70, prefixes(c); });
   add("softcap", [](AttentionCase& c) { c.causal = true, c.softcap = 1.5f; });
   add("bias", [](AttentionCase& c) { c.bias = true; });
   add("bias of each sequence, softcap", [](AttentionCase& c) { c.bias = c.bias_per_batch = true, c.softcap = 2.0f; });
@@ -232,6 +257,9 @@ std::vector<NamedCase> cases() {
     c.kv_lengths = {333, 100};
     list.push_back({"decode, group of " + std::to_string(group), c});
     c.q_len = 4;
+    c.prefix_ends = {332, 332, 332, 0, 99, 99, 0, 0};
+    list.push_back({"four tokens, three in a prefix, group of " + std::to_string(group), c});
+    c.prefix_ends = {};
     c.window = 120;
     list.push_back({"four new tokens, group of " + std::to_string(group), c});
   }
@@ -392,6 +420,42 @@ TEST(Attention, DecodingRepeatsThePrefillToTheByte) {
             << named.isa << " position " << position;
       }
     }
+  }
+}
+
+/// Tiles that lie behind the prefix of all their queries are not even looked at: a value that is not a number would
+/// show, with a weight of zero too.
+TEST(Attention, TilesThatNoPrefixReachesAreSkipped) {
+  AttentionCase c;
+  c.q_len = c.kv_len = 512, c.head_dim = 16;
+  c.causal = true;
+  constexpr int64_t kPrefix = 200, kLateKeys = 448,
+                    kEarlyQueries = 192;  // multiples of every kernel's tiles but the first
+  for (int64_t i = 0; i < c.q_len; ++i) c.prefix_ends.push_back(i < kPrefix ? kPrefix : 0);
+  const auto finite = [](const Strided& tensor, int64_t row) {
+    for (int64_t d = 0; d < 16; ++d) {
+      if (!std::isfinite(tensor.get(tensor.offset(0, row, 0) + d))) return false;
+    }
+    return true;
+  };
+  const auto poison = [](Strided& tensor, int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) tensor.set(tensor.offset(0, row, 0), NAN);
+  };
+  for (const NamedTable& named : kernel_tables_under_test()) {
+    AttentionRun late(c, DType::f32), early(c, DType::f32);
+    poison(late.v, kLateKeys, c.kv_len);
+    late.forward(named.table);
+    for (int64_t i = 0; i < c.q_len; ++i) ASSERT_EQ(finite(late.out, i), i < kLateKeys) << named.isa << " query " << i;
+    early.forward(named.table);
+    poison(early.grad_out, 0, kEarlyQueries);
+    early.backward(named.table, false);
+    for (int64_t j = 0; j < c.kv_len; ++j) {
+      if (j >= kPrefix && j < 256) continue;  // in a tile with the end of the prefix
+      ASSERT_EQ(finite(early.grad_v, j), j >= kPrefix) << named.isa << " key " << j;
+      ASSERT_EQ(finite(early.grad_k, j), j >= kPrefix) << named.isa << " key " << j;
+    }
+    for (int64_t i = 0; i < c.q_len; ++i)
+      ASSERT_EQ(finite(early.grad_q, i), i >= kEarlyQueries) << named.isa << " " << i;
   }
 }
 

@@ -80,6 +80,20 @@ TEST(OpErrors, NameWrongFormsOfAttention) {
   EXPECT_MESSAGE("[attention] q has shape (2, 5, 2, 4): an unpadded batch is (1, T, H, D)",
                  ops::attention(rows, rows, rows, half));
 
+  const auto prefixed = [&](const std::vector<int32_t>& ends, bool causal, bool in_rows = true) {
+    AttentionOptions options{.causal = causal};
+    options.prefix_ends = Tensor::from_vector(ends, {1, static_cast<int64_t>(ends.size())});
+    if (!in_rows) options.q_sequences = options.kv_sequences = SequenceOffsets::from_lengths({5});
+    return ops::attention(q, q, q, options);
+  };
+  EXPECT_MESSAGE("no error", prefixed({2, 2, 0, 5, 5}, true));
+  EXPECT_MESSAGE("[attention] prefix_ends need causal attention", prefixed({2, 2, 0, 5, 5}, false));
+  EXPECT_MESSAGE("[attention] prefix_ends do not go with unpadded batches", prefixed({2, 2, 0, 5, 5}, true, false));
+  EXPECT_MESSAGE("[attention] prefix_ends has shape (1, 4): (1, 5) is needed", prefixed({2, 2, 0, 4}, true));
+  EXPECT_MESSAGE(
+      "[attention] prefix_ends of sequence 0: query 2 sees the keys before 3, the query in front of it those before 4",
+      prefixed({4, 4, 3, 0, 0}, true));
+
   const auto paged = [&](const std::vector<int32_t>& table, int32_t length) {
     AttentionOptions options;
     options.block_table = Tensor::from_vector(table, {1, static_cast<int64_t>(table.size())});

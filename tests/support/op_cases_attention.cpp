@@ -20,6 +20,7 @@ struct AttentionKind {
   enum class Bias { none, full, per_head, per_key, by_distance } bias = Bias::none;
   float softcap = 0, dropout_p = 0, scale = 0;
   int64_t first_head = 0, more_heads = 0;  // more_heads > 0: there are so many besides these
+  bool prefixes = false;
 };
 
 int add_input(OpCase& c, Input input) {
@@ -59,7 +60,7 @@ OpCase attention_case(DType dtype, const AttentionSizes& s, const AttentionKind&
   const Shape kv{s.batch, s.kv_len, s.kv_heads, s.dim};
   add_input(c, {.shape = kv, .dtype = dtype, .layout = layout, .differentiable = true});
   add_input(c, {.shape = kv, .dtype = dtype, .layout = layout, .differentiable = true});
-  int bias = -1, by_distance = -1, q_start = -1, kv_lengths = -1, key_mask = -1, documents = -1;
+  int bias = -1, by_distance = -1, q_start = -1, kv_lengths = -1, key_mask = -1, documents = -1, prefix_ends = -1;
   using Bias = AttentionKind::Bias;
   // Just long enough when queries stand where the keys end, and for every start of rows otherwise.
   const int64_t origin = s.kv_len - 1 + (k.q_start ? s.q_len : 0);
@@ -89,6 +90,15 @@ OpCase attention_case(DType dtype, const AttentionSizes& s, const AttentionKind&
       return s.batch > 1 && i / s.kv_len == s.batch - 1 ? 0 : static_cast<int32_t>(i % 4 != 2);
     });
   }
+  if (k.prefixes) {  // of more than half of each stretch of keys, one stretch longer than the tiles of the kernels
+    const int64_t stretch = std::max<int64_t>(2, s.kv_len * 5 / 8);
+    prefix_ends = ints({s.batch, s.q_len}, DType::i32, [&](int64_t n) {
+      const int64_t b = n / s.q_len, start = k.q_start ? (b * 3 + 1) % s.kv_len : s.kv_len - s.q_len;
+      const int64_t position = std::max<int64_t>(start + n % s.q_len, 0), begin = position / stretch * stretch;
+      const int64_t end = begin + stretch * 3 / 5 + b;
+      return static_cast<int32_t>(position < end ? end : 0);
+    });
+  }
   if (k.documents) {
     documents = ints({s.batch, s.q_len}, DType::i32,
                      [&s](int64_t i) { return static_cast<int32_t>(i % s.q_len / std::max<int64_t>(s.q_len / 3, 1)); });
@@ -104,6 +114,7 @@ OpCase attention_case(DType dtype, const AttentionSizes& s, const AttentionKind&
     options.kv_lengths = optional(kv_lengths);
     options.key_mask = optional(key_mask);
     options.documents = optional(documents);
+    options.prefix_ends = optional(prefix_ends);
     options.dropout_p = k.dropout_p;
     options.rng = {seed, 3, {}};
     options.first_head = k.first_head;
@@ -138,6 +149,7 @@ OpCase attention_case(DType dtype, const AttentionSizes& s, const AttentionKind&
     a.kv_lengths = optional(kv_lengths);
     a.key_mask = optional(key_mask);
     a.documents = optional(documents);
+    a.prefix_ends = optional(prefix_ends);
     a.dropout_p = k.dropout_p;
     a.key = {seed, 3, 0};
     a.first_head = k.first_head;
@@ -243,7 +255,11 @@ void add_attention_cases(std::vector<OpCase>& cases, bool large) {
       {.name = "bias per head, key mask", .key_mask = true, .bias = Bias::per_head},
       {.name = "causal, starts, window 5", .causal = true, .window = 5, .q_start = true},
       {.name = "lengths, window 6, key mask", .window = 6, .key_mask = true, .kv_lengths = true},
-      {.name = "causal, documents, dropout", .causal = true, .documents = true, .dropout_p = 0.25f}};
+      {.name = "causal, documents, dropout", .causal = true, .documents = true, .dropout_p = 0.25f},
+      {.name = "prefixes", .causal = true, .prefixes = true},
+      {.name = "prefixes, documents, dropout", .causal = true, .documents = true, .dropout_p = 0.25f, .prefixes = true},
+      {.name = "prefixes, starts, key mask", .causal = true, .key_mask = true, .q_start = true, .prefixes = true},
+      {.name = "prefixes, window 7", .causal = true, .window = 7, .prefixes = true}};
   std::vector<AttentionSizes> sizes = {{1, 1, 1, 1, 1, 1},
                                        {2, 3, 3, 2, 2, 8},
                                        {2, 7, 7, 4, 2, 16},

@@ -346,6 +346,7 @@ struct AttentionInputs {
   bool causal = false;
   int64_t window = 0;
   const Array<T>*q_start = nullptr, *kv_lengths = nullptr, *key_mask = nullptr, *documents = nullptr;
+  const Array<T>* prefix_ends = nullptr;  // (B, Tq): a query sees the keys before it, too
   float dropout_p = 0;
   PhiloxKey key;
   // The weight of query i of head h of sequence b and key j is number (first_row + (b * all_heads + first_head + h) *
@@ -370,8 +371,9 @@ std::vector<Array<T>> attention(const AttentionInputs<T>& in) {
       for (int64_t i = 0; i < q_len; ++i) {
         const int64_t position = start + i;
         for (int64_t j = 0; j < kv_len; ++j) {
-          bool seen = j < valid && (!in.causal || j <= position);
-          if (in.window > 0) seen = seen && j > position - in.window && (in.causal || j < position + in.window);
+          const bool in_prefix = in.prefix_ends && T(j) < (*in.prefix_ends)[b * q_len + i];
+          bool seen = j < valid && (!in.causal || j <= position || in_prefix);
+          if (in.window > 0) seen = seen && j > position - in.window && j < position + in.window;
           if (in.key_mask) seen = seen && (*in.key_mask)[b * kv_len + j] != T(0);
           if (in.documents) seen = seen && (*in.documents)[b * q_len + i] == (*in.documents)[b * kv_len + j];
           T dot = 0;

@@ -3,7 +3,9 @@
 
 #include <map>
 
+#include "base/json_reader.h"
 #include "train/corruption.h"
+#include "train/rank_runs.h"
 
 namespace ondol {
 namespace {
@@ -31,9 +33,8 @@ TEST(PrefixLm, EncoderDecodersReadThePrefixAndWriteTheRest) {
   EXPECT_EQ(prefixes.size(), 40u);
 }
 
-TEST(PrefixLm, DecodersHaveAPrefixInEachDocument) {
-  const auto model = decoder();
-  const int64_t rows = 2000;
+/// Rows of two documents, of 20 and of 10 tokens.
+Batch pairs_of_documents(int64_t rows) {
   std::vector<int32_t> ids, documents, labels;
   for (int64_t i = 0; i < rows * 30; ++i) {  // documents of 20 and 10 tokens
     const auto place = static_cast<int32_t>(i % 30);
@@ -45,6 +46,14 @@ TEST(PrefixLm, DecodersHaveAPrefixInEachDocument) {
   batch.input_ids = Tensor::from_vector(ids, {rows, 30});
   batch.document_ids = Tensor::from_vector(documents, {rows, 30});
   batch.labels = Tensor::from_vector(labels, {rows, 30});
+  return batch;
+}
+
+TEST(PrefixLm, DecodersHaveAPrefixInEachDocument) {
+  const auto model = decoder();
+  const int64_t rows = 2000;
+  const Batch batch = pairs_of_documents(rows);
+  const std::vector<int32_t> ids = batch.input_ids.to_vector<int32_t>(), labels = batch.labels.to_vector<int32_t>();
   const Batch out = make_objective(R"({"type": "prefix_lm"})")->prepare(batch, {.model = *model});
   EXPECT_EQ(out.input_ids.to_vector<int32_t>(), ids);
   std::map<int64_t, int64_t> first, second;
@@ -66,6 +75,88 @@ TEST(PrefixLm, DecodersHaveAPrefixInEachDocument) {
   }
   EXPECT_EQ(first.size(), 19u);
   EXPECT_EQ(second.size(), 9u);
+}
+
+TEST(PrefixLm, BidirectionalPrefixesAreWhereNothingIsPredicted) {
+  const auto model = decoder();
+  const Batch batch = pairs_of_documents(50);
+  const ObjectiveContext context{.model = *model, .seed = 5};
+  const Batch plain = make_objective(R"({"type": "prefix_lm"})")->prepare(batch, context);
+  EXPECT_EQ(plain.find("prefix_ends"), nullptr);
+  const auto objective = make_objective(R"({"type": "prefix_lm", "bidirectional_prefix": true})");
+  const Batch out = objective->prepare(batch, context);
+  EXPECT_EQ(out.labels.to_vector<int32_t>(), plain.labels.to_vector<int32_t>()) << "the same prefixes";
+  ASSERT_NE(out.find("prefix_ends"), nullptr);
+  for (int64_t row = 0; row < 50; ++row) {
+    const std::vector<int32_t> labels = row_of(out.labels, row);
+    std::vector<int32_t> expected(30, 0);
+    for (const auto& [begin, end] : {std::pair{0, 20}, std::pair{20, 30}}) {
+      int at = begin;
+      while (labels[static_cast<size_t>(at)] == kIgnoreIndex) ++at;
+      ASSERT_LT(at, end);
+      std::fill(expected.begin() + begin, expected.begin() + at + 1, at + 1);  // the last one predicts
+    }
+    ASSERT_EQ(row_of(*out.find("prefix_ends"), row), expected) << row;
+  }
+  const std::string text = describe_batch(out.rows(3, 1));
+  const auto marks = static_cast<int32_t>(std::count(text.begin(), text.end(), 'y'));
+  const std::vector<int32_t> ends = row_of(*out.find("prefix_ends"), 3);
+  EXPECT_EQ(marks, 30 - std::count(ends.begin(), ends.end(), 0)) << text;
+
+  // A model that reads prompts in both directions is told that there are none.
+  const auto reader = decoder();
+  reader->set_bidirectional_prefix(true);
+  const Batch causal = make_objective(R"({"type": "prefix_lm"})")->prepare(batch, {.model = *reader, .seed = 5});
+  ASSERT_NE(causal.find("prefix_ends"), nullptr);
+  EXPECT_EQ(causal.find("prefix_ends")->to_vector<int32_t>(), std::vector<int32_t>(50 * 30, 0));
+}
+
+/// The rows of a tiny run without labels, which the objective makes itself.
+struct BidirectionalRuns : ::testing::Test {
+  void SetUp() override {
+    write_rank_inputs(directory);
+    for (const char* name : {"train", "valid"}) {
+      const std::string path = directory / (std::string(name) + ".safetensors");
+      const Tensor ids = SafetensorsFile(path).tensor("input_ids").clone();
+      write_safetensors(path, {{"input_ids", ids}});
+    }
+  }
+  TrainConfig config(const std::string& run, std::vector<std::string> overrides = {}) const {
+    overrides.insert(overrides.begin(), R"(objective={"type": "prefix_lm", "bidirectional_prefix": true})");
+    return tiny_config(directory, run, overrides);
+  }
+  void train(const TrainConfig& config) const { EXPECT_TRUE(Trainer(config, {.device = "cpu"}).run().finished); }
+
+  TemporaryDirectory directory;
+};
+
+TEST_F(BidirectionalRuns, RanksAndGradientCheckpointingGiveTheSameBytes) {
+  train(config("one"));
+  EXPECT_EQ(load_json(directory / "one/final/config.json")["bidirectional_prefix"], true);
+  EXPECT_TRUE(load_model(directory / "one/checkpoint-4")->info().bidirectional_prefix);
+  ASSERT_EQ(train_on(2, [&](int) { return config("two"); }), std::vector<std::string>(2));
+  expect_same_run(directory, "one", "two");
+  train(config("again", {"train.gradient_checkpointing=true"}));
+  EXPECT_EQ(directory.read("one/final/model.safetensors"), directory.read("again/final/model.safetensors"));
+  train(config("causal", {"objective.bidirectional_prefix=false"}));
+  EXPECT_NE(directory.read("one/final/model.safetensors"), directory.read("causal/final/model.safetensors"));
+  EXPECT_FALSE(load_json(directory / "causal/final/config.json").contains("bidirectional_prefix"));
+}
+
+TEST_F(BidirectionalRuns, AnAdapterCannotChangeTheDirection) {
+  train(config("one", {"train.steps=4"}));
+  const auto tuned = [&](const std::string& run, const std::string& direction) {
+    return config(run, {"model={\"from\": \"" + directory / "one/final" + "\"}", "train.steps=4",
+                        R"(lora={"rank": 2, "targets": ["c_attn"]})", "objective.bidirectional_prefix=" + direction});
+  };
+  train(tuned("same", "true"));
+  EXPECT_TRUE(load_model(directory / "same/final")->info().bidirectional_prefix);
+  try {
+    Trainer(tuned("other", "false"), {.device = "cpu"}).run();
+    FAIL() << "not refused";
+  } catch (const UsageError& error) {
+    EXPECT_NE(std::string(error.what()).find("objective.bidirectional_prefix"), std::string::npos) << error.what();
+  }
 }
 
 TEST(PrefixLm, TheShareOfThePrefixHasBounds) {
@@ -93,6 +184,9 @@ TEST(PrefixLm, RefusesWhatDoesNotFit) {
   const std::string settings = R"({"type": "prefix_lm"})";
   EXPECT_EQ(refusal(settings, *t5, &words, text), "");
   EXPECT_EQ(refusal(settings, *gpt, nullptr, text), "");
+  const std::string both_ways = R"({"type": "prefix_lm", "bidirectional_prefix": true})";
+  EXPECT_EQ(refusal(both_ways, *gpt, nullptr, text), "");
+  EXPECT_NE(refusal(both_ways, *t5, &words, text).find("the encoder of a t5 model"), std::string::npos);
   EXPECT_NE(refusal(settings, *bert, &words, text).find("needs a decoder or an encoder-decoder"), std::string::npos);
   EXPECT_NE(refusal(settings, *t5, nullptr, text).find("end token"), std::string::npos);
   EXPECT_THROW(make_objective(R"({"type": "prefix_lm", "min_prefix": 0.8, "max_prefix": 0.5})"), UsageError);

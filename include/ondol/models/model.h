@@ -66,10 +66,11 @@ struct ModelInfo {
   int64_t source_vocab_size = 0;           // of that encoder
   int64_t num_kv_heads = 0, head_dim = 0;  // sizes of the KV cache
   std::optional<int32_t> bos_token_id, pad_token_id;
-  std::vector<std::string> labels;  // of a classification head: "LABEL_0", ... where the config names none
-  bool regression = false;          // the head gives values, one for each label
-  bool multi_label = false;         // several labels may hold at once
-  bool runs_unpadded = false;       // takes ModelInput::sequences
+  std::vector<std::string> labels;    // of a classification head: "LABEL_0", ... where the config names none
+  bool regression = false;            // the head gives values, one for each label
+  bool multi_label = false;           // several labels may hold at once
+  bool runs_unpadded = false;         // takes ModelInput::sequences
+  bool bidirectional_prefix = false;  // a decoder that reads prompts in both directions
   std::vector<int32_t> eos_token_ids;
   std::optional<int32_t> decoder_start_token_id;  // encoder-decoders: what decoding begins with
   TokenRules token_rules;
@@ -168,6 +169,12 @@ class Model {
   /// Gives rotary positions another base and another limit, from the next forward on; the configuration says so too.
   /// Throws UsageError when the model has none.
   virtual void change_rotary_positions(double theta, int64_t max_positions);
+
+  /// Decoders: whether prompts are read in both directions from now on (a prefix language model); the configuration
+  /// says so too. Where an input leaves prefix_ends out, prepare() then takes what stands in front of the first label
+  /// (of each document; without labels everything) for the prompt, and a forward with a cache takes a step of several
+  /// tokens for one. Throws UsageError when the model's attention cannot take a prefix.
+  virtual void set_bidirectional_prefix(bool on);
 
   /// Encoder-decoders: reads the sources (B, T), sources[b] having lengths[b] tokens and padding behind them, and
   /// leaves in the cache what decoding needs of them. hidden() with that cache then takes decoder_input_ids alone.

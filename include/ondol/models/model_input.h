@@ -24,6 +24,8 @@ struct ModelInput {
   Tensor token_type_ids;          // (B, T); default 0
   Tensor positions;               // (B, T), "position_ids"; default 0, 1, 2, ..., or what the family counts
   Tensor documents;               // (B, T); attention stays inside one document
+  Tensor prefix_ends;             // (B, T), decoders: position where the prefix that a token belongs to, and that is
+                                  // attended to in both directions, ends; 0: none (AttentionOptions::prefix_ends)
   Tensor decoder_input_ids;       // (B, S)
   Tensor decoder_attention_mask;  // (B, S) u8
 

@@ -13,7 +13,8 @@ struct SelfAttentionSettings {
   int64_t num_heads = 0, num_kv_heads = 0, head_dim = 0;
   const RopeTable* rope = nullptr;  // null: no rotation
   bool causal = true;
-  float scale = 0.0f;  // 0: 1 / sqrt(head_dim)
+  bool bidirectional_prompt = false;  // causal, with a cache: steps of several tokens bring a prompt, seen both ways
+  float scale = 0.0f;                 // 0: 1 / sqrt(head_dim)
   float softcap = 0.0f;
   int64_t window = 0;
   float dropout_p = 0.0f;                 // of the attention weights, in training
@@ -33,6 +34,7 @@ struct SelfAttentionInput {
   RngKey rng;                 // for dropout
   SequenceOffsets sequences;  // unpadded: B is 1, neither mask nor documents
   RelativeBias bias;          // optional
+  Tensor prefix_ends;         // (B, T) i32, optional: as in AttentionOptions; not with a cache
 };
 
 /// qkv (B, T, (H + 2 Hkv) D) -> (B, T, H D). With a cache the keys and values of the new tokens are appended to its

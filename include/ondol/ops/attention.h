@@ -5,6 +5,11 @@
 // Grouped queries: H is a multiple of Hkv. The last dimension of q, k, v is contiguous, the others may have any strides
 // (slices of one fused projection are fine). See AttentionOptions for masks. A query that sees no key gives 0.
 //
+// A prefix that is attended to in both directions (Raffel et al. 2020, section 3.2.1), the rest of the row causally:
+//
+//   const Tensor ends = Tensor::from_vector<int32_t>({3, 3, 3, 0, 0}, {1, 5});               // tokens 0, 1 and 2
+//   ops::attention(q, k, v, {.causal = true, .prefix_ends = ends});
+//
 // Unpadded batches: the rows of all sequences one after the other, in one sequence of tensors.
 //
 //   const auto sequences = SequenceOffsets::from_lengths({5, 1, 9}, q.device());         // q, k, v (1, 15, H or Hkv,
@@ -37,12 +42,16 @@ struct AttentionOptions {
   float scale = 0.0f;    // 0: 1 / sqrt(D)
   float softcap = 0.0f;  // > 0: scores become softcap * tanh(score / softcap)
   bool causal = false;
-  int64_t window = 0;  // > 0: a query sees itself and the window - 1 keys before it
-  Tensor q_start;      // (B) i32: key position of query 0; default: valid keys - q_len
-  Tensor kv_lengths;   // (B) i32: number of valid keys; default all; needed with block_table
-  Tensor key_mask;     // (B, Tk) u8: 0 hides a key
-  Tensor documents;    // (B, T) i32, q_len == kv_len: only keys with the query's id are seen
-  Tensor bias;         // broadcast to (B, H, Tq, Tk), added to the scaled scores; dtype of q
+  int64_t window = 0;  // > 0: a query sees itself and the window - 1 keys before it (not causal: and behind it)
+  // (B, Tq) i32, with causal: a query also sees the keys before its prefix end, a position as q_start gives them (with
+  // a window no further than window - 1 keys behind it); 0: none. A query must see at least as far as the one before
+  // it, as it does where each prefix has one end and prefixes do not overlap. Not for unpadded batches.
+  Tensor prefix_ends;
+  Tensor q_start;     // (B) i32: key position of query 0; default: valid keys - q_len
+  Tensor kv_lengths;  // (B) i32: number of valid keys; default all; needed with block_table
+  Tensor key_mask;    // (B, Tk) u8: 0 hides a key
+  Tensor documents;   // (B, T) i32, q_len == kv_len: only keys with the query's id are seen
+  Tensor bias;        // broadcast to (B, H, Tq, Tk), added to the scaled scores; dtype of q
   // A bias that depends on how far a key is from the query alone, as relative positions give it: (H or 1, R), dtype of
   // q, instead of `bias`. A query at key position p (q_start + its index) and key j take element relative_origin + j -
   // p of their head's row; the row must hold all that can occur. Not for unpadded batches.

@@ -2,8 +2,9 @@
 // to be predicted from the part before it.
 //
 //   encoder-decoder   the encoder reads the prefix, in both directions; the decoder predicts the rest
-//   decoder           loss on the rest only; attention stays causal, also within the prefix, so that the model is used
-//                     as any other decoder afterwards
+//   decoder           loss on the rest only. With `bidirectional_prefix` attention sees the prefix in both directions,
+//                     the rest causally, and config.json of what is saved says so ("bidirectional_prefix": prompts are
+//                     read in the same way); without, it stays causal throughout: an ordinary decoder
 //
 // Of a sample that holds several documents a decoder has a prefix in each.
 #include <algorithm>
@@ -26,11 +27,26 @@ class PrefixLanguageModelling final : public Objective {
   explicit PrefixLanguageModelling(const JsonReader& section) {
     min_prefix_ = section.get<double>("min_prefix", 0.0, between(0.0, 1.0));
     max_prefix_ = section.get<double>("max_prefix", 1.0, between(0.0, 1.0));
+    bidirectional_ = section.get<bool>("bidirectional_prefix", false);
     if (min_prefix_ > max_prefix_) section.fail("min_prefix", concat("is more than max_prefix, ", max_prefix_));
   }
 
   std::string settings() const override {
-    return Json{{"type", kName}, {"min_prefix", min_prefix_}, {"max_prefix", max_prefix_}}.dump();
+    return Json{{"type", kName},
+                {"min_prefix", min_prefix_},
+                {"max_prefix", max_prefix_},
+                {"bidirectional_prefix", bidirectional_}}
+        .dump();
+  }
+
+  void set_up(Model& model, const ModelOrigin&) const override {
+    if (model.info().head != Head::causal_language_model || model.info().bidirectional_prefix == bidirectional_) return;
+    if (model.lora() != nullptr) {
+      throw UsageError(concat("objective.bidirectional_prefix is ", bidirectional_ ? "true" : "false",
+                              ", which the configuration of the model below the adapter does not say: an adapter "
+                              "cannot change it (lora)"));
+    }
+    model.set_bidirectional_prefix(bidirectional_);
   }
 
   void check_samples(const Batch& example, const ObjectiveContext& context) const override {
@@ -42,6 +58,10 @@ class PrefixLanguageModelling final : public Objective {
     if (context.model.info().head != Head::sequence_to_sequence) {
       throw UsageError(concat("objective \"", kName, "\" needs a decoder or an encoder-decoder, not a ",
                               context.model.info().model_type, " model (", context.model.info().architecture, ")"));
+    }
+    if (bidirectional_) {
+      throw UsageError(concat("objective.bidirectional_prefix is for decoders: the encoder of a ",
+                              context.model.info().model_type, " model reads the prefix in both directions anyway"));
     }
     refuse_document_mask(kName, example);
     require_end_token(kName, context);
@@ -83,6 +103,7 @@ class PrefixLanguageModelling final : public Objective {
     if (!batch.labels.defined()) batch.labels = next_tokens(batch);
     batch.labels_shifted = true;
     std::vector<int32_t> labels = batch.labels.to_vector<int32_t>();
+    std::vector<int32_t> ends(labels.size(), 0);
     const std::vector<DocumentPart> parts = document_parts(batch, context.vocabulary);
     int64_t row = -1;
     std::optional<SampleDraws> draws;
@@ -95,12 +116,19 @@ class PrefixLanguageModelling final : public Objective {
       // The last token of the prefix predicts the first one behind it.
       const int64_t prefix = draw_prefix(part.length(), *draws);
       std::fill_n(labels.begin() + part.begin, prefix - 1, kIgnoreIndex);
+      if (!bidirectional_) continue;
+      std::fill_n(ends.begin() + part.begin, prefix, static_cast<int32_t>(part.begin - row * length + prefix));
     }
     batch.labels = Tensor::from_vector(labels, batch.input_ids.shape());
+    // A model that reads prompts in both directions is told where there are none, too.
+    if (bidirectional_ || context.model.info().bidirectional_prefix) {
+      batch.others.emplace_back("prefix_ends", Tensor::from_vector(ends, batch.input_ids.shape()));
+    }
     return Objective::prepare(std::move(batch), context);
   }
 
   double min_prefix_, max_prefix_;
+  bool bidirectional_;
 };
 
 }  // namespace

@@ -50,9 +50,16 @@ void hide_by_position(const AttentionArgs& args, const QueryBlock& block, KeyRan
   if (keys.begin >= last.begin && keys.end <= first.end) return;
   const int64_t start = query_position(args, block.batch, block.query_begin);
   const int64_t stride = block.padded_lanes();
+  int64_t from_prefix = 0;
   for (int64_t key = keys.begin; key < keys.end; ++key) {
     int64_t from = 0, to = block.queries;
-    if (args.causal) {
+    if (args.prefix_ends != nullptr) {
+      while (from_prefix < block.queries &&
+             visible_keys(args, block.batch, block.query_begin + from_prefix).end <= key) {
+        ++from_prefix;
+      }
+      from = from_prefix;
+    } else if (args.causal) {
       from = key - start;
     } else if (args.window > 0) {
       from = key - start - args.window + 1;
@@ -120,7 +127,10 @@ KeyRange visible_keys(const AttentionArgs& args, int64_t batch, int64_t query) {
   const int64_t position = query_position(args, batch, query);
   KeyRange keys{0, kv_length(args, batch)};
   if (args.causal) {
-    keys.end = smaller(keys.end, position + 1);
+    int64_t end = position + 1;
+    if (args.prefix_ends != nullptr) end = larger(end, args.prefix_ends[batch * args.q_len + query]);
+    if (args.window > 0) end = smaller(end, position + args.window);
+    keys.end = smaller(keys.end, end);
   } else if (args.window > 0) {
     keys.end = smaller(keys.end, position + args.window);
   }
