@@ -150,7 +150,9 @@ void check_tensor_parallel(const TrainConfig& config) {
   for (const StageConfig& stage : config.stages) {
     const Json objective = parse_json(stage.objective, "objective");
     const std::string type = objective["type"];
-    const std::set<std::string> plain = {"clm", "fim", "mlm", "prefix_lm", "sft", "span_corruption", "tensors", "ul2"};
+    const std::set<std::string> plain = {
+        "classification",       "clm", "fim", "mlm", "prefix_lm", "regression", "sft", "span_corruption", "tensors",
+        "token_classification", "ul2"};
     if (!plain.contains(type)) refuse(concat("objective.type ", type));
     if (objective.value("span_boundary", false)) refuse("objective.span_boundary");
   }
