@@ -9,6 +9,8 @@ namespace ondol {
 
 namespace {
 
+constexpr int64_t kMostSamples = int64_t{1} << 60;  // that a state may claim: counting goes on from there
+
 std::vector<double> normalized(std::vector<double> weights) {
   if (weights.empty()) throw UsageError("no data: the mixture has no source");
   double sum = 0;
@@ -64,6 +66,7 @@ void Mixture::restore(const std::vector<int64_t>& counts) {
   total_ = 0;
   for (const int64_t count : counts) {
     ONDOL_CHECK(count >= 0, "cannot resume data: negative counter ", count);
+    ONDOL_CHECK(count <= kMostSamples - total_, "cannot resume data: counter ", count, " is too large");
     total_ += count;
   }
   counts_ = counts;

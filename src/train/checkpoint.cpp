@@ -82,13 +82,14 @@ TrainerState read_trainer_state(const std::string& directory) {
   const Json document = load_json(path, ErrorKind::failure);
   const JsonReader reader(document, path, ErrorKind::failure);
   ONDOL_CHECK(reader.require<int64_t>("format") == 1, "unknown trainer state format (", path, ")");
+  constexpr double kMost = 0x1p60;  // counting goes on from there
   TrainerState state;
-  state.step = reader.require<int64_t>("step", at_least(0));
-  state.stage = reader.require<int64_t>("stage", at_least(0));
-  state.stage_step = reader.require<int64_t>("stage_step", at_least(0));
-  state.updates = reader.require<int64_t>("updates", at_least(0));
-  state.tokens = reader.require<int64_t>("tokens", at_least(0));
-  state.samples = reader.require<int64_t>("samples", at_least(0));
+  state.step = reader.require<int64_t>("step", between(0, kMost));
+  state.stage = reader.require<int64_t>("stage", between(0, kMost));
+  state.stage_step = reader.require<int64_t>("stage_step", between(0, kMost));
+  state.updates = reader.require<int64_t>("updates", between(0, kMost));
+  state.tokens = reader.require<int64_t>("tokens", between(0, kMost));
+  state.samples = reader.require<int64_t>("samples", between(0, kMost));
   state.seconds = reader.require<double>("seconds");
   state.seed = reader.require<uint64_t>("seed");
   state.data_position = reader.has("data_position") ? reader.raw("data_position").dump() : "";
@@ -96,10 +97,10 @@ TrainerState read_trainer_state(const std::string& directory) {
   state.config_hash = reader.require<std::string>("config_hash");
   if (reader.has("best")) {
     const JsonReader best = reader.child("best");
-    state.best_step = best.require<int64_t>("step", at_least(1));
+    state.best_step = best.require<int64_t>("step", between(1, kMost));
     state.best_value = best.require<double>("value");
   }
-  state.evaluations_since_best = reader.get<int64_t>("evaluations_since_best", 0, at_least(0));
+  state.evaluations_since_best = reader.get<int64_t>("evaluations_since_best", 0, between(0, kMost));
   return state;
 }
 

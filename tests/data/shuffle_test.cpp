@@ -129,6 +129,13 @@ TEST(Mixture, SharesMoveFromTheirFirstToTheirLastWeights) {
   EXPECT_EQ(resumed.counts(), mixture.counts());
 }
 
+TEST(Mixture, RefusesCountersThatLeaveNoRoomToGoOn) {
+  for (const std::vector<int64_t>& counts : {std::vector<int64_t>{INT64_MAX, 0}, {INT64_MAX, 1}, {-1, 2}}) {
+    Mixture mixture({1, 1});
+    EXPECT_THROW(mixture.restore(counts), Error) << counts[0];
+  }
+}
+
 TEST(Mixture, RefusesBadWeights) {
   EXPECT_THROW(Mixture({}), UsageError);
   EXPECT_THROW(Mixture({1, 0}), UsageError);

@@ -38,6 +38,7 @@ std::vector<std::string> chat_template_seeds() {
       "{% set ns = namespace(a=[], b={}) %}{% for i in range(300) %}{% set ns.a = [ns.a, ns.a] %}{% endfor %}{{ ns.a "
       "}}",
       "{% set ns = namespace() %}{% set ns.x = ns %}{{ ns }}{% set ns.f = ns.items %}{{ ns|tojson(indent=4) }}",
+      "{% set ns = namespace(items=[1]) %}{% set ns.x = [ns.items, ns.keys] %}{{ ns.x }}",
       "{% macro m(n) %}{{ m(n + 1) }}{% endmacro %}{{ m(0) }}{{ (-9223372036854775807 - 1)|abs }}{{ 1e3|int }}"};
 }
 

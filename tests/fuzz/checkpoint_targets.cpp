@@ -53,6 +53,7 @@ void run_trainer_state(std::string_view input) {
   directory.write("trainer_state.json", std::string(input));
   accepts([&] {
     const TrainerState state = read_trainer_state(directory.path());
+    promise(state.step < INT64_MAX && state.tokens < INT64_MAX, "a count that cannot go on");
     promise(state.step >= 0 && state.stage >= 0 && state.stage_step >= 0 && state.updates >= 0 && state.tokens >= 0 &&
                 state.samples >= 0,
             "a negative count");
@@ -66,6 +67,8 @@ std::vector<std::string> trainer_state_seeds() {
           R"("model_fingerprint":"abc","config_hash":"def"})",
           R"({"format":1,"step":0,"stage":0,"stage_step":0,"updates":0,"tokens":0,"samples":0,"seconds":0,"seed":0,)"
           R"("data_position":null,"model_fingerprint":"","config_hash":""})",
+          R"({"format":1,"step":9223372036854775807,"stage":0,"stage_step":9223372036854775807,"updates":0,"tokens":)"
+          R"(9223372036854775807,"samples":0,"seconds":0,"seed":0,"model_fingerprint":"","config_hash":""})",
           R"({"format":1,"step":-1})"};
 }
 

@@ -5,6 +5,9 @@
 
 #include <gtest/gtest.h>
 
+/// Defined by the address sanitizer where a program is built with it.
+extern "C" __attribute__((weak)) int __asan_address_is_poisoned(const volatile void* address);
+
 namespace ondol {
 namespace {
 
@@ -20,6 +23,19 @@ TEST(Tensor, ViewsShareStorage) {
   EXPECT_EQ(column.to_vector<float>(), (std::vector<float>{1, 5, 9, 13, 17, 21}));
   column.fill(-1);
   EXPECT_EQ(a.narrow(0, 0, 1).to_vector<float>(), (std::vector<float>{0, -1, 2, 3, 4, -1, 6, 7, 8, -1, 10, 11}));
+}
+
+TEST(Tensor, TheAddressSanitizerSeesItsBoundsAndItsEnd) {
+  if (__asan_address_is_poisoned == nullptr) GTEST_SKIP() << "skipped: built without the address sanitizer";
+  constexpr int64_t kBytes = 1001;
+  const std::byte* data = nullptr;
+  {
+    const Tensor tensor = Tensor::empty({kBytes}, DType::u8);
+    data = static_cast<const std::byte*>(tensor.raw());
+    EXPECT_FALSE(__asan_address_is_poisoned(data + kBytes - 1));
+    EXPECT_TRUE(__asan_address_is_poisoned(data + kBytes));
+  }
+  EXPECT_TRUE(__asan_address_is_poisoned(data));
 }
 
 TEST(Tensor, TransposeAndPermuteReorderElements) {

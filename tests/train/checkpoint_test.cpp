@@ -14,6 +14,8 @@
 #include <ondol/base/file.h>
 #include <ondol/base/parallel.h>
 
+#include "base/json_reader.h"
+#include "support/error_of.h"
 #include "support/temporary_directory.h"
 #include "train/fault_injection.h"
 #include "train/tiny_run.h"
@@ -169,6 +171,20 @@ TEST(Checkpoint, DamageIsNamedAndPassedOver) {
         EXPECT_NE(reasons.find("in tensor \""), std::string::npos) << reasons;
       }
     }
+  }
+}
+
+TEST(Checkpoint, CountersThatLeaveNoRoomToGoOnAreRefused) {
+  testing::TemporaryDirectory directory;
+  for (const char* key : {"step", "stage_step", "tokens", "samples"}) {
+    Json state = {{"format", 1},      {"step", 1},    {"stage", 0},     {"stage_step", 1}, {"updates", 1},
+                  {"tokens", 8},      {"samples", 1}, {"seconds", 1.0}, {"seed", 1},       {"model_fingerprint", ""},
+                  {"config_hash", ""}};
+    directory.write("trainer_state.json", state.dump());
+    EXPECT_EQ(read_trainer_state(directory.path()).tokens, 8);
+    state[key] = INT64_MAX;
+    directory.write("trainer_state.json", state.dump());
+    EXPECT_NE(testing::error_of([&] { read_trainer_state(directory.path()); }).find(key), std::string::npos);
   }
 }
 

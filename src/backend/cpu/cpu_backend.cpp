@@ -11,6 +11,9 @@
 #include "backend/backend.h"
 #include "backend/cpu/isa.h"
 
+/// Defined by the address sanitizer where a program is built with it.
+extern "C" __attribute__((weak)) void __asan_poison_memory_region(const volatile void* address, size_t bytes);
+
 namespace ondol {
 
 namespace {
@@ -31,10 +34,12 @@ class HostMemory final : public SystemMemory {
   std::string name() const override { return "cpu"; }
 };
 
-/// Blocks are the system's own: it is quick to ask, and tools that watch memory see every one.
+/// Each block is one of the system's, which is quick to ask. Under the address sanitizer none is kept or rounded up: it
+/// then sees the bounds of every tensor and its end.
 BlockAllocator& memory(Device) {
-  static BlockAllocator& instance =
-      *new BlockAllocator(*new HostMemory(), {.granularity = 64, .steps = 8, .split = false});  // outlives all tensors
+  static BlockAllocator& instance = *new BlockAllocator(  // outlives all tensors
+      *new HostMemory(),
+      {.granularity = 64, .steps = 8, .split = false, .reuse = __asan_poison_memory_region == nullptr});
   return instance;
 }
 

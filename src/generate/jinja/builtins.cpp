@@ -318,7 +318,8 @@ Value find_method(const Value& object, const std::string& name) {
   if (object.is_string() && is_text_method(name)) {
     return Function([name, text = object.string("")](const Arguments& a) { return call_text_method(name, text, a); });
   }
-  if (!object.is_dict()) return {};
+  // Attributes of a namespace are its own: a method would hold it, and could be kept in it.
+  if (!object.is_dict() || object.is_namespace()) return {};
   if (name == "items") return Function([object](const Arguments& a) { return items(object, a); });
   if (name == "keys") return Function([object](const Arguments&) { return Value(object.elements("keys")); });
   if (name == "values") {

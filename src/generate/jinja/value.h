@@ -59,6 +59,7 @@ class Value {
   bool is_string() const { return std::holds_alternative<std::string>(data_); }
   bool is_list() const { return std::holds_alternative<std::shared_ptr<ListData>>(data_); }
   bool is_dict() const { return std::holds_alternative<std::shared_ptr<DictData>>(data_); }
+  bool is_namespace() const { return is_dict() && std::get<std::shared_ptr<DictData>>(data_)->is_namespace; }
   bool is_function() const { return std::holds_alternative<std::shared_ptr<Function>>(data_); }
 
   // Each throws Failure when the value is of another kind; `use` says what for.
