@@ -28,7 +28,11 @@ constexpr const char* kFourHeads =
 constexpr const char* kGpt2 =
     R"({"model_type":"gpt2","architectures":["GPT2LMHeadModel"],"vocab_size":64,"n_positions":32,"n_embd":40,)"
     R"("n_layer":2,"n_head":2,"activation_function":"gelu_new","layer_norm_epsilon":1e-5,"initializer_range":0.1,)"
-    R"("resid_pdrop":0.0,"embd_pdrop":0.0,"attn_pdrop":0.0})";
+    R"("resid_pdrop":0.1,"embd_pdrop":0.1,"attn_pdrop":0.1})";
+constexpr const char* kT5 =
+    R"({"model_type":"t5","architectures":["T5ForConditionalGeneration"],"vocab_size":64,"d_model":40,"d_kv":12,)"
+    R"("d_ff":72,"num_layers":2,"num_heads":4,"relative_attention_num_buckets":8,"dropout_rate":0.1,)"
+    R"("relative_attention_max_distance":12,"pad_token_id":0,"eos_token_id":1,"decoder_start_token_id":0})";
 
 /// 12 steps of 4 micro-batches.
 class TensorZero : public ::testing::TestWithParam<int> {
@@ -78,6 +82,11 @@ TEST_P(TensorZero, SameBytesInBf16WithAverageAndClipping) {
 TEST_P(TensorZero, SameBytesWithTransposedTensorsInTheFiles) {
   directory.write("model.json", kGpt2);
   compare(2, {2}, {"train.dtype=bf16", "evaluation.keep_best=true"});
+}
+
+TEST_P(TensorZero, SameBytesOfAnEncoderDecoder) {
+  directory.write("model.json", kT5);
+  compare(2, {2, 4}, {"train.max_grad_norm=0.1"});
 }
 
 TEST_P(TensorZero, SameBytesOnFourRanksForEachModel) {
