@@ -31,15 +31,15 @@ __device__ unsigned kept_of(const DropoutArgs& args, int64_t first) {
   const PhiloxKey key{args.rng.seed, args.rng.stream,
                       args.rng.step == nullptr ? 0u : static_cast<uint32_t>(*args.rng.step)};
   unsigned bits = 0;
-  if (kInBlocks) {
+  if constexpr (kInBlocks) {
     const PhiloxBlock random = philox_block(key, number_of(args, first) / kGroup);
 #pragma unroll
     for (int j = 0; j < kGroup; ++j) bits |= (word_to_uniform(random.word[j]) >= args.p ? 1u : 0u) << j;
-    return bits;
-  }
+  } else {
 #pragma unroll 1
-  for (int j = 0; j < kGroup; ++j) {
-    bits |= (uniform_of(key, number_of(args, first + j)) >= args.p ? 1u : 0u) << j;
+    for (int j = 0; j < kGroup; ++j) {
+      bits |= (uniform_of(key, number_of(args, first + j)) >= args.p ? 1u : 0u) << j;
+    }
   }
   return bits;
 }
