@@ -22,8 +22,9 @@ if(ONDOL_FUZZ)
   add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fsanitize=fuzzer-no-link>)
 endif()
 if(ONDOL_SANITIZE)
+  # Undefined behaviour ends the program: a test or a fuzz target that only prints it would pass.
   add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${ONDOL_SANITIZE}>
-    $<$<COMPILE_LANGUAGE:CXX>:-fno-omit-frame-pointer>)
+    $<$<COMPILE_LANGUAGE:CXX>:-fno-sanitize-recover=undefined> $<$<COMPILE_LANGUAGE:CXX>:-fno-omit-frame-pointer>)
   add_link_options(-fsanitize=${ONDOL_SANITIZE})
 endif()
 
