@@ -98,14 +98,15 @@ ondol::LaunchOptions launch_options(const Options& options, const GlobalOptions&
   launch.keep_terminal = ::isatty(STDERR_FILENO) == 1;  // where rank 0 shows its progress
   launch.program = "/proc/self/exe";
   launch.variables = {"ONDOL_TRANSPORT=" + options.transport};
-  // What is wrong with a configuration, all ranks say: it is shown once.
+  // What is wrong with a configuration, all ranks say: it is shown once. Which rank they end for, each says for itself.
   const auto complaints = std::make_shared<std::set<std::string>>();
   launch.arguments = [flags = flags_of(global, threads), command, complaints](const ondol::RankInfo&, int attempt) {
     complaints->clear();
     return rank_command(flags, command, attempt);
   };
   launch.on_line = [complaints](int rank, const std::string& line) {
-    const bool complaint = line.starts_with("error: ") || line.starts_with("hint: ");
+    const bool error = line.starts_with("error: ") && !line.starts_with("error: rank ");
+    const bool complaint = error || line.starts_with("hint: ");
     if (complaint && !complaints->insert(line).second) return;
     const std::string text = concat("[", rank, "] ", line, "\n");
     [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());
