@@ -6,10 +6,12 @@
 #include <filesystem>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
 
+#include <ondol/io/safetensors.h>
 #include <ondol/train/trainer.h>
 
 #include "support/ranks.h"
@@ -70,6 +72,41 @@ inline void expect_same_results(const TemporaryDirectory& directory, const std::
   const std::vector<std::string> files = files_of(a);
   EXPECT_EQ(files, files_of(b)) << b;
   expect_same_files(directory, a, b, files);
+}
+
+/// What the lines of metrics.jsonl have under these keys differs by no more than the tolerance of each, relative.
+inline void expect_near_metrics(const TemporaryDirectory& directory, const std::string& got_run,
+                                const std::string& wanted_run,
+                                const std::vector<std::pair<std::string, double>>& tolerances) {
+  const auto got = metrics_of(directory / got_run), wanted = metrics_of(directory / wanted_run);
+  ASSERT_EQ(got.size(), wanted.size());
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    for (const auto& [key, tolerance] : tolerances) {
+      ASSERT_EQ(got[i].contains(key), wanted[i].contains(key));
+      if (!wanted[i].contains(key)) continue;
+      const double value = wanted[i][key];
+      EXPECT_NEAR(got[i][key].get<double>(), value, tolerance * value) << key << " in line " << i;
+    }
+  }
+}
+
+/// The weights and the optimizer's state that two runs of 12 steps leave behind: tensors of the same names and shapes,
+/// each element within the tolerance.
+inline void expect_near_weights(const TemporaryDirectory& directory, const std::string& got_run,
+                                const std::string& wanted_run, double tolerance) {
+  for (const char* file : {"final/model.safetensors", "checkpoint-12/optimizer.safetensors"}) {
+    const SafetensorsFile got(directory / (got_run + "/" + file)), wanted(directory / (wanted_run + "/" + file));
+    EXPECT_EQ(got.metadata(), wanted.metadata()) << file;
+    ASSERT_EQ(got.entries().size(), wanted.entries().size()) << file;
+    for (const auto& entry : wanted.entries()) {
+      ASSERT_EQ(got.tensor(entry.name).shape(), wanted.tensor(entry.name).shape()) << entry.name;
+      const std::vector<float> a = got.tensor(entry.name).to_vector<float>();
+      const std::vector<float> b = wanted.tensor(entry.name).to_vector<float>();
+      for (size_t i = 0; i < b.size(); ++i) {
+        ASSERT_NEAR(a[i], b[i], tolerance) << entry.name << "[" << i << "] of " << file;
+      }
+    }
+  }
 }
 
 }  // namespace ondol::testing

@@ -9,6 +9,7 @@
 #include "support/ranks.h"
 #include "support/temporary_directory.h"
 #include "train/rank_grid.h"
+#include "train/rank_runs.h"
 #include "train/run_watch.h"
 #include "train/tiny_run.h"
 #include "train/training_step.h"
@@ -121,33 +122,8 @@ class TensorParallelRuns : public ::testing::Test {
   }
 
   /// Losses, norms and evaluations within 1e-6 relative (norms 3e-6).
-  void expect_near_run(const std::string& got_run, const std::string& wanted_run) const {
-    const auto got = testing::metrics_of(directory / got_run), wanted = testing::metrics_of(directory / wanted_run);
-    ASSERT_EQ(got.size(), wanted.size());
-    for (size_t i = 0; i < wanted.size(); ++i) {
-      for (const auto& [key, tolerance] : {std::pair{"loss", 1e-6}, {"grad_norm", 3e-6}, {"eval_loss", 1e-6}}) {
-        ASSERT_EQ(got[i].contains(key), wanted[i].contains(key));
-        if (!wanted[i].contains(key)) continue;
-        const double value = wanted[i][key];
-        EXPECT_NEAR(got[i][key].get<double>(), value, tolerance * value) << key << " in line " << i;
-      }
-    }
-  }
-
-  void expect_near_weights(const std::string& got_run, const std::string& wanted_run, double tolerance) const {
-    for (const char* file : {"final/model.safetensors", "checkpoint-12/optimizer.safetensors"}) {
-      const SafetensorsFile got(directory / (got_run + "/" + file)), wanted(directory / (wanted_run + "/" + file));
-      EXPECT_EQ(got.metadata(), wanted.metadata()) << file;
-      ASSERT_EQ(got.entries().size(), wanted.entries().size()) << file;
-      for (const auto& entry : wanted.entries()) {
-        ASSERT_EQ(got.tensor(entry.name).shape(), wanted.tensor(entry.name).shape()) << entry.name;
-        const std::vector<float> a = got.tensor(entry.name).to_vector<float>();
-        const std::vector<float> b = wanted.tensor(entry.name).to_vector<float>();
-        for (size_t i = 0; i < b.size(); ++i) {
-          ASSERT_NEAR(a[i], b[i], tolerance) << entry.name << "[" << i << "] of " << file;
-        }
-      }
-    }
+  void expect_near_run(const std::string& got, const std::string& wanted) const {
+    testing::expect_near_metrics(directory, got, wanted, {{"loss", 1e-6}, {"grad_norm", 3e-6}, {"eval_loss", 1e-6}});
   }
 
   /// On several grids, and going on from one to another; what is left behind lies as one process leaves it.
@@ -165,7 +141,7 @@ class TensorParallelRuns : public ::testing::Test {
     run(2, 2, "parts");
     for (const char* name : {"two", "four", "parts"}) {
       expect_near_run(name, "one");
-      expect_near_weights(name, "one", 2e-4);
+      testing::expect_near_weights(directory, name, "one", 2e-4);
     }
   }
 
@@ -185,7 +161,7 @@ TEST_F(TensorParallelRuns, AreThoseOfOneProcess) {
       const std::string run = concat(c.dtype, ranks);
       ASSERT_EQ(train_on(ranks, tensor, run, 0, overrides), std::vector<std::string>(static_cast<size_t>(ranks)));
       if (std::string(c.dtype) == "f32") expect_near_run(run, one);
-      expect_near_weights(run, one, c.tolerance);
+      testing::expect_near_weights(directory, run, one, c.tolerance);
     }
   }
 }
@@ -212,7 +188,7 @@ TEST_F(TensorParallelRuns, OfEncoderDecoders) {
                                            "parallel.zero_stage=3"};
   ASSERT_EQ(train_on(4, 2, "shared", 0, shared), std::vector<std::string>(4));
   expect_near_run("shared", "one");
-  expect_near_weights("shared", "one", 2e-4);
+  testing::expect_near_weights(directory, "shared", "one", 2e-4);
 }
 
 /// Exactly what was saved is gone on with: ranks that are added or taken away change nothing of it.
@@ -224,7 +200,7 @@ TEST_F(TensorParallelRuns, GoOnWithAnyOtherGrid) {
   ASSERT_EQ(train_on(2, 1, "parts", 10), std::vector<std::string>(2));
   ASSERT_EQ(train_on(2, 2, "parts"), std::vector<std::string>(2));
   expect_near_run("parts", "one");
-  expect_near_weights("parts", "one", 2e-4);
+  testing::expect_near_weights(directory, "parts", "one", 2e-4);
 }
 
 /// The number of data-parallel ranks changes no byte; neither does saving and going on.
